@@ -1,0 +1,105 @@
+# framealloc-shim. `make help` lists the targets; V=1 shows commands, DEBUG=1 builds with assertions, SAN=... sanitizes the tools.
+PREFIX ?= /usr/local
+DESTDIR ?=
+BUILD ?= build
+CC ?= gcc
+OBJCOPY ?= objcopy
+Q := $(if $(V),,@)
+
+VERSION := 0.1.0
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith $(if $(WERROR),-Werror)
+OPTIMIZE := $(if $(DEBUG),-O1 -DFA_DEBUG=1,-O2)
+SANITIZE := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
+CFLAGS_ALL := -std=gnu11 -g $(OPTIMIZE) $(WARNINGS) -MMD -MP -I. -DFA_VERSION='"$(VERSION)"' $(CFLAGS)
+# In the target: hidden symbols, initial-exec TLS, no stack protector calls before libc is up, frame pointers for the hooks.
+CFLAGS_shim := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -fexceptions -fasynchronous-unwind-tables -fno-plt
+
+READER_SRC := $(wildcard core/trace/reader*.c)
+REGISTRY_SRC := $(wildcard core/registry/*.c)
+SHIM_SRC := $(wildcard shim/*.c) $(filter-out $(READER_SRC),$(wildcard core/*.c core/*/*.c))
+SHIM_ASM := $(wildcard shim/*.S core/*.S core/*/*.S)
+REPORT_SRC := $(wildcard tools/fa-report/*.c) $(READER_SRC) $(REGISTRY_SRC)
+RUN_SRC := $(wildcard tools/fa-run/*.c) $(READER_SRC) $(REGISTRY_SRC)
+
+SHIM_OBJ := $(SHIM_SRC:%.c=$(BUILD)/shim/%.o) $(SHIM_ASM:%.S=$(BUILD)/shim/%.o)
+REPORT_OBJ := $(REPORT_SRC:%.c=$(BUILD)/tool/%.o)
+RUN_OBJ := $(RUN_SRC:%.c=$(BUILD)/tool/%.o)
+
+LIBS_report := -ldw -lelf -liberty -ljansson -lzstd
+LIBS_run :=
+
+.PHONY: all clean help install uninstall test check format lint
+all: $(BUILD)/libframealloc.so $(BUILD)/fa-run $(BUILD)/fa-report ## build the library and both tools
+
+$(BUILD)/shim/%.o: %.c
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo "  CC   $<")
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_shim) -c -o $@ $<
+
+$(BUILD)/shim/%.o: %.S
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo "  AS   $<")
+	$(Q)$(CC) -g -fPIC -MMD -MP -I. -c -o $@ $<
+
+$(BUILD)/tool/%.o: %.c
+	$(Q)mkdir -p $(@D)
+	$(if $(V),,@echo "  CC   $<")
+	$(Q)$(CC) $(CFLAGS_ALL) $(SANITIZE) -c -o $@ $<
+
+$(BUILD)/libframealloc.so: $(SHIM_OBJ) $(BUILD)/jemalloc.a $(BUILD)/export.map
+	$(if $(V),,@echo "  LD   $@")
+	$(Q)$(CC) -shared -o $@ $(SHIM_OBJ) $(BUILD)/jemalloc.a -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/export.map \
+		-Wl,-z,nodelete,-z,now,-z,relro,-z,initfirst -Wl,-soname,libframealloc.so -Wl,--no-undefined -Wl,--as-needed -Wl,--gc-sections
+
+# The hook table is the list of what is exported.
+$(BUILD)/export.map: shim/hooks.def shim/calls.def
+	$(Q)mkdir -p $(BUILD) && { echo '{ global: fa_*;'; sed -n -e 's/^HOOK(\(.*\))$$/\1;/p' -e 's/^CALL([^,]*, \([a-z_]*\),.*/\1;/p' $^; echo 'local: *; };'; } > $@
+
+# The hooks hand their frame address to core.
+$(BUILD)/shim/shim/%.o: CFLAGS_shim += -fno-omit-frame-pointer -fno-optimize-sibling-calls -fno-builtin
+
+# Our copy of jemalloc: its public names get our prefix, its system calls for memory go to the region (core/tier/heap.c).
+JEMALLOC_PIC ?= /usr/lib/x86_64-linux-gnu/libjemalloc_pic.a
+$(BUILD)/jemalloc.a: $(JEMALLOC_PIC) shim/jemalloc.syms
+	$(if $(V),,@echo "  JE   $@")
+	$(Q)mkdir -p $(BUILD) && cp $(JEMALLOC_PIC) $@.tmp && chmod u+w $@.tmp && ar d $@.tmp jemalloc_cpp.pic.o
+	$(Q)$(OBJCOPY) --redefine-syms=shim/jemalloc.syms $@.tmp && mv $@.tmp $@
+
+$(BUILD)/fa-report: $(REPORT_OBJ)
+	$(if $(V),,@echo "  LD   $@")
+	$(Q)$(CC) $(SANITIZE) -o $@ $(REPORT_OBJ) $(LIBS_report)
+
+$(BUILD)/fa-run: $(RUN_OBJ)
+	$(if $(V),,@echo "  LD   $@")
+	$(Q)$(CC) $(SANITIZE) -o $@ $(RUN_OBJ) $(LIBS_run)
+
+test: all ## run every test
+	$(Q)/usr/bin/python3 -m pytest -q tests
+
+check: ## set up the machine, build, run every test
+	$(Q)scripts/check
+
+format: ## format the sources in place
+	$(Q)clang-format -i $$(git ls-files '*.c' '*.h')
+
+lint: ## cppcheck over the sources
+	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -I. -DFA_VERSION='""' shim core tools
+
+install: all ## install into DESTDIR/PREFIX
+	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/framealloc $(DESTDIR)$(PREFIX)/share/man/man1
+	$(Q)install -m 755 $(BUILD)/fa-run $(BUILD)/fa-report $(DESTDIR)$(PREFIX)/bin
+	$(Q)install -m 755 $(BUILD)/libframealloc.so $(DESTDIR)$(PREFIX)/lib/framealloc
+	$(Q)install -m 644 man/fa-run.1 man/fa-report.1 $(DESTDIR)$(PREFIX)/share/man/man1
+
+uninstall: ## remove what install put there
+	$(Q)rm -f $(DESTDIR)$(PREFIX)/bin/fa-run $(DESTDIR)$(PREFIX)/bin/fa-report \
+		$(DESTDIR)$(PREFIX)/share/man/man1/fa-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/fa-report.1
+	$(Q)rm -rf $(DESTDIR)$(PREFIX)/lib/framealloc
+
+clean: ## remove the build folder
+	$(Q)rm -rf $(BUILD)
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' Makefile
+
+-include $(SHIM_OBJ:.o=.d) $(REPORT_OBJ:.o=.d) $(RUN_OBJ:.o=.d)

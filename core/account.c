@@ -1,0 +1,109 @@
+/* The slow parts of the accounts: per-frame counts and peaks. */
+#include "core/account.h"
+
+#include "core/scope.h"
+#include "core/violation.h"
+
+#define PEAK_STEP_MIN 4096
+
+void account_frame_count_slow(struct thread *thread, struct trace_counter *counter, uint32_t site)
+{
+	uint64_t frame_count = counter->frame_count + 1;
+	if ((frame_count ^ thread->frame_base) >> 32) {
+		uint64_t births = counter->births[0] + counter->births[1] + counter->births[2] - (thread->in_frame ? 1 : 0);
+		uint64_t died = counter->died_in_segment + counter->died_in_frame + counter->crossed_await +
+		                counter->died_elsewhere;
+		counter->old_at_frame = births - died;
+		frame_count = thread->frame_base + 1;
+	} else if (thread->in_frame) {
+		violation_threshold(thread, 602, site, (uint32_t)frame_count, runtime.hot_loop);
+	}
+	counter->frame_count = frame_count;
+}
+
+void account_heap_in_frame(struct thread *thread, struct trace_counter *counter, uint32_t site)
+{
+	uint64_t heap_count = counter->heap_frame_count + 1;
+	if ((heap_count ^ thread->frame_base) >> 32)
+		heap_count = thread->frame_base + 1;
+	counter->heap_frame_count = heap_count;
+	if ((uint32_t)heap_count == (uint32_t)runtime.heap_hot + 1)
+		violation_threshold(thread, 530, site, (uint32_t)heap_count, runtime.heap_hot);
+}
+
+static int64_t live_bytes(int64_t tiers[TRACE_TIERS])
+{
+	int64_t total = 0;
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		tiers[tier] = 0;
+	for (uint32_t i = 0; i < trace_count(&trace_threads); i++) {
+		const struct trace_thread *record = trace_at(&trace_threads, i);
+		for (int tier = 0; tier < TRACE_TIERS; tier++) {
+			int64_t bytes = __atomic_load_n(&record->live_bytes[tier], __ATOMIC_RELAXED);
+			tiers[tier] += bytes;
+			total += bytes;
+		}
+	}
+	return total;
+}
+
+static int64_t step_of(uint64_t peak)
+{
+	return peak / 128 > PEAK_STEP_MIN ? (int64_t)(peak / 128) : PEAK_STEP_MIN;
+}
+
+void account_peak_rearm(struct thread *thread)
+{
+	int64_t step = step_of(trace_header->peak_bytes);
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		thread->peak_at[tier] = thread->record->live_bytes[tier] + step;
+}
+
+/* Writes each site's live bytes as of now: the process stands higher than ever before. */
+static void snapshot_sites(void)
+{
+	uint32_t sites = trace_count(&trace_sites), groups = trace_count(&trace_labels);
+	for (uint32_t i = 0; i < sites; i++) {
+		struct trace_site *site = trace_at(&trace_sites, i);
+		site->live_bytes_at_peak = site->live_blocks_at_peak = 0;
+	}
+	for (uint32_t g = 0; g < groups; g++) {
+		const struct trace_group_label *label = trace_at(&trace_labels, g);
+		const struct trace_group *group = trace_at(&trace_groups, g);
+		for (uint32_t i = 0; i < TRACE_GROUP_SITES && label->first_site + i < sites; i++) {
+			const struct trace_counter *c = &group->counter[i];
+			struct trace_site *site = trace_at(&trace_sites, label->first_site + i);
+			uint64_t births = 0;
+			for (int b = 0; b < TRACE_BIRTH_COUNT; b++)
+				births += c->births[b];
+			site->live_bytes_at_peak += (uint64_t)c->live_bytes;
+			site->live_blocks_at_peak += births - c->died_in_segment - c->died_in_segment_outside - c->died_in_frame -
+			                             c->outlived_frame - c->died_outside - c->crossed_await - c->died_elsewhere;
+		}
+	}
+}
+
+void account_peak(struct thread *thread)
+{
+	static struct base_lock lock;
+	static uint64_t snapshot_at; /* peak that the last snapshot was taken at */
+	int64_t tiers[TRACE_TIERS];
+	if (base_lock(&lock)) {
+		int64_t total = live_bytes(tiers);
+		for (int tier = 0; tier < TRACE_TIERS; tier++)
+			if (tiers[tier] > (int64_t)trace_header->tier_peak_bytes[tier])
+				trace_header->tier_peak_bytes[tier] = (uint64_t)tiers[tier];
+		if (total > (int64_t)trace_header->peak_bytes) {
+			trace_header->peak_bytes = (uint64_t)total;
+			trace_header->peak_error_bytes = (uint64_t)step_of((uint64_t)total) * TRACE_TIERS * thread_slot_count();
+			if ((uint64_t)total > snapshot_at + snapshot_at / 50) {
+				snapshot_at = (uint64_t)total;
+				trace_header->peak_ns = base_now_ns();
+				snapshot_sites();
+			}
+		}
+		base_unlock(&lock);
+	}
+	account_peak_rearm(thread);
+	scope_check_never_ends(thread);
+}

@@ -1,0 +1,58 @@
+/* What every in-target file may use: branch hints, small arithmetic, a lock that signal handlers and forks survive, and
+   string helpers that need no libc state. Nothing here allocates, prints or changes errno. */
+#ifndef FA_BASE_H
+#define FA_BASE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define cold_path __attribute__((noinline, cold))
+#define always_inline inline __attribute__((always_inline))
+
+#ifdef FA_DEBUG
+#define fa_assert(x)                                                                                                   \
+	do {                                                                                                           \
+		if (!(x))                                                                                              \
+			__builtin_trap();                                                                              \
+	} while (0)
+#else
+#define fa_assert(x) ((void)0)
+#endif
+
+static always_inline size_t round_up(size_t value, size_t power_of_two)
+{
+	return (value + power_of_two - 1) & ~(power_of_two - 1);
+}
+
+/*
+ * A spin lock that knows its owner: taking it again on the same thread (a signal handler that allocates while its
+ * thread is inside) fails instead of dead-locking. Held for tens of instructions and never across a hook; the child of
+ * a fork resets every lock before its first use (runtime_child).
+ */
+struct base_lock {
+	_Atomic uint32_t owner; /* tid, 0 = free */
+};
+
+/* False: this thread holds it already. Yields the processor while another thread holds it. */
+bool base_lock(struct base_lock *lock);
+void base_unlock(struct base_lock *lock);
+uint32_t base_tid(void);
+void base_forget_tid(void); /* in the child of a fork */
+
+uint64_t base_now_ns(void);
+size_t base_text_length(const char *text);
+/* Copies with truncation, always terminates; returns the number of bytes copied without the NUL. */
+size_t base_text_copy(char *out, size_t out_bytes, const char *text);
+bool base_text_equal(const char *a, const char *b);
+/* Shell pattern with * and ?. */
+bool base_glob_match(const char *pattern, const char *text);
+char *base_text_number(char *out, uint64_t value); /* writes decimal digits, returns the end, not terminated */
+
+/* One line to standard error by a single write, without stdio: "framealloc: TEXT\n". */
+void base_say(const char *text);
+
+#endif

@@ -1,0 +1,108 @@
+/*
+ * The header of every block, in every tier: 16 bytes right before the address that the program sees.
+ *
+ *   birth   63                       20 19             0
+ *          +---------------------------+----------------+
+ *          | segment (44 bits)         | site (20 bits) |
+ *          +---------------------------+----------------+
+ *   state   63    48 47       39 38                     0
+ *          +--------+-----------+-----------------------+
+ *          | check  | tag (9)   | requested bytes (39)  |
+ *          +--------+-----------+-----------------------+
+ *
+ * check = a function of the address and a secret for a live block, its complement for a freed one; anything else is no
+ * block's start. 44 bits of segment last for 5 years at 100,000 markers a second; 20 bits of site exceed what a
+ * recording can hold. The header alone decides what a free means, so `free` reads one cache line of the block.
+ */
+#ifndef FA_BLOCK_H
+#define FA_BLOCK_H
+
+#include "core/base.h"
+#include "core/trace/format.h"
+
+#define BLOCK_HEADER_BYTES 16u
+#define BLOCK_SITE_BITS 20
+#define BLOCK_TAG_SHIFT 39
+#define BLOCK_SITE_MASK ((1u << BLOCK_SITE_BITS) - 1)
+#define BLOCK_SIZE_MASK ((1ull << BLOCK_TAG_SHIFT) - 1)
+#define BLOCK_SIZE_MAX (BLOCK_SIZE_MASK - 4096)
+#define BLOCK_SEGMENT_MAX ((1ull << 44) - 1)
+
+struct block {
+	uint64_t birth;
+	uint64_t state;
+};
+
+/* Tag bits. */
+#define BLOCK_TIER(tier) ((uint32_t)(tier))        /* 0-1: where the block lies */
+#define BLOCK_ACCOUNT(tier) ((uint32_t)(tier) << 2) /* 2-3: the tier it is accounted to */
+#define BLOCK_IN_SCOPE 0x10u                        /* born inside a frame or task */
+#define BLOCK_UNTRACKED 0x20u                       /* in no count: made for the shim itself, or inherited */
+#define BLOCK_ALIGNED 0x40u                         /* heap tier: its alignment stands in the 8 bytes before the header */
+#define BLOCK_ASKED 0x80u                           /* frame memory was asked for, by API or rule */
+#define BLOCK_HANDED 0x100u                         /* handed over to another thread on purpose (pthread_create) */
+
+extern uint64_t block_secret; /* set once at start-up */
+
+static always_inline uint64_t block_check(const void *pointer)
+{
+	uintptr_t address = (uintptr_t)pointer;
+	return ((address >> 4) ^ (address >> 20) ^ block_secret) << 48;
+}
+
+static always_inline struct block *block_of(const void *pointer)
+{
+	return (struct block *)((uintptr_t)pointer - BLOCK_HEADER_BYTES);
+}
+
+static always_inline void *block_start(struct block *block, uint64_t birth, uint32_t tag, size_t size)
+{
+	void *pointer = block + 1;
+	block->birth = birth;
+	block->state = block_check(pointer) | (uint64_t)tag << BLOCK_TAG_SHIFT | size;
+	return pointer;
+}
+
+static always_inline bool block_is_live(const struct block *block)
+{
+	return ((block->state ^ block_check(block + 1)) >> 48) == 0;
+}
+
+static always_inline bool block_is_dead(const struct block *block)
+{
+	return ((block->state ^ block_check(block + 1)) >> 48) == 0xffff;
+}
+
+static always_inline void block_kill(struct block *block)
+{
+	block->state ^= 0xffffull << 48;
+}
+
+static always_inline uint32_t block_tag(const struct block *block)
+{
+	return (uint32_t)(block->state >> BLOCK_TAG_SHIFT) & 0x1ff;
+}
+
+static always_inline size_t block_size(const struct block *block)
+{
+	return block->state & BLOCK_SIZE_MASK;
+}
+
+/* What the program may write, and what live and peak figures count: the same in every tier. */
+static always_inline size_t block_usable(size_t size)
+{
+	size_t rounded = round_up(size, 16);
+	return rounded ? rounded : 16;
+}
+
+static always_inline uint32_t block_site(const struct block *block)
+{
+	return (uint32_t)block->birth & BLOCK_SITE_MASK;
+}
+
+static always_inline uint64_t block_segment(const struct block *block)
+{
+	return block->birth >> BLOCK_SITE_BITS;
+}
+
+#endif

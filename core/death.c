@@ -1,0 +1,129 @@
+/* From header and segment table to verdict, counters and violation. */
+#include "core/death.h"
+
+#include "core/check.h"
+#include "core/runtime.h"
+#include "core/segment.h"
+#include "core/site.h"
+#include "core/trace/writer.h"
+#include "core/violation.h"
+
+/* What is known of the birth, and the owner's present. `owner` may be NULL when the segment is too old to resolve. */
+static struct check_birth resolve(struct thread *thread, const struct block *block, const struct trace_thread **owner)
+{
+	struct segment_record segment;
+	struct check_birth birth = {.in_scope = true};
+	if (segment_resolve(block_segment(block), &segment)) {
+		*owner = trace_at(&trace_threads, segment.thread);
+		birth.thread = segment.thread;
+		birth.frame = segment.frame;
+		birth.awaits = segment.awaits;
+		birth.frame_open = (uint32_t)(*owner)->frames == segment.frame && !(*owner)->end_ns;
+		return birth;
+	}
+	/* Older than the table: certainly another frame; taken for this thread's own unless it runs no frames. */
+	trace_add(&trace_header->clamped_lifetimes, 1);
+	trace_loss(TRACE_LOSS_LIFETIMES, 1);
+	*owner = NULL;
+	birth.thread = thread->in_frame ? thread->record_index : SEGMENT_NO_THREAD;
+	return birth;
+}
+
+static void lifetime_add(uint32_t site_index, uint32_t frames)
+{
+	static struct base_lock lock;
+	struct trace_site *site = trace_at(&trace_sites, site_index);
+	if (!site->lifetime && base_lock(&lock)) {
+		struct trace_lifetime fresh = {.site = site_index};
+		uint32_t index;
+		if (!site->lifetime && trace_append(&trace_lifetimes, &fresh, &index))
+			__atomic_store_n(&site->lifetime, index + 1, __ATOMIC_RELEASE);
+		base_unlock(&lock);
+	}
+	uint32_t lifetime = __atomic_load_n(&site->lifetime, __ATOMIC_ACQUIRE);
+	if (!lifetime)
+		return;
+	struct trace_lifetime *record = trace_at(&trace_lifetimes, lifetime - 1);
+	__atomic_fetch_add(&record->bucket[trace_lifetime_bucket(frames)], 1, __ATOMIC_RELAXED);
+	uint64_t seen = __atomic_load_n(&record->max, __ATOMIC_RELAXED);
+	while (frames > seen &&
+	       !__atomic_compare_exchange_n(&record->max, &seen, frames, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+static void count(struct thread *thread, struct trace_counter *counter, enum check_verdict verdict)
+{
+	switch (verdict) {
+	case CHECK_DIED_IN_SEGMENT:
+		counter->died_in_segment++;
+		return;
+	case CHECK_DIED_IN_FRAME:
+		counter->died_in_frame++;
+		return;
+	case CHECK_CROSSED_AWAIT:
+		counter->crossed_await++;
+		return;
+	case CHECK_OUTLIVED_FRAME:
+		counter->outlived_frame++;
+		break;
+	case CHECK_DIED_ELSEWHERE:
+		counter->died_elsewhere++;
+		break;
+	case CHECK_OUTSIDE_SCOPES:
+		counter->died_outside++;
+		break;
+	}
+	thread->slow_frees++; /* not a block of this thread's open frame */
+}
+
+static void record(struct thread *thread, const struct block *block, const struct check_birth *birth,
+                   const struct check_result *result, const struct thread *owner, const uintptr_t *fp)
+{
+	struct violation v = {.code = result->code,
+	                      .level = check_level(result->code, block_tag(block) & BLOCK_ASKED),
+	                      .site = block_site(block),
+	                      .other = fp ? site_node_of_call(thread, fp) : 0,
+	                      .count = 1,
+	                      .bytes = block_size(block),
+	                      .frame = thread->in_frame ? thread->frame : owner ? owner->frame : 0,
+	                      .lifetime_frames = result->lifetime_frames,
+	                      .occurrence = {.size_bytes = block_size(block),
+	                                     .born_thread = birth->thread,
+	                                     .died_thread = thread->record_index,
+	                                     .scope_end_node = owner ? owner->boundary_node : 0,
+	                                     .born_frame = birth->frame}};
+	v.occurrence.died_node = v.other;
+	v.occurrence.died_frame = (uint32_t)v.frame;
+	violation_record(thread, &v);
+}
+
+void death_check(struct thread *thread, struct trace_counter *counter, const struct block *block, const uintptr_t *fp)
+{
+	uint32_t tag = block_tag(block);
+	if (!(tag & BLOCK_IN_SCOPE)) {
+		count(thread, counter, CHECK_OUTSIDE_SCOPES);
+		return;
+	}
+	const struct trace_thread *owner_record;
+	struct check_birth birth = resolve(thread, block, &owner_record);
+	struct check_death death = {thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits};
+	uint32_t owner_frame = owner_record ? (uint32_t)owner_record->frames : thread->frame;
+	struct check_result result = check_death(&birth, &death, owner_frame);
+	count(thread, counter, result.verdict);
+
+	struct thread *owner = owner_record ? thread_of_slot(owner_record->slot) : thread;
+	if (owner && owner_record && owner->record != owner_record)
+		owner = NULL; /* its slot serves another thread by now */
+	if (result.verdict == CHECK_DIED_ELSEWHERE && owner)
+		atomic_fetch_add_explicit(&owner->own_deaths_remote, 1, memory_order_relaxed);
+	if (result.lifetime_frames)
+		lifetime_add(block_site(block), result.lifetime_frames);
+	bool handed = tag & BLOCK_HANDED && birth.thread != death.thread;
+	if (!result.code || handed)
+		return;
+	record(thread, block, &birth, &result, owner, fp);
+	if (result.lifetime_frames > runtime.long_lived && (tag >> 2 & 3) == TRACE_TIER_FRAME) {
+		struct check_result long_lived = {result.verdict, 501, result.lifetime_frames};
+		record(thread, block, &birth, &long_lived, owner, NULL);
+	}
+}

@@ -1,0 +1,64 @@
+/*
+ * Call paths: which chain of return addresses led here, exactly, and nearly for free (DESIGN §6).
+ *
+ * A path_cache belongs to one thread and maps the current call path to a 32-bit value that the owner chose when the
+ * path was first seen (a site id, a call-tree node). The owner's memory must be zeroed; all-zero is an empty cache.
+ *
+ * `fp` is always the frame address of an interposed function compiled with a frame pointer: fp[0] is the caller's rbp,
+ * fp[1] the return address into the caller, fp + 2 the caller's stack pointer after the call returns (its CFA base).
+ */
+#ifndef FA_PATH_PATH_H
+#define FA_PATH_PATH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PATH_DEPTH_MAX 512
+
+/* Called on a miss with the exact path, innermost first; must not call malloc. `cut`: deeper than the cap. */
+typedef uint32_t (*path_intern_fn)(const uintptr_t *pcs, size_t count, bool cut);
+
+struct path_cache; /* opaque; path_cache_bytes() long, page aligned */
+
+struct path_stats {
+	uint64_t captures, hits, checks, wrong, failed;
+};
+
+/* Once, from the shim's constructor (may use dlopen): loads libunwind.so.8 with RTLD_LOCAL, reads module tables.
+   Returns 0, or -ENOENT when there is no unwinder at all: then only callers can be had. Before it has run,
+   path_value answers with a path of one (the return address). depth_max <= PATH_DEPTH_MAX. */
+int path_init(size_t depth_max);
+
+size_t path_cache_bytes(void);
+
+/* The value of the current path, from the cache or by `intern`. Re-entrant per thread (signal handlers get a full
+   capture when they interrupt a lookup). No lock, no malloc, errno preserved. */
+uint32_t path_value(struct path_cache *cache, const uintptr_t *fp, path_intern_fn intern);
+
+/* Full capture without a cache. Returns the number of pcs; *cut tells whether the path was deeper than `max`. */
+size_t path_capture(const uintptr_t *fp, uintptr_t *pcs, size_t max, bool *cut);
+
+/* Adds this cache's numbers to *stats. */
+void path_cache_stats(const struct path_cache *cache, struct path_stats *stats);
+
+/* ---- modules: what is mapped where -------------------------------------------------------------------------- */
+
+#define PATH_MODULES_MAX 1024
+struct path_module {
+	uintptr_t base, start, end; /* load bias, lowest and highest mapped address of PT_LOADs */
+	const char *path;           /* /proc/self/exe's target for the main program; "[vdso]" for the vdso */
+	const uint8_t *build_id;
+	size_t build_id_bytes;
+	bool unloaded;
+};
+
+/* Notices modules that came or went since the last call (dlpi_adds/dlpi_subs make the common case cheap). Called at
+   misses and markers. Module indices are stable for the process's life; an unloaded one keeps its entry. */
+void path_modules_refresh(void);
+size_t path_modules_count(void);
+const struct path_module *path_module_at(size_t index);
+/* Index of the module that holds pc now, or UINT32_MAX. Lock-free. */
+uint32_t path_module_of(uintptr_t pc);
+
+#endif

@@ -1,0 +1,261 @@
+/* The reserved range. Both halves grow by bumping an index; freed ranges of the heap half go to a small sorted table,
+   freed spans to a last-in-first-out chain kept beside the spans (their own memory may be purged). */
+#define _GNU_SOURCE
+#include "core/region.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#define HUGE_BYTES (2ul << 20)
+#define COMMIT_SPANS 16u /* spans made accessible by one system call */
+#define NO_SPAN UINT32_MAX
+
+struct region region;
+
+struct free_range {
+	uintptr_t start;
+	size_t bytes;
+};
+
+#define FREE_RANGES_MAX 1024
+static struct {
+	struct base_lock lock;
+	uintptr_t next, end;
+	uint32_t free_count;
+	struct free_range free[FREE_RANGES_MAX]; /* sorted by start, never adjacent */
+} heap_half;
+
+static struct {
+	struct base_lock lock;
+	uintptr_t start;
+	uint32_t taken, committed, limit; /* span indices: [0, taken) handed out once, [0, committed) accessible */
+	uint32_t free_head;               /* chain of free spans that still have pages */
+	uint32_t purged_head;             /* chain of free spans without pages */
+	uint32_t free_count, purged_count;
+	uint32_t free_low;                /* lowest free_count since the last purge */
+	uint32_t *next;                   /* chain links, by span index */
+} spans;
+
+static size_t reservation_bytes(void)
+{
+	size_t bytes = 1ul << 40;
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+		while (bytes > limit.rlim_cur / 2)
+			bytes >>= 1;
+	return bytes;
+}
+
+int region_init(void)
+{
+	for (size_t bytes = reservation_bytes(); bytes >= 64ul << 20; bytes >>= 1) {
+		size_t chunks = bytes >> REGION_CHUNK_BITS;
+		/* One span of slack aligns the base; the tables follow the blocks so that one mapping serves all. */
+		size_t tables = chunks + chunks / 2 * sizeof(uint32_t);
+		size_t total = bytes + HUGE_BYTES + round_up(tables, 4096);
+		char *start = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (start == MAP_FAILED)
+			continue;
+		uintptr_t base = round_up((uintptr_t)start, HUGE_BYTES);
+		char *table = (char *)base + bytes;
+		if (mprotect(table, round_up(tables, 4096), PROT_READ | PROT_WRITE)) {
+			munmap(start, total);
+			continue;
+		}
+		madvise((void *)base, bytes, MADV_DONTDUMP);
+		region.owner = (uint8_t *)table;
+		spans.next = (uint32_t *)(table + chunks);
+		heap_half.next = base;
+		heap_half.end = base + bytes / 2;
+		spans.start = base + bytes / 2;
+		spans.limit = (uint32_t)(chunks / 2);
+		spans.free_head = spans.purged_head = NO_SPAN;
+		region.base = base;
+		region.bytes = bytes;
+		return 0;
+	}
+	return -ENOMEM;
+}
+
+static void mark(uintptr_t start, size_t bytes, enum region_owner owner)
+{
+	size_t first = (start - region.base) >> REGION_CHUNK_BITS;
+	size_t last = (start + bytes - 1 - region.base) >> REGION_CHUNK_BITS;
+	for (size_t i = first; i <= last; i++)
+		region.owner[i] = (uint8_t)owner;
+}
+
+/* Lock held. Takes bytes from the first free range that fits, or 0. */
+static uintptr_t take_free_range(size_t bytes)
+{
+	for (uint32_t i = 0; i < heap_half.free_count; i++) {
+		struct free_range *range = &heap_half.free[i];
+		if (range->bytes < bytes)
+			continue;
+		uintptr_t start = range->start;
+		range->start += bytes;
+		range->bytes -= bytes;
+		if (!range->bytes) {
+			heap_half.free_count--;
+			for (uint32_t j = i; j < heap_half.free_count; j++)
+				heap_half.free[j] = heap_half.free[j + 1];
+		}
+		return start;
+	}
+	return 0;
+}
+
+/* Lock held. A full table forgets the range: addresses are lost, memory is not. */
+static void put_free_range(uintptr_t start, size_t bytes)
+{
+	uint32_t at = 0;
+	while (at < heap_half.free_count && heap_half.free[at].start < start)
+		at++;
+	struct free_range *before = at ? &heap_half.free[at - 1] : NULL;
+	struct free_range *after = at < heap_half.free_count ? &heap_half.free[at] : NULL;
+	bool joins_before = before && before->start + before->bytes == start;
+	bool joins_after = after && start + bytes == after->start;
+	if (joins_before) {
+		before->bytes += bytes;
+		if (joins_after) {
+			before->bytes += after->bytes;
+			heap_half.free_count--;
+			for (uint32_t j = at; j < heap_half.free_count; j++)
+				heap_half.free[j] = heap_half.free[j + 1];
+		}
+	} else if (joins_after) {
+		after->start = start;
+		after->bytes += bytes;
+	} else if (heap_half.free_count < FREE_RANGES_MAX) {
+		for (uint32_t j = heap_half.free_count; j > at; j--)
+			heap_half.free[j] = heap_half.free[j - 1];
+		heap_half.free[at] = (struct free_range){start, bytes};
+		heap_half.free_count++;
+	}
+}
+
+void *region_heap_map(size_t bytes, int prot)
+{
+	size_t rounded = round_up(bytes, REGION_CHUNK_BYTES);
+	if (rounded < bytes || !base_lock(&heap_half.lock))
+		return NULL;
+	uintptr_t start = take_free_range(rounded);
+	if (!start) {
+		uintptr_t next = rounded >= HUGE_BYTES ? round_up(heap_half.next, HUGE_BYTES) : heap_half.next;
+		if (next <= heap_half.end && rounded <= heap_half.end - next) {
+			if (next > heap_half.next)
+				put_free_range(heap_half.next, next - heap_half.next);
+			start = next;
+			heap_half.next = next + rounded;
+		}
+	}
+	base_unlock(&heap_half.lock);
+	if (!start)
+		return NULL;
+	if (prot != PROT_NONE && mprotect((void *)start, bytes, prot)) {
+		base_lock(&heap_half.lock);
+		put_free_range(start, rounded);
+		base_unlock(&heap_half.lock);
+		return NULL;
+	}
+	madvise((void *)start, bytes, MADV_DODUMP);
+	mark(start, bytes, REGION_HEAP);
+	return (void *)start;
+}
+
+void region_heap_unmap(void *start, size_t bytes)
+{
+	/* jemalloc trims alignment slack in pages; only whole chunks come back as addresses. */
+	mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	madvise(start, bytes, MADV_DONTDUMP);
+	uintptr_t first = round_up((uintptr_t)start, REGION_CHUNK_BYTES);
+	uintptr_t last = ((uintptr_t)start + bytes) & ~(REGION_CHUNK_BYTES - 1);
+	if (first >= last)
+		return;
+	mark(first, last - first, REGION_NONE);
+	if (base_lock(&heap_half.lock)) {
+		put_free_range(first, last - first);
+		base_unlock(&heap_half.lock);
+	}
+}
+
+static void *span_at(uint32_t index)
+{
+	return (void *)(spans.start + ((uintptr_t)index << REGION_CHUNK_BITS));
+}
+
+void *region_span_take(enum region_owner owner)
+{
+	if (!base_lock(&spans.lock))
+		return NULL;
+	uint32_t index = NO_SPAN;
+	if (spans.free_head != NO_SPAN) {
+		index = spans.free_head;
+		spans.free_head = spans.next[index];
+		if (--spans.free_count < spans.free_low)
+			spans.free_low = spans.free_count;
+	} else if (spans.purged_head != NO_SPAN) {
+		index = spans.purged_head;
+		spans.purged_head = spans.next[index];
+		spans.purged_count--;
+	} else if (spans.taken < spans.limit) {
+		if (spans.taken == spans.committed) {
+			uint32_t count = spans.limit - spans.committed < COMMIT_SPANS ? spans.limit - spans.committed
+			                                                              : COMMIT_SPANS;
+			size_t bytes = (size_t)count << REGION_CHUNK_BITS;
+			if (mprotect(span_at(spans.committed), bytes, PROT_READ | PROT_WRITE) == 0) {
+				madvise(span_at(spans.committed), bytes, MADV_DODUMP);
+				spans.committed += count;
+			}
+		}
+		if (spans.taken < spans.committed)
+			index = spans.taken++;
+	}
+	base_unlock(&spans.lock);
+	if (index == NO_SPAN)
+		return NULL;
+	mark((uintptr_t)span_at(index), REGION_CHUNK_BYTES, owner);
+	return span_at(index);
+}
+
+void region_span_give(void *span)
+{
+	uint32_t index = (uint32_t)(((uintptr_t)span - spans.start) >> REGION_CHUNK_BITS);
+	/* The chunk stays readable, so a stale pointer into it is still judged by its header. */
+	if (!base_lock(&spans.lock))
+		return;
+	spans.next[index] = spans.free_head;
+	spans.free_head = index;
+	spans.free_count++;
+	base_unlock(&spans.lock);
+}
+
+void region_span_purge(void)
+{
+	if (!base_lock(&spans.lock))
+		return;
+	uint32_t idle = spans.free_low;
+	while (idle-- && spans.free_head != NO_SPAN) {
+		uint32_t index = spans.free_head;
+		spans.free_head = spans.next[index];
+		spans.free_count--;
+		madvise(span_at(index), REGION_CHUNK_BYTES, MADV_DONTNEED);
+		spans.next[index] = spans.purged_head;
+		spans.purged_head = index;
+		spans.purged_count++;
+	}
+	spans.free_low = spans.free_count;
+	base_unlock(&spans.lock);
+}
+
+size_t region_span_committed(void)
+{
+	return (size_t)(spans.taken - spans.purged_count) << REGION_CHUNK_BITS;
+}
+
+void region_child(void)
+{
+	atomic_store(&heap_half.lock.owner, 0);
+	atomic_store(&spans.lock.owner, 0);
+}

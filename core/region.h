@@ -1,0 +1,64 @@
+/*
+ * The region: one reserved range of addresses that holds every block of ours, so that "whose is this pointer" is a
+ * subtraction, a compare and a byte load (DESIGN §4).
+ *
+ * Layout: the first half belongs to jemalloc (region_heap_*), the second half is cut into 64 KiB spans for the frame
+ * and pool tiers (region_span_*). Invariant: region.owner[i] != REGION_NONE exactly where chunk i is committed, so a
+ * block header may be read wherever the table says so.
+ */
+#ifndef FA_REGION_H
+#define FA_REGION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base.h"
+
+#define REGION_CHUNK_BITS 16
+#define REGION_CHUNK_BYTES (1ul << REGION_CHUNK_BITS)
+
+enum region_owner { REGION_NONE = 0, REGION_HEAP = 1, REGION_FRAME = 2, REGION_POOL = 3 };
+
+/* Set once by region_init, constant afterwards. */
+struct region {
+	uintptr_t base;
+	size_t bytes; /* 0: no region */
+	uint8_t *owner;
+};
+extern struct region region;
+
+/* Reserves the region: 1 TiB, less where limits forbid it. 0 or -ENOMEM. */
+int region_init(void);
+
+/* Cost: subtraction, compare, shift, byte load. */
+static always_inline enum region_owner region_owner_of(const void *pointer)
+{
+	uintptr_t offset = (uintptr_t)pointer - region.base;
+	if (unlikely(offset >= region.bytes))
+		return REGION_NONE;
+	return (enum region_owner)region.owner[offset >> REGION_CHUNK_BITS];
+}
+
+static always_inline bool region_holds(const void *pointer)
+{
+	return (uintptr_t)pointer - region.base < region.bytes;
+}
+
+/* Takes `bytes` (page multiple) for jemalloc, committed with `prot`; NULL when the half is full or memory is denied.
+   The start is aligned to 2 MiB when bytes is at least that. Thread-safe. */
+void *region_heap_map(size_t bytes, int prot);
+/* Gives a range back: its pages are released, its addresses may be handed out again. */
+void region_heap_unmap(void *start, size_t bytes);
+
+/* Takes one committed 64 KiB span, its chunk marked `owner`; contents undefined. NULL when memory is denied. */
+void *region_span_take(enum region_owner owner);
+void region_span_give(void *span);
+/* Releases the pages of spans that no one needed since the last call. Called about once a second at frame ends. */
+void region_span_purge(void);
+/* Bytes of spans committed and not purged, both tiers and free ones. */
+size_t region_span_committed(void);
+
+/* In the child of a fork: nobody holds the locks. */
+void region_child(void);
+
+#endif

@@ -1,0 +1,342 @@
+/* Start, fork and end of the shim in a process. The first step runs inside somebody's first malloc, possibly the
+   loader's: no libc state, no environ yet; the second from our constructor, before any other. */
+#define _GNU_SOURCE
+#include "core/runtime.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/bind.h"
+#include "core/block.h"
+#include "core/frames.h"
+#include "core/mark/mark.h"
+#include "core/next.h"
+#include "core/path/path.h"
+#include "core/region.h"
+#include "core/segment.h"
+#include "core/site.h"
+#include "core/thread.h"
+#include "core/tier/heap.h"
+#include "core/trace/writer.h"
+#include "core/violation.h"
+
+struct runtime runtime;
+_Atomic uint32_t runtime_phase;
+
+static uint32_t starter;          /* thread that is inside runtime_start */
+static uint32_t process;          /* pid that started */
+static const uint32_t *fork_page; /* reads 0 in the child of a fork */
+static uint32_t fork_reads_one = 1;
+static bool fork_handlers_ran; /* set in the child by fork(), not by _Fork() or a raw clone */
+
+/* ---- the process as the kernel laid it out ------------------------------------------------------------------- */
+
+extern void *__libc_stack_end __attribute__((weak));
+
+static char **initial_arguments(int *count)
+{
+	if (!&__libc_stack_end || !__libc_stack_end)
+		return NULL;
+	*count = (int)*(long *)__libc_stack_end;
+	return (char **)__libc_stack_end + 1;
+}
+
+const char *runtime_environment(const char *name)
+{
+	int count;
+	char **arguments = initial_arguments(&count);
+	if (!arguments)
+		return NULL;
+	size_t length = base_text_length(name);
+	for (char **entry = arguments + count + 1; *entry; entry++) {
+		size_t i = 0;
+		while (i < length && (*entry)[i] == name[i])
+			i++;
+		if (i == length && (*entry)[i] == '=')
+			return *entry + length + 1;
+	}
+	return NULL;
+}
+
+static const char *file_name(const char *path)
+{
+	const char *name = path;
+	for (; *path; path++)
+		if (*path == '/')
+			name = path + 1;
+	return name;
+}
+
+static uint64_t start_ticks(void)
+{
+	char text[1024];
+	int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+	ssize_t bytes = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	if (fd >= 0)
+		close(fd);
+	if (bytes <= 0)
+		return 0;
+	ssize_t at = bytes - 1;
+	while (at > 0 && text[at] != ')')
+		at--;
+	text[bytes] = 0;
+	int field = 1; /* fields 3 and on follow the name */
+	const char *cursor = text + at;
+	while (*cursor && field < 21)
+		if (*cursor++ == ' ')
+			field++;
+	uint64_t value = 0;
+	while (*cursor >= '0' && *cursor <= '9')
+		value = value * 10 + (uint64_t)(*cursor++ - '0');
+	return value;
+}
+
+static void describe_process(void)
+{
+	struct trace_header *header = trace_header;
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	header->start_unix_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	header->start_ns = header->last_ns = base_now_ns();
+	header->pid = process;
+	header->start_ticks = start_ticks();
+	header->mode = runtime.mode;
+	header->stacks = runtime.stacks;
+	header->stacks_asked = runtime.options.stacks;
+	base_text_copy(header->build_version, sizeof header->build_version, FA_VERSION);
+	for (int i = 0; i < TRACE_THRESHOLD_COUNT; i++)
+		header->thresholds[i] = runtime.options.threshold[i];
+	ssize_t bytes = readlink("/proc/self/exe", header->exe, sizeof header->exe - 1);
+	header->exe[bytes > 0 ? bytes : 0] = 0;
+	const char *given = runtime_environment("FA_OPTIONS");
+	base_text_copy(header->options, sizeof header->options, given ? given : "");
+	int count = 0;
+	char **arguments = initial_arguments(&count);
+	size_t at = 0;
+	for (int i = 0; i < count && at + 2 < sizeof header->args; i++)
+		at += base_text_copy(header->args + at, sizeof header->args - at - 1, arguments[i]) + 1;
+}
+
+/* ---- where the recording goes --------------------------------------------------------------------------------- */
+
+static void make_folders(char *path)
+{
+	for (char *slash = path + 1; *slash; slash++)
+		if (*slash == '/') {
+			*slash = 0;
+			mkdir(path, 0755);
+			*slash = '/';
+		}
+}
+
+static bool default_template(char *out, size_t bytes)
+{
+	const char *state = runtime_environment("XDG_STATE_HOME"), *home = runtime_environment("HOME");
+	size_t at;
+	if (state && state[0] == '/')
+		at = base_text_copy(out, bytes, state);
+	else if (home && home[0] == '/') {
+		at = base_text_copy(out, bytes, home);
+		at += base_text_copy(out + at, bytes - at, "/.local/state");
+	} else {
+		return false;
+	}
+	base_text_copy(out + at, bytes - at, "/framealloc/fa-%e-%p.fatrace");
+	return true;
+}
+
+static int open_recording(void)
+{
+	char template_text[OPTIONS_PATH_BYTES], path[OPTIONS_PATH_BYTES], exe[OPTIONS_PATH_BYTES];
+	bool by_default = !runtime.options.output[0];
+	if (by_default && !default_template(template_text, sizeof template_text))
+		return trace_open(NULL);
+	ssize_t bytes = readlink("/proc/self/exe", exe, sizeof exe - 1);
+	exe[bytes > 0 ? bytes : 0] = 0;
+	if (options_expand(path, sizeof path - 8, by_default ? template_text : runtime.options.output, file_name(exe), process))
+		return trace_open(NULL);
+	if (path[0] != '/') {
+		char whole[OPTIONS_PATH_BYTES];
+		if (syscall(SYS_getcwd, whole, sizeof whole) <= 0)
+			return trace_open(NULL);
+		size_t at = base_text_length(whole);
+		at += base_text_copy(whole + at, sizeof whole - at, "/");
+		base_text_copy(whole + at, sizeof whole - at, path);
+		base_text_copy(path, sizeof path - 8, whole);
+	}
+	if (by_default)
+		make_folders(path);
+	/* An exec in the same process finds its predecessor's recording and stays beside it. */
+	size_t length = base_text_length(path);
+	struct stat there;
+	for (uint32_t n = 1; n < 1000 && lstat(path, &there) == 0; n++) {
+		path[length] = '.';
+		*base_text_number(path + length + 1, n) = 0;
+	}
+	return trace_open(path);
+}
+
+/* ---- start ----------------------------------------------------------------------------------------------------- */
+
+static void say_bad_option(void *context, const char *line)
+{
+	(void)context;
+	base_say(line);
+}
+
+static uint32_t parse_pid(const char *text)
+{
+	uint32_t value = 0;
+	while (*text >= '0' && *text <= '9')
+		value = value * 10 + (uint32_t)(*text++ - '0');
+	return value;
+}
+
+/* Why this process is to be left alone; NULL when it is to be recorded. */
+static bool steps_aside(void)
+{
+	if (getauxval(AT_SECURE))
+		return true;
+	options_init(&runtime.options);
+	const char *target = runtime_environment("FA_TARGET_PID"), *given = runtime_environment("FA_OPTIONS");
+	bool is_target = !target || parse_pid(target) == process;
+	if (given)
+		options_parse(&runtime.options, given, is_target ? say_bad_option : NULL, NULL);
+	if (runtime.options.mode == TRACE_MODE_OFF || (!is_target && !runtime.options.follow))
+		return true;
+	/* A sanitizer's allocator must have the heap to itself. */
+	return finder_next("__asan_init", 0) || finder_next("__tsan_init", 0) || finder_next("__msan_init", 0);
+}
+
+static void configure(void)
+{
+	const uint64_t *threshold = runtime.options.threshold;
+	runtime.mode = runtime.options.mode;
+	runtime.stacks = runtime.options.stacks;
+	runtime.frame_block_max = threshold[TRACE_THRESHOLD_FRAME_BLOCK];
+	runtime.pool_block_max = threshold[TRACE_THRESHOLD_POOL_BLOCK];
+	runtime.hot_loop = threshold[TRACE_THRESHOLD_HOT_LOOP];
+	runtime.heap_hot = threshold[TRACE_THRESHOLD_HEAP_HOT];
+	runtime.long_lived = threshold[TRACE_THRESHOLD_LONG_LIVED];
+	runtime.frame_limit = threshold[TRACE_THRESHOLD_FRAME_LIMIT];
+	runtime.demote_bytes = threshold[TRACE_THRESHOLD_DEMOTE_BYTES];
+	runtime.promote_frames = threshold[TRACE_THRESHOLD_PROMOTE_FRAMES];
+	runtime.frame_budget = threshold[TRACE_THRESHOLD_FRAME_BUDGET];
+	for (uint32_t i = 0; i < runtime.options.role.count; i++)
+		if (base_glob_match("frame=*", runtime.options.role.item[i]))
+			runtime.any_frame_role = true;
+}
+
+static enum runtime_phase start(void)
+{
+	process = (uint32_t)syscall(SYS_getpid);
+	const uint64_t *random = (const uint64_t *)getauxval(AT_RANDOM);
+	block_secret = random ? random[1] : (uintptr_t)&process;
+	if (region_init())
+		return RUNTIME_ASIDE;
+	next_init();
+	if (steps_aside())
+		return RUNTIME_ASIDE;
+	configure();
+	uint32_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fork_page = &fork_reads_one;
+	if (page != MAP_FAILED && madvise(page, 4096, MADV_WIPEONFORK) == 0) {
+		*page = 1;
+		fork_page = page;
+	}
+	if (open_recording() == -ENOMEM || segment_init() || site_init() || violation_init())
+		return RUNTIME_UNRECORDED;
+	describe_process();
+	if (thread_init())
+		return RUNTIME_UNRECORDED;
+	for (int i = 0; i < 8; i++) /* the recording is whole from here on */
+		trace_header->magic[i] = TRACE_MAGIC[i];
+	return RUNTIME_RECORDING;
+}
+
+void runtime_start(void)
+{
+	if (atomic_load_explicit(&runtime_phase, memory_order_acquire) > RUNTIME_STARTING)
+		return;
+	uint32_t cold = RUNTIME_COLD, self = (uint32_t)syscall(SYS_gettid);
+	if (atomic_compare_exchange_strong(&runtime_phase, &cold, RUNTIME_STARTING)) {
+		int saved = errno;
+		starter = self;
+		enum runtime_phase phase = start();
+		atomic_store_explicit(&runtime_phase, phase, memory_order_release);
+		errno = saved;
+		return;
+	}
+	while (starter != self && atomic_load_explicit(&runtime_phase, memory_order_acquire) == RUNTIME_STARTING)
+		syscall(SYS_sched_yield);
+}
+
+static void note_fork(void)
+{
+	fork_handlers_ran = true;
+}
+
+void runtime_finish_start(void)
+{
+	runtime_start();
+	enum runtime_phase phase = (enum runtime_phase)atomic_load(&runtime_phase);
+	if (phase != RUNTIME_RECORDING)
+		return;
+	thread_internal_begin();
+	if (thread_self->gate == 0)
+		thread_attach(0);
+	pthread_atfork(NULL, NULL, note_fork);
+	char pid[24];
+	*base_text_number(pid, process) = 0;
+	setenv("FA_TARGET_PID", pid, 0);
+	if (runtime.stacks == TRACE_STACKS_FULL && path_init(runtime.options.threshold[TRACE_THRESHOLD_STACK_DEPTH])) {
+		runtime.stacks = TRACE_STACKS_CALLER;
+		trace_header->stacks = TRACE_STACKS_CALLER;
+		trace_loss(TRACE_LOSS_UNWINDER, 1);
+	}
+	if (runtime.stacks != TRACE_STACKS_FULL)
+		path_modules_refresh();
+	site_modules_sync();
+	bind_markers();
+	site_modules_sync();
+	mprotect(&runtime, sizeof runtime, PROT_READ);
+	thread_internal_end();
+}
+
+void runtime_end(int status, bool status_known)
+{
+	/* A vfork child runs in its parent's memory. */
+	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING || runtime_forked() || (uint32_t)syscall(SYS_getpid) != process)
+		return;
+	site_modules_sync();
+	trace_header->end_ns = trace_header->last_ns = base_now_ns();
+	trace_header->end_value = status_known ? status : -1;
+	__atomic_store_n(&trace_header->ended, TRACE_ENDED_EXIT, __ATOMIC_RELEASE);
+}
+
+bool runtime_forked(void)
+{
+	return *fork_page == 0;
+}
+
+void runtime_child(void)
+{
+	atomic_store(&runtime_phase, RUNTIME_UNRECORDED);
+	region_child();
+	site_child();
+	violation_child();
+	frames_child();
+	thread_child();
+	trace_child();
+	if (!fork_handlers_ran)
+		heap_child();
+}

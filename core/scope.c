@@ -1,0 +1,187 @@
+/* Frame boundaries and what is settled at them: the frame's record, its survivors, budgets, learned verdicts. */
+#include "core/scope.h"
+
+#include "core/account.h"
+#include "core/frames.h"
+#include "core/runtime.h"
+#include "core/site.h"
+#include "core/tier/frame.h"
+#include "core/tier/remote.h"
+#include "core/trace/writer.h"
+#include "core/violation.h"
+
+#define TRIM_PERIOD_NS 1000000000u
+#define DEMOTIONS_JUDGED 8u /* a boundary looks at this many demoted sites */
+
+void scope_demote(struct thread *thread, uint32_t site)
+{
+	struct trace_counter *counter = thread_counter(thread, site);
+	if (counter->demoted || runtime.stacks == TRACE_STACKS_NONE || thread->demoted_count == THREAD_DEMOTED_MAX)
+		return;
+	struct trace_site *record = trace_at(&trace_sites, site);
+	struct thread_demotion *demotion = NULL;
+	for (uint32_t i = 0; i < thread->demoted_count; i++)
+		if (thread->demoted[i].site == site)
+			demotion = &thread->demoted[i];
+	if (!demotion) {
+		demotion = &thread->demoted[thread->demoted_count++];
+		*demotion = (struct thread_demotion){.site = site, .wait_frames = (uint32_t)runtime.promote_frames / 2};
+	}
+	demotion->wait_frames *= 2;
+	demotion->since_frame = thread->frame;
+	demotion->escaped = counter->outlived_frame + counter->died_elsewhere;
+	demotion->births = counter->births[TRACE_BIRTH_POOL_IN];
+	demotion->live_bytes = counter->live_bytes;
+	counter->demoted = 1;
+	counter->pinned_bytes = 0;
+	__atomic_fetch_add(&record->demotions, 1, __ATOMIC_RELAXED);
+}
+
+/* A demoted site returns when a whole window of frames saw enough of its blocks and none escaped. */
+static void judge_demotions(struct thread *thread)
+{
+	for (uint32_t n = 0; n < DEMOTIONS_JUDGED && n < thread->demoted_count; n++) {
+		struct thread_demotion *demotion = &thread->demoted[thread->demoted_cursor++ % thread->demoted_count];
+		struct trace_counter *counter = thread_counter(thread, demotion->site);
+		if (!counter->demoted || thread->frame - demotion->since_frame < demotion->wait_frames)
+			continue;
+		uint64_t escaped = counter->outlived_frame + counter->died_elsewhere;
+		uint64_t births = counter->births[TRACE_BIRTH_POOL_IN];
+		bool behaved = escaped == demotion->escaped && counter->live_bytes <= demotion->live_bytes;
+		if (behaved && births - demotion->births >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES]) {
+			struct trace_site *record = trace_at(&trace_sites, demotion->site);
+			counter->demoted = 0;
+			__atomic_fetch_add(&record->promotions, 1, __ATOMIC_RELAXED);
+			continue;
+		}
+		if (!behaved || births - demotion->births >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES]) {
+			demotion->since_frame = thread->frame;
+			demotion->escaped = escaped;
+			demotion->births = births;
+			demotion->live_bytes = counter->live_bytes;
+		}
+	}
+}
+
+/* A block that pins `share` bytes of its span at a frame's end. */
+static void survivor(struct thread *thread, struct block *block, size_t share)
+{
+	struct trace_counter *counter = thread_counter(thread, block_site(block));
+	counter->pinned_bytes += share;
+	if (!counter->demoted && counter->pinned_bytes >= runtime.demote_bytes)
+		scope_demote(thread, block_site(block));
+}
+
+static uint64_t sum(const uint64_t tiers[TRACE_TIERS])
+{
+	return tiers[0] + tiers[1] + tiers[2];
+}
+
+static void begin_frame(struct thread *thread, uint64_t now)
+{
+	struct trace_thread *record = thread->record;
+	thread->frame++;
+	thread->frame_base = (uint64_t)thread->frame << 32;
+	thread->in_frame = true;
+	thread->birth_shift = 0;
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		thread->at_frame.allocs[tier] = record->allocs[tier];
+	thread->at_frame.bytes = sum(record->bytes);
+	thread->at_frame.frees = sum(record->frees);
+	thread->at_frame.live_bytes = record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2];
+	thread->slow_frees = 0;
+	thread->frame_violations = 0;
+	atomic_store_explicit(&thread->own_deaths_remote, 0, memory_order_relaxed);
+	record->open_begin_ns = now;
+	__atomic_store_n(&record->frames, record->frames + 1, __ATOMIC_RELEASE);
+	thread_new_segment(thread);
+}
+
+static uint32_t clip(uint64_t value)
+{
+	return value < UINT32_MAX ? (uint32_t)value : UINT32_MAX;
+}
+
+/* Settles the open frame. `now` ends it. */
+static void end_frame(struct thread *thread, uint64_t now)
+{
+	struct trace_thread *record = thread->record;
+	uint64_t backlog = remote_drain(thread);
+	record->remote_frees_waiting = backlog;
+	if (backlog > runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG])
+		violation_threshold(thread, 204, 0, backlog, runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG]);
+	uint64_t bytes = sum(record->bytes) - thread->at_frame.bytes;
+	if (runtime.frame_budget && bytes > runtime.frame_budget)
+		violation_threshold(thread, 301, 0, bytes, runtime.frame_budget);
+
+	struct trace_frame frame = {.begin_ns = record->open_begin_ns,
+	                            .end_ns = now,
+	                            .bytes = bytes,
+	                            .pinned_bytes = clip(frame_end(thread, survivor)),
+	                            .number = thread->frame};
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		frame.allocs_tier[tier] = clip(record->allocs[tier] - thread->at_frame.allocs[tier]);
+	frame.allocs = frame.allocs_tier[0] + frame.allocs_tier[1] + frame.allocs_tier[2];
+	uint64_t frees = sum(record->frees) - thread->at_frame.frees;
+	frame.frees = clip(frees);
+	int64_t escapes = (int64_t)frame.allocs - (int64_t)(frees - thread->slow_frees) -
+	                  (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed);
+	frame.escapes = escapes > 0 ? clip((uint64_t)escapes) : 0;
+	frame.violations = clip(thread->frame_violations);
+	frame.live_kib = clip((uint64_t)(record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2]) / 1024);
+	if (record->live_bytes[TRACE_TIER_FRAME] > (int64_t)record->frame_live_peak_bytes)
+		record->frame_live_peak_bytes = (uint64_t)record->live_bytes[TRACE_TIER_FRAME];
+	frames_append(thread, &frame);
+	judge_demotions(thread);
+}
+
+void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_t *fp)
+{
+	uint64_t now = base_now_ns();
+	/* The same call in the same place: the call path is the same unless a caller further out changed, which is
+	   looked at anew now and then. */
+	if (fp && (fp[1] != thread->boundary_return || (uintptr_t)fp != thread->boundary_stack || !(thread->frame & 1023))) {
+		thread->boundary_node = site_node_of_call(thread, fp);
+		thread->boundary_return = fp[1];
+		thread->boundary_stack = (uintptr_t)fp;
+	}
+	if (thread->in_frame)
+		end_frame(thread, now);
+	thread->record->boundary_marker = marker + 1;
+	begin_frame(thread, now);
+	trace_header->last_ns = now;
+	if (trace_count(&trace_threads) <= 16 || !(thread->frame & 15))
+		account_peak(thread);
+	static _Atomic uint64_t trim_at;
+	uint64_t due = atomic_load_explicit(&trim_at, memory_order_relaxed);
+	if (now > due && atomic_compare_exchange_strong(&trim_at, &due, now + TRIM_PERIOD_NS) && due) {
+		frame_trim(thread);
+		region_span_purge();
+	}
+}
+
+void scope_idle_begin(struct thread *thread)
+{
+	thread->idle_from_ns = base_now_ns();
+}
+
+void scope_idle_end(struct thread *thread)
+{
+	uint64_t now = base_now_ns();
+	thread->record->idle_ns += now - thread->idle_from_ns;
+	thread->record->open_begin_ns = now;
+}
+
+void scope_check_never_ends(struct thread *thread)
+{
+	const struct trace_thread *record = thread->record;
+	if (!thread->in_frame || thread->frame < 2 || thread->never_ends_frame == thread->frame)
+		return;
+	int64_t piled = record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2] - thread->at_frame.live_bytes;
+	uint64_t limit = runtime.options.threshold[TRACE_THRESHOLD_NEVER_ENDS_BYTES];
+	uint64_t limit_ns = runtime.options.threshold[TRACE_THRESHOLD_NEVER_ENDS_MS] * 1000000u;
+	if (piled <= (int64_t)limit || base_now_ns() - record->open_begin_ns <= limit_ns)
+		return;
+	thread->never_ends_frame = thread->frame;
+	violation_threshold(thread, 604, 0, (uint64_t)piled, limit);
+}

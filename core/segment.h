@@ -1,0 +1,35 @@
+/*
+ * Segments: the longest runs of one thread between two markers (DESIGN §2). Ids are leased to threads in blocks, so
+ * the fast path shares no counter; a bounded table resolves an id to what the checks need to know.
+ *
+ * Invariant: an id is never given out twice. A table entry answers for exactly one id (its `check` names it); an id
+ * whose entry was overwritten is too old to resolve: its block's lifetime is a lower bound, and counted as clamped.
+ */
+#ifndef FA_SEGMENT_H
+#define FA_SEGMENT_H
+
+#include "core/base.h"
+
+#define SEGMENT_LEASE 256u
+#define SEGMENT_TABLE (1u << 18)
+#define SEGMENT_NO_THREAD UINT32_MAX
+
+struct segment_record {
+	uint32_t check;  /* id / SEGMENT_TABLE, low 32 bits; written last */
+	uint32_t thread; /* record index of the thread it ran on */
+	uint32_t frame;  /* number of the frame it is part of, from 1; 0: outside every frame */
+	uint32_t awaits; /* awaits passed by that thread when it began */
+};
+
+int segment_init(void);
+
+/* The next id for a thread whose lease is [*next, *end); leases anew when it is used up. */
+uint64_t segment_next(uint64_t *next, uint64_t *end);
+
+/* Publishes what `id` stands for. */
+void segment_publish(uint64_t id, uint32_t thread, uint32_t frame, uint32_t awaits);
+
+/* False: the id is older than the table. */
+bool segment_resolve(uint64_t id, struct segment_record *out);
+
+#endif

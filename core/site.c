@@ -1,0 +1,227 @@
+/* The call tree is a hash table from (parent, module, offset) to node, kept outside the recording; sites hang on nodes.
+   One lock guards both: only a path that was never seen by the asking thread takes it. */
+#define _GNU_SOURCE
+#include "core/site.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "core/path/path.h"
+#include "core/runtime.h"
+#include "core/trace/writer.h"
+
+#define NODES_MAX (1u << 18)
+#define NODE_HASH (1u << 19)
+#define SITES_RESERVED 2048u /* sites kept for folded paths when the table fills up */
+
+static struct {
+	struct base_lock lock;
+	uint32_t *hash;         /* node index + 1 */
+	uint32_t *site_of_node; /* site, 0 = none */
+} table;
+
+int site_init(void)
+{
+	size_t bytes = (NODE_HASH + NODES_MAX) * sizeof(uint32_t);
+	uint32_t *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		return -ENOMEM;
+	table.hash = memory;
+	table.site_of_node = memory + NODE_HASH;
+	uint32_t index;
+	trace_append(&trace_nodes, NULL, &index); /* node 0: the root */
+	trace_append(&trace_sites, NULL, &index); /* site 0: unknown */
+	return 0;
+}
+
+void site_modules_sync(void)
+{
+	size_t count = path_modules_count();
+	while (trace_count(&trace_modules) < count) {
+		const struct path_module *module = path_module_at(trace_count(&trace_modules));
+		struct trace_module record = {.base = module->base, .start = module->start, .end = module->end};
+		record.build_id_bytes = (uint32_t)(module->build_id_bytes < sizeof record.build_id ? module->build_id_bytes
+		                                                                                   : sizeof record.build_id);
+		for (uint32_t i = 0; i < record.build_id_bytes; i++)
+			record.build_id[i] = module->build_id[i];
+		base_text_copy(record.path, sizeof record.path, module->path ? module->path : "");
+		if (!trace_append(&trace_modules, &record, NULL)) {
+			trace_loss(TRACE_LOSS_MODULES, 1);
+			break;
+		}
+	}
+	for (uint32_t i = 0; i < trace_count(&trace_modules); i++) {
+		struct trace_module *record = trace_at(&trace_modules, i);
+		if (!record->unloaded_ns && path_module_at(i)->unloaded)
+			record->unloaded_ns = base_now_ns();
+	}
+}
+
+uint32_t site_module_of(uintptr_t address)
+{
+	uint32_t module = path_module_of(address);
+	if (module == UINT32_MAX) {
+		path_modules_refresh();
+		module = path_module_of(address);
+	}
+	if (module != UINT32_MAX && module >= trace_count(&trace_modules))
+		site_modules_sync();
+	return module < trace_count(&trace_modules) ? module : TRACE_NO_MODULE;
+}
+
+static struct trace_node node_record(uint32_t parent, uintptr_t pc, bool cut)
+{
+	struct trace_node node = {.parent = parent, .module = site_module_of(pc), .offset = pc};
+	if (node.module != TRACE_NO_MODULE)
+		node.offset = pc - ((struct trace_module *)trace_at(&trace_modules, node.module))->base;
+	node.offset = TRACE_NODE_OFFSET(node.offset) | (cut ? TRACE_NODE_CUT : 0);
+	return node;
+}
+
+static uint64_t node_hash(const struct trace_node *node)
+{
+	uint64_t h = (node->offset ^ (uint64_t)node->module << 40) * 0x9e3779b97f4a7c15u;
+	h = (h ^ h >> 29 ^ node->parent) * 0xbf58476d1ce4e5b9u;
+	return h ^ h >> 32;
+}
+
+/* Lock held. The node for `node`'s contents; UINT32_MAX when it is new and the tree is full or must not grow. */
+static uint32_t node_intern(const struct trace_node *node, bool may_add)
+{
+	uint32_t at = (uint32_t)node_hash(node) & (NODE_HASH - 1);
+	for (; table.hash[at]; at = (at + 1) & (NODE_HASH - 1)) {
+		const struct trace_node *known = trace_at(&trace_nodes, table.hash[at] - 1);
+		if (known->parent == node->parent && known->offset == node->offset && known->module == node->module)
+			return table.hash[at] - 1;
+	}
+	uint32_t index;
+	if (!may_add || !trace_append(&trace_nodes, node, &index))
+		return UINT32_MAX;
+	table.hash[at] = index + 1;
+	return index;
+}
+
+/* Lock held. The node of the `count` innermost pcs. */
+static uint32_t path_node(const uintptr_t *pcs, size_t count, bool cut, bool may_add)
+{
+	uint32_t parent = 0;
+	for (size_t i = count; i--;) {
+		struct trace_node node = node_record(parent, pcs[i], cut && i == count - 1);
+		parent = node_intern(&node, may_add);
+		if (parent == UINT32_MAX)
+			break;
+	}
+	return parent;
+}
+
+/* Lock held. The longest kept suffix of a path that does not fit, else a new short one from the reserve. */
+static uint32_t folded_node(const uintptr_t *pcs, size_t count)
+{
+	static const uint8_t lengths[] = {16, 8, 4, 2, 1};
+	for (size_t i = 0; i < sizeof lengths; i++) {
+		if (lengths[i] > count)
+			continue;
+		uint32_t node = path_node(pcs, lengths[i], true, false);
+		if (node != UINT32_MAX && table.site_of_node[node])
+			return node;
+	}
+	return path_node(pcs, count < 2 ? count : 2, true, true);
+}
+
+static uint32_t site_add(uint32_t node, bool folded)
+{
+	struct trace_site site = {.node = node, .folded = folded};
+	uint32_t index;
+	if (!trace_append(&trace_sites, &site, &index))
+		return 0;
+	table.site_of_node[node] = index;
+	return index;
+}
+
+static uint32_t intern_site(const uintptr_t *pcs, size_t count, bool cut)
+{
+	if (!count || !base_lock(&table.lock)) {
+		trace_loss(TRACE_LOSS_STACKS, 1);
+		return 0;
+	}
+	if (cut)
+		trace_loss(TRACE_LOSS_DEPTH, 1);
+	bool full = trace_count(&trace_sites) + SITES_RESERVED >= trace_sites.max;
+	uint32_t node = path_node(pcs, count, cut, !full);
+	uint32_t site = node == UINT32_MAX ? 0 : table.site_of_node[node];
+	if (!site && node != UINT32_MAX && !full)
+		site = site_add(node, false);
+	if (!site) {
+		trace_loss(TRACE_LOSS_SITES, 1);
+		node = folded_node(pcs, count);
+		if (node != UINT32_MAX)
+			site = table.site_of_node[node] ? table.site_of_node[node] : site_add(node, true);
+	}
+	base_unlock(&table.lock);
+	return site;
+}
+
+static uint32_t intern_node(const uintptr_t *pcs, size_t count, bool cut)
+{
+	if (!count || !base_lock(&table.lock))
+		return 0;
+	uint32_t node = path_node(pcs, count, cut, true);
+	base_unlock(&table.lock);
+	if (node != UINT32_MAX)
+		return node;
+	trace_loss(TRACE_LOSS_NODES, 1);
+	return 0;
+}
+
+/* stacks=none: one site for each size class and role. */
+static cold_path uint32_t class_site(struct thread *thread, uint32_t class_index, size_t class_bytes)
+{
+	static uint32_t known[64][8]; /* by class and role; guarded by the lock */
+	if (!base_lock(&table.lock))
+		return 0;
+	uint32_t *site = &known[class_index][thread->role];
+	if (!*site) {
+		struct trace_site record = {.class_bytes = (uint32_t)(class_bytes < UINT32_MAX ? class_bytes : UINT32_MAX),
+		                            .role = thread->role};
+		if (!trace_append(&trace_sites, &record, site))
+			*site = 0;
+	}
+	thread->class_site[class_index] = *site;
+	base_unlock(&table.lock);
+	return thread->class_site[class_index];
+}
+
+uint32_t site_of_call(struct thread *thread, size_t size, const uintptr_t *fp)
+{
+	if (likely(runtime.stacks == TRACE_STACKS_FULL))
+		return path_value(thread->alloc_paths, fp, intern_site);
+	if (runtime.stacks == TRACE_STACKS_NONE) {
+		/* Classes are powers of two, from 16. */
+		uint32_t bits = size <= 16 ? 4u : 64u - (uint32_t)__builtin_clzll(size - 1);
+		uint32_t class_index = bits < 63 ? bits : 63;
+		uint32_t site = thread->class_site[class_index];
+		return likely(site) ? site : class_site(thread, class_index, (size_t)1 << class_index);
+	}
+	uintptr_t caller = fp[1];
+	uint32_t slot = (uint32_t)(caller * 0x9e3779b97f4a7c15u >> 56);
+	if (likely(thread->caller_site[slot].caller == caller))
+		return thread->caller_site[slot].site;
+	thread->caller_site[slot].site = intern_site(&caller, 1, false);
+	thread->caller_site[slot].caller = caller;
+	return thread->caller_site[slot].site;
+}
+
+uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp)
+{
+	if (!fp || runtime.stacks == TRACE_STACKS_NONE)
+		return 0;
+	if (runtime.stacks == TRACE_STACKS_FULL)
+		return path_value(thread->other_paths, fp, intern_node);
+	uintptr_t caller = fp[1];
+	return intern_node(&caller, 1, false);
+}
+
+void site_child(void)
+{
+	atomic_store(&table.lock.owner, 0);
+}

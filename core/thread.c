@@ -1,0 +1,337 @@
+/* Slots: taken, handed on, found. The thread's end is seen by a pthread key whose destructor puts itself back until the
+   last round, so that other destructors still find the thread attached. */
+#define _GNU_SOURCE
+#include "core/thread.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include "core/account.h"
+#include "core/runtime.h"
+#include "core/segment.h"
+#include "core/site.h"
+#include "core/tier/remote.h"
+#include "core/trace/writer.h"
+
+#define DESTRUCTOR_ROUNDS 3u /* of PTHREAD_DESTRUCTOR_ITERATIONS (4) */
+
+static struct thread state_empty;
+static struct thread state_ended = {.gate = THREAD_ENDED};
+__thread struct thread *thread_self = &state_empty;
+static __thread uint32_t internal_depth;
+
+static struct {
+	struct base_lock lock;
+	struct thread *slot[THREAD_SLOTS_MAX];
+	uint8_t in_use[THREAD_SLOTS_MAX];
+	_Atomic uint32_t count;
+	uint32_t last_free;
+	pthread_key_t key;
+	bool key_made;
+	struct thread *late;
+	struct base_lock late_lock;
+} table;
+
+static void *wiped_memory(size_t bytes)
+{
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		return NULL;
+	madvise(memory, bytes, MADV_WIPEONFORK);
+	return memory;
+}
+
+static struct thread *slot_make(uint32_t slot)
+{
+	struct thread *thread = wiped_memory(round_up(sizeof *thread, 4096));
+	if (!thread)
+		return NULL;
+	thread->groups = wiped_memory(round_up(THREAD_SITE_GROUPS * sizeof *thread->groups, 4096));
+	if (runtime.stacks == TRACE_STACKS_FULL) {
+		thread->alloc_paths = wiped_memory(path_cache_bytes());
+		thread->other_paths = wiped_memory(path_cache_bytes());
+		if (!thread->alloc_paths || !thread->other_paths)
+			return NULL;
+	}
+	if (!thread->groups)
+		return NULL;
+	thread->slot = slot;
+	return thread;
+}
+
+/* A free slot, made when there is none. Ones that were used last come first: they are warm. */
+static struct thread *slot_take(void)
+{
+	if (!base_lock(&table.lock))
+		return NULL;
+	uint32_t count = atomic_load(&table.count), slot = count;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t candidate = (table.last_free + count - i) % count;
+		if (!table.in_use[candidate]) {
+			slot = candidate;
+			break;
+		}
+	}
+	if (slot == count && count < THREAD_SLOTS_MAX) {
+		table.slot[slot] = slot_make(slot);
+		if (table.slot[slot])
+			atomic_store(&table.count, count + 1);
+		else
+			slot = THREAD_SLOTS_MAX;
+	}
+	struct thread *thread = slot < THREAD_SLOTS_MAX ? table.slot[slot] : NULL;
+	if (thread)
+		table.in_use[slot] = 1;
+	base_unlock(&table.lock);
+	return thread;
+}
+
+static void slot_give(struct thread *thread)
+{
+	if (!base_lock(&table.lock))
+		return;
+	table.in_use[thread->slot] = 0;
+	table.last_free = thread->slot;
+	base_unlock(&table.lock);
+}
+
+/* A record for a new thread; when the table is full, one of an ended thread goes on counting for this one as well. */
+static struct trace_thread *record_make(uint32_t slot, uint32_t *index)
+{
+	struct trace_thread record = {.tid = base_tid(), .slot = slot, .start_ns = base_now_ns()};
+	struct trace_thread *made = trace_append(&trace_threads, &record, index);
+	if (made)
+		return made;
+	static _Atomic uint32_t cursor;
+	for (uint32_t tries = 0; tries < trace_count(&trace_threads); tries++) {
+		*index = atomic_fetch_add(&cursor, 1) % trace_count(&trace_threads);
+		made = trace_at(&trace_threads, *index);
+		uint64_t ended = made->end_ns;
+		if (ended && __atomic_compare_exchange_n(&made->end_ns, &ended, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+			trace_loss(TRACE_LOSS_THREADS, 1);
+			made->folded_threads++;
+			made->slot = slot;
+			made->tid = record.tid;
+			return made;
+		}
+	}
+	return NULL;
+}
+
+struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site)
+{
+	static struct base_lock lock; /* keeps the two parallel arrays parallel */
+	uint32_t group_index = site / TRACE_GROUP_SITES;
+	if (base_lock(&lock)) {
+		uint32_t label_index, index;
+		struct trace_group_label label = {.slot = thread->slot, .first_site = UINT32_MAX};
+		struct trace_group *group = trace_append(&trace_groups, NULL, &index);
+		struct trace_group_label *made = group ? trace_append(&trace_labels, &label, &label_index) : NULL;
+		if (made) {
+			fa_assert(index == label_index);
+			__atomic_store_n(&made->first_site, group_index * TRACE_GROUP_SITES, __ATOMIC_RELEASE);
+			thread->groups[group_index] = group->counter;
+		}
+		base_unlock(&lock);
+	}
+	if (thread->groups[group_index])
+		return &thread->groups[group_index][site % TRACE_GROUP_SITES];
+	trace_loss(TRACE_LOSS_COUNTERS, 1);
+	return &thread->groups[0][0];
+}
+
+static void destructor(void *value)
+{
+	struct thread *thread = value;
+	if (thread != thread_self || !(thread->gate & THREAD_READY))
+		return; /* wiped by a fork meanwhile */
+	if (thread->destructor_rounds++ < DESTRUCTOR_ROUNDS) {
+		thread_internal_begin();
+		pthread_setspecific(table.key, thread);
+		thread_internal_end();
+		return;
+	}
+	remote_drain(thread);
+	thread->record->end_ns = trace_header->last_ns = base_now_ns();
+	thread->gate = 0;
+	thread_self = &state_ended;
+	slot_give(thread);
+}
+
+static void prepare(struct thread *thread, struct trace_thread *record, uint32_t record_index, uintptr_t start_routine)
+{
+	thread->record = record;
+	thread->record_index = record_index;
+	record->start_routine = start_routine;
+	thread->handle = (uintptr_t)pthread_self();
+	thread->role = TRACE_ROLE_NONE;
+	thread->in_frame = thread->in_task = false;
+	thread->frame = (uint32_t)record->frames;
+	thread->frame_base = 0;
+	thread->birth_shift = 2;
+	thread->marker_depth = 0;
+	thread->destructor_rounds = 0;
+	thread->boundary_node = 0;
+	thread->boundary_return = 0;
+	atomic_store(&thread->own_deaths_remote, 0);
+	for (uint32_t i = 0; i < 64; i++)
+		thread->class_site[i] = 0;
+	account_peak_rearm(thread);
+	thread_new_segment(thread);
+}
+
+struct thread *thread_attach(uintptr_t start_routine)
+{
+	int saved = errno;
+	struct thread *thread = slot_take();
+	uint32_t record_index;
+	struct trace_thread *record = thread ? record_make(thread->slot, &record_index) : NULL;
+	if (record && !thread->groups[0])
+		thread_counter_slow(thread, 0);
+	if (!record || !thread->groups[0]) {
+		if (thread)
+			slot_give(thread);
+		errno = saved;
+		return NULL;
+	}
+	prepare(thread, record, record_index, start_routine);
+	thread->gate = THREAD_INTERNAL | THREAD_READY;
+	thread_self = thread;
+	internal_depth++;
+	thread_named(thread, NULL);
+	if (table.key_made)
+		pthread_setspecific(table.key, thread);
+	internal_depth--;
+	thread->gate = internal_depth ? THREAD_INTERNAL | THREAD_READY : THREAD_READY;
+	errno = saved;
+	return thread;
+}
+
+int thread_init(void)
+{
+	table.key_made = pthread_key_create(&table.key, destructor) == 0;
+	struct thread *late = slot_take();
+	uint32_t index;
+	struct trace_thread *record = late ? record_make(late->slot, &index) : NULL;
+	if (!record)
+		return -ENOMEM;
+	thread_counter_slow(late, 0);
+	if (!late->groups[0])
+		return -ENOMEM;
+	prepare(late, record, index, 0);
+	record->tid = 0;
+	base_text_copy(record->name, sizeof record->name, "(signals, ended threads)");
+	/* A handler may have interrupted jemalloc: what it allocates comes from the pool. The record keeps no role. */
+	late->role = TRACE_ROLE_WORKER;
+	late->gate = THREAD_READY;
+	table.late = late;
+	return 0;
+}
+
+void thread_internal_begin(void)
+{
+	internal_depth++;
+	if (thread_self->gate & THREAD_READY)
+		thread_self->gate |= THREAD_INTERNAL;
+}
+
+void thread_internal_end(void)
+{
+	if (--internal_depth == 0 && thread_self->gate & THREAD_READY)
+		thread_self->gate &= ~THREAD_INTERNAL;
+}
+
+struct thread *thread_late_enter(void)
+{
+	if (!table.late || !base_lock(&table.late_lock))
+		return NULL;
+	return table.late;
+}
+
+void thread_late_leave(void)
+{
+	base_unlock(&table.late_lock);
+}
+
+static bool parse_role(const char *rule, enum trace_role *role, const char **glob)
+{
+	static const struct {
+		const char *word;
+		enum trace_role role;
+	} words[] = {{"frame=", TRACE_ROLE_FRAME}, {"worker=", TRACE_ROLE_WORKER}, {"async=", TRACE_ROLE_ASYNC}, {"io=", TRACE_ROLE_IO}};
+	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+		size_t n = 0;
+		while (words[i].word[n] && words[i].word[n] == rule[n])
+			n++;
+		if (!words[i].word[n]) {
+			*role = words[i].role;
+			*glob = rule + n;
+			return true;
+		}
+	}
+	return false;
+}
+
+void thread_set_role(struct thread *thread, enum trace_role role)
+{
+	if (thread->role == role)
+		return;
+	thread->role = (uint8_t)role;
+	thread->record->role = role;
+	for (uint32_t i = 0; i < 64; i++)
+		thread->class_site[i] = 0;
+}
+
+void thread_named(struct thread *thread, const char *name)
+{
+	char comm[32] = "";
+	if (!name) {
+		prctl(PR_GET_NAME, comm);
+		name = comm;
+	}
+	base_text_copy(thread->record->name, sizeof thread->record->name, name);
+	bool is_main = thread->record->tid == trace_header->pid;
+	enum trace_role role = TRACE_ROLE_NONE;
+	if (is_main) {
+		thread->record->flags |= TRACE_THREAD_MAIN;
+		if (!runtime.any_frame_role && runtime.options.frame.count)
+			role = TRACE_ROLE_FRAME;
+	}
+	for (uint32_t i = 0; i < runtime.options.role.count; i++) {
+		enum trace_role wanted;
+		const char *glob;
+		if (parse_role(runtime.options.role.item[i], &wanted, &glob) && base_glob_match(glob, name)) {
+			role = wanted;
+			break;
+		}
+	}
+	if (role != TRACE_ROLE_NONE || thread->role == TRACE_ROLE_NONE)
+		thread_set_role(thread, role);
+}
+
+struct thread *thread_of_slot(uint32_t slot)
+{
+	return slot < atomic_load(&table.count) ? table.slot[slot] : NULL;
+}
+
+uint32_t thread_slot_count(void)
+{
+	return atomic_load(&table.count);
+}
+
+void thread_new_segment(struct thread *thread)
+{
+	thread->segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
+	segment_publish(thread->segment, thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits);
+}
+
+void thread_child(void)
+{
+	thread_self = &state_empty;
+	atomic_store(&table.lock.owner, 0);
+	atomic_store(&table.late_lock.owner, 0);
+	table.late = NULL;
+	base_forget_tid();
+}

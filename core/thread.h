@@ -1,0 +1,154 @@
+/*
+ * The state of one thread: what malloc and free need at every call, in one place.
+ *
+ * Glossary
+ *   slot     a thread state with its counters, arena, slabs and call-path caches. A slot outlives its thread and is
+ *            handed to the next one as it is: nothing is merged or torn down at thread exit, and memory is bounded by
+ *            the highest number of threads alive at once.
+ *   record   the thread's entry in the recording (struct trace_thread); new for each thread.
+ *
+ * Thread states lie in MADV_WIPEONFORK memory: in the child of a fork every field reads zero, and zero means "take the
+ * slow path", where the child is noticed. Only the owning thread writes its state, but for `remote` (any thread).
+ */
+#ifndef FA_THREAD_H
+#define FA_THREAD_H
+
+#include "core/base.h"
+#include "core/block.h"
+#include "core/path/path.h"
+#include "core/trace/format.h"
+
+#define THREAD_SLOTS_MAX 4096u
+#define THREAD_POOL_CLASSES 40u
+#define THREAD_DEMOTED_MAX 256u
+#define THREAD_SITE_GROUPS (40960u / TRACE_GROUP_SITES)
+
+/*
+ * The gate: malloc and free take the fast path only when it reads exactly THREAD_READY. Everything rare is a bit here.
+ *   0                 not attached, or wiped by a fork
+ *   THREAD_INTERNAL   the shim itself is at work (dlopen of the unwinder, thread start): allocations are untracked
+ *   THREAD_BUSY       inside an operation on this state: a signal handler that comes now must keep out
+ *   THREAD_PENDING    a signal handler left blocks in the remote queue: take them back soon
+ *   THREAD_ENDED      after its last destructor: operations go to a shared slot
+ */
+enum { THREAD_READY = 1u, THREAD_PENDING = 2u, THREAD_INTERNAL = 0x100u, THREAD_BUSY = 0x10000u, THREAD_ENDED = 0x1000000u };
+
+struct frame_span;
+struct pool_slab;
+
+/* A site that escaped too much and is served from the pool for now. */
+struct thread_demotion {
+	uint32_t site;
+	uint32_t since_frame;  /* start of the window it is judged by */
+	uint32_t wait_frames;  /* doubles with each relapse */
+	uint64_t escaped;      /* its escapes (outlived + died elsewhere) when the window began */
+	uint64_t births;
+	int64_t live_bytes;
+};
+
+struct thread {
+	/* ---- read at every call */
+	uint64_t segment;    /* current segment id; 0: none, nothing compares equal */
+	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
+	struct trace_thread *record;
+	struct trace_counter **groups; /* by site / TRACE_GROUP_SITES; NULL until used */
+	uint8_t *bump, *limit; /* free room of the current frame span */
+	struct frame_span *span;
+	uint32_t gate;       /* see above; written with compiler barriers by the owner only */
+	uint8_t role;        /* enum trace_role */
+	bool in_frame, in_task;
+	uint8_t birth_shift; /* 0 in a scope, 2 outside: births[tier + birth_shift] */
+	int64_t peak_at[TRACE_TIERS]; /* live bytes of this thread at which peaks are looked at again */
+
+	/* ---- slow paths */
+	uint32_t slot, record_index;
+	uintptr_t handle;    /* pthread_t */
+	uint32_t frame;      /* current frame number, 0 before the first boundary */
+	uint32_t awaits;
+	uint64_t segment_lease, segment_lease_end;
+	uint32_t marker_depth; /* > 0 inside a blocking boundary: nested marked calls do not count */
+	uint32_t destructor_rounds;
+	uint64_t idle_from_ns;
+	uint32_t boundary_node;    /* call path of the last boundary */
+	uintptr_t boundary_return, boundary_stack; /* what that path was captured for */
+	struct path_cache *alloc_paths, *other_paths;
+	uint64_t slow_frees;       /* frees in this frame that were not of this frame's blocks */
+	uint64_t frame_violations; /* recorded since the frame began */
+	struct {                   /* totals when the open frame began */
+		uint64_t allocs[TRACE_TIERS], bytes, frees;
+		int64_t live_bytes;
+	} at_frame;
+	uint32_t never_ends_frame; /* frame that FA604 has fired in */
+	_Atomic uint64_t own_deaths_remote; /* blocks of the open frame that other threads freed in it */
+
+	/* ---- frame tier */
+	struct frame_span *full_spans;  /* spans that were filled and hold live blocks */
+	struct frame_span *empty_spans; /* ours, without live blocks */
+	uint32_t spans_owned, spans_empty, spans_empty_low;
+	/* ---- pool tier */
+	struct pool_slab *slabs[THREAD_POOL_CLASSES];      /* the slab allocations come from */
+	struct pool_slab *slabs_other[THREAD_POOL_CLASSES];/* the rest, a ring: partly or wholly used */
+	/* ---- learned verdicts */
+	struct thread_demotion demoted[THREAD_DEMOTED_MAX];
+	uint32_t demoted_count, demoted_cursor;
+	/* ---- stacks=none and caller */
+	uint32_t class_site[64];
+	struct {
+		uintptr_t caller;
+		uint32_t site;
+	} caller_site[256];
+
+	/* ---- written by other threads */
+	_Alignas(64) _Atomic(struct block *) remote; /* blocks of ours that others freed, chained by block.birth */
+};
+
+/* Never NULL: threads that are not attached point to an empty state, ended ones to one that says so. */
+extern __thread struct thread *thread_self __attribute__((tls_model("initial-exec")));
+
+static always_inline void thread_busy(struct thread *thread)
+{
+	thread->gate |= THREAD_BUSY;
+	__asm__ volatile("" ::: "memory");
+}
+
+static always_inline void thread_idle(struct thread *thread)
+{
+	__asm__ volatile("" ::: "memory");
+	thread->gate &= ~THREAD_BUSY;
+}
+
+int thread_init(void);
+
+/* Attaches the calling thread. NULL: no slot left. */
+struct thread *thread_attach(uintptr_t start_routine);
+
+/* Between these, this thread's allocations are the shim's own. */
+void thread_internal_begin(void);
+void thread_internal_end(void);
+
+/* The shared slot for operations after a thread's end. Returns it locked, or NULL when that cannot be had. */
+struct thread *thread_late_enter(void);
+void thread_late_leave(void);
+
+/* Called by the hook when a thread gets a name, or 0 bytes long: asks the kernel. Applies role rules. */
+void thread_named(struct thread *thread, const char *name);
+void thread_set_role(struct thread *thread, enum trace_role role);
+
+struct thread *thread_of_slot(uint32_t slot);
+uint32_t thread_slot_count(void);
+
+/* Counters of `site` in this thread's slot; allocates the group at first use. Never NULL: site 0's when full. */
+struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site);
+static always_inline struct trace_counter *thread_counter(struct thread *thread, uint32_t site)
+{
+	struct trace_counter *group = thread->groups[site / TRACE_GROUP_SITES];
+	return likely(group != NULL) ? &group[site % TRACE_GROUP_SITES] : thread_counter_slow(thread, site);
+}
+
+/* Starts a new segment: every marker does. */
+void thread_new_segment(struct thread *thread);
+
+/* In the child of a fork. */
+void thread_child(void);
+
+#endif

@@ -1,0 +1,148 @@
+/* Spans of the frame tier. Everything here runs on the owning thread; other threads reach a span only through the
+   owner's remote queue (alloc.c). */
+#include "core/tier/frame.h"
+
+#include "core/runtime.h"
+#include "core/tier/remote.h"
+#include "core/trace/writer.h"
+
+static void list_push(struct frame_span **head, struct frame_span *span)
+{
+	span->previous = NULL;
+	span->next = *head;
+	if (*head)
+		(*head)->previous = span;
+	*head = span;
+}
+
+static void list_remove(struct frame_span **head, struct frame_span *span)
+{
+	if (span->previous)
+		span->previous->next = span->next;
+	else
+		*head = span->next;
+	if (span->next)
+		span->next->previous = span->previous;
+}
+
+static void make_current(struct thread *thread, struct frame_span *span)
+{
+	span->end = NULL;
+	span->live = 0;
+	span->judged = 0;
+	span->empty = 0;
+	span->opened = thread->frame;
+	thread->span = span;
+	thread->bump = (uint8_t *)span + FRAME_SPAN_FIRST;
+	thread->limit = (uint8_t *)span + REGION_CHUNK_BYTES;
+}
+
+/* The current span is full: it joins the full ones, or the empty ones when nothing in it is alive. */
+static void leave_current(struct thread *thread)
+{
+	struct frame_span *span = thread->span;
+	if (!span)
+		return;
+	span->end = thread->bump;
+	list_push(&thread->full_spans, span);
+	thread->span = NULL;
+	thread->bump = thread->limit = NULL;
+}
+
+uint8_t *frame_refill(struct thread *thread, size_t need)
+{
+	if (need > REGION_CHUNK_BYTES - FRAME_SPAN_FIRST)
+		return NULL;
+	if (remote_drain(thread) && need <= (size_t)(thread->limit - thread->bump))
+		return thread->bump;
+	struct frame_span *span = thread->empty_spans;
+	if (span) {
+		list_remove(&thread->empty_spans, span);
+		if (--thread->spans_empty < thread->spans_empty_low)
+			thread->spans_empty_low = thread->spans_empty;
+	} else {
+		if ((uint64_t)(thread->spans_owned + 1) << REGION_CHUNK_BITS > runtime.frame_limit)
+			return NULL;
+		span = region_span_take(REGION_FRAME);
+		if (!span)
+			return NULL;
+		span->owner = thread;
+		thread->spans_owned++;
+		uint64_t now = __atomic_add_fetch(&trace_header->tier_footprint_bytes[TRACE_TIER_FRAME], REGION_CHUNK_BYTES,
+		                                  __ATOMIC_RELAXED);
+		if (now > trace_header->tier_footprint_peak_bytes[TRACE_TIER_FRAME])
+			trace_header->tier_footprint_peak_bytes[TRACE_TIER_FRAME] = now;
+	}
+	leave_current(thread);
+	make_current(thread, span);
+	return thread->bump;
+}
+
+void frame_span_emptied(struct thread *thread, struct frame_span *span)
+{
+	if (span == thread->span) {
+		thread->bump = (uint8_t *)span + FRAME_SPAN_FIRST;
+		span->opened = thread->frame;
+		return;
+	}
+	list_remove(&thread->full_spans, span);
+	list_push(&thread->empty_spans, span);
+	span->empty = 1;
+	thread->spans_empty++;
+}
+
+bool frame_resize_top(struct thread *thread, struct block *block, size_t size)
+{
+	uint8_t *start = (uint8_t *)(block + 1);
+	if (frame_span_of(block) != thread->span || start + block_usable(block_size(block)) != thread->bump ||
+	    block_usable(size) > (size_t)(thread->limit - start))
+		return false;
+	thread->bump = start + block_usable(size);
+	return true;
+}
+
+/* Every block of a left span, alive or dead, in order. */
+static size_t walk(struct thread *thread, struct frame_span *span,
+                   void (*survivor)(struct thread *thread, struct block *block, size_t share), size_t share)
+{
+	size_t alive = 0;
+	for (uint8_t *at = (uint8_t *)span + FRAME_SPAN_FIRST; at < span->end;) {
+		struct block *block = (struct block *)at;
+		if (block_is_live(block)) {
+			alive++;
+			if (survivor)
+				survivor(thread, block, share);
+		}
+		at = (uint8_t *)(block + 1) + block_usable(block_size(block));
+	}
+	return alive;
+}
+
+size_t frame_end(struct thread *thread, void (*survivor)(struct thread *thread, struct block *block, size_t share))
+{
+	size_t pinned = thread->span && thread->span->live ? REGION_CHUNK_BYTES : 0;
+	size_t full = thread->spans_owned - thread->spans_empty - (thread->span ? 1 : 0);
+	/* New full spans are at the head; those already judged follow. */
+	for (struct frame_span *span = thread->full_spans; span && !span->judged; span = span->next) {
+		size_t alive = walk(thread, span, NULL, 0);
+		if (alive)
+			walk(thread, span, survivor, REGION_CHUNK_BYTES / alive);
+		span->judged = 1;
+	}
+	return pinned + full * REGION_CHUNK_BYTES;
+}
+
+void frame_trim(struct thread *thread)
+{
+	uint32_t idle = thread->spans_empty_low;
+	while (idle-- && thread->empty_spans) {
+		struct frame_span *span = thread->empty_spans;
+		list_remove(&thread->empty_spans, span);
+		thread->spans_empty--;
+		thread->spans_owned--;
+		__atomic_sub_fetch(&trace_header->tier_footprint_bytes[TRACE_TIER_FRAME], REGION_CHUNK_BYTES,
+		                   __ATOMIC_RELAXED);
+		region_span_give(span);
+	}
+	thread->spans_empty_low = thread->spans_empty;
+}

@@ -1,0 +1,205 @@
+/* jemalloc behind our header. The functions named heap_sys_* are what objcopy put in place of the libc calls that
+   jemalloc makes (shim/jemalloc.syms): its memory comes from the region, and it obeys FA_MALLOC_CONF instead of the
+   target's MALLOC_CONF. */
+#define _GNU_SOURCE
+#include "core/tier/heap.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/region.h"
+#include "core/runtime.h"
+
+void *fa_je_malloc(size_t size);
+void *fa_je_calloc(size_t count, size_t size);
+void *fa_je_aligned_alloc(size_t align, size_t size);
+void fa_je_free(void *base);
+void *fa_je_rallocx(void *base, size_t size, int flags);
+int fa_je_mallctl(const char *name, void *old, size_t *old_bytes, void *new_value, size_t new_bytes);
+void je_jemalloc_postfork_child(void);
+
+void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset);
+int heap_sys_munmap(void *address, size_t bytes);
+char *heap_sys_getenv(const char *name);
+ssize_t heap_sys_readlink(const char *path, char *out, size_t bytes);
+void *heap_sys_sbrk(intptr_t increment);
+double heap_sys_log(double x);
+double heap_sys_exp(double x);
+double heap_sys_round(double x);
+int heap_sys_unwind_backtrace(void *callback, void *context);
+uintptr_t heap_sys_unwind_getip(void *context);
+void heap_sys_stack_chk_fail(void);
+int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
+
+/* Compiled-in jemalloc options: no background thread in somebody else's process, no dss, pages kept (never unmapped). */
+extern const char *fa_je_malloc_conf;
+__attribute__((visibility("hidden"))) const char *fa_je_malloc_conf = "background_thread:false,dss:disabled,abort_conf:false";
+
+static void *start_at(void *base, size_t offset, uint64_t birth, uint32_t tag, size_t size)
+{
+	return block_start((struct block *)((char *)base + offset) - 1, birth, tag | BLOCK_TIER(TRACE_TIER_HEAP), size);
+}
+
+static cold_path void *alloc_aligned(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed)
+{
+	if (align > BLOCK_SIZE_MAX - size)
+		return NULL;
+	char *base = fa_je_aligned_alloc(align, size + align);
+	if (!base)
+		return NULL;
+	if (zeroed)
+		memset(base + align, 0, size);
+	uint64_t *note = (uint64_t *)(base + align - BLOCK_HEADER_BYTES) - 1;
+	*note = align;
+	return start_at(base, align, birth, tag | BLOCK_ALIGNED, size);
+}
+
+void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed)
+{
+	if (unlikely(align > BLOCK_HEADER_BYTES))
+		return alloc_aligned(size, align, birth, tag, zeroed);
+	/* Rounded so that every byte up to the usable size is there. */
+	size_t need = block_usable(size) + BLOCK_HEADER_BYTES;
+	void *base = zeroed ? fa_je_calloc(1, need) : fa_je_malloc(need);
+	if (unlikely(!base))
+		return NULL;
+	return start_at(base, BLOCK_HEADER_BYTES, birth, tag, size);
+}
+
+void heap_free(struct block *block)
+{
+	char *base = (char *)block;
+	if (unlikely(block_tag(block) & BLOCK_ALIGNED))
+		base = (char *)(block + 1) - ((uint64_t *)block)[-1];
+	fa_je_free(base);
+}
+
+void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t tag)
+{
+	fa_assert(!(block_tag(block) & BLOCK_ALIGNED));
+	void *base = fa_je_rallocx(block, block_usable(size) + BLOCK_HEADER_BYTES, 0);
+	return base ? start_at(base, BLOCK_HEADER_BYTES, birth, tag, size) : NULL;
+}
+
+static size_t read_stat(const char *name)
+{
+	size_t value = 0, bytes = sizeof value;
+	return fa_je_mallctl(name, &value, &bytes, NULL, 0) ? 0 : value;
+}
+
+void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_bytes)
+{
+	uint64_t epoch = 1;
+	fa_je_mallctl("epoch", NULL, NULL, &epoch, sizeof epoch);
+	*allocated_bytes = read_stat("stats.allocated");
+	*active_bytes = read_stat("stats.active");
+	*mapped_bytes = read_stat("stats.mapped");
+}
+
+void heap_trim(void)
+{
+	char name[32];
+	snprintf(name, sizeof name, "arena.%u.purge", 4096u); /* MALLCTL_ARENAS_ALL */
+	fa_je_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+	fa_je_mallctl(name, NULL, NULL, NULL, 0);
+}
+
+void heap_child(void)
+{
+	je_jemalloc_postfork_child();
+}
+
+/* ---- what jemalloc calls instead of libc --------------------------------------------------------------------- */
+
+void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	if (flags & MAP_FIXED)
+		return mmap(address, bytes, prot, flags, fd, offset);
+	if (address) { /* a wish for neighbouring addresses: jemalloc gives back what does not fit */
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	void *start = region_heap_map(bytes, prot);
+	if (start)
+		return start;
+	errno = ENOMEM;
+	return MAP_FAILED;
+}
+
+int heap_sys_munmap(void *address, size_t bytes)
+{
+	region_heap_unmap(address, bytes);
+	return 0;
+}
+
+char *heap_sys_getenv(const char *name)
+{
+	/* Only the variable that names jemalloc's options is ever asked for. */
+	return base_text_equal(name, "MALLOC_CONF") ? (char *)runtime_environment("FA_MALLOC_CONF") : NULL;
+}
+
+ssize_t heap_sys_readlink(const char *path, char *out, size_t bytes)
+{
+	(void)path, (void)out, (void)bytes;
+	errno = ENOENT; /* /etc/malloc.conf is the target's */
+	return -1;
+}
+
+void *heap_sys_sbrk(intptr_t increment)
+{
+	(void)increment;
+	errno = ENOMEM;
+	return (void *)-1;
+}
+
+/* jemalloc's statistics and sampling want three functions of libm, which would be another library to load. */
+double heap_sys_log(double x)
+{
+	long double result;
+	__asm__("fldln2\n\tfldt %1\n\tfyl2x" : "=t"(result) : "m"((long double){x}) : "st(1)");
+	return (double)result;
+}
+
+double heap_sys_exp(double x)
+{
+	long double scaled = (long double)x * 1.442695040888963407359924681L; /* log2(e) */
+	long long whole = (long long)(scaled < 0 ? scaled - 0.5L : scaled + 0.5L);
+	long double fraction = scaled - (long double)whole, power;
+	__asm__("f2xm1" : "=t"(power) : "0"(fraction));
+	power += 1.0L;
+	__asm__("fscale" : "+t"(power) : "u"((long double)whole));
+	return (double)power;
+}
+
+double heap_sys_round(double x)
+{
+	double whole = (double)(long long)(x < 0 ? x - 0.5 : x + 0.5);
+	return x > 9e15 || x < -9e15 ? x : whole;
+}
+
+/* Its own heap profiler is off: the shim knows the call paths. */
+int heap_sys_unwind_backtrace(void *callback, void *context)
+{
+	(void)callback, (void)context;
+	return 0;
+}
+
+uintptr_t heap_sys_unwind_getip(void *context)
+{
+	(void)context;
+	return 0;
+}
+
+void heap_sys_stack_chk_fail(void)
+{
+	__builtin_trap();
+}
+
+int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
+{
+	(void)thread, (void)attributes, (void)start, (void)argument;
+	return EAGAIN; /* background_thread stays off */
+}

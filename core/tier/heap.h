@@ -1,0 +1,25 @@
+/*
+ * The heap tier: our hidden copy of jemalloc, living whole in the region (DESIGN §4). Callers hand in the header's
+ * contents; the tier finds the room. Thread-safe by jemalloc. Errors: NULL, errno untouched.
+ */
+#ifndef FA_TIER_HEAP_H
+#define FA_TIER_HEAP_H
+
+#include "core/block.h"
+
+/* A block of `size` bytes; `align` is a power of two. `tag` without tier bits; zeroed when asked. */
+void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed);
+
+/* `block` is live and of this tier; its header is already marked dead by the caller. */
+void heap_free(struct block *block);
+
+/* Grows or shrinks a live block without alignment, keeping min(old, new) bytes; writes the new header. NULL leaves the
+   old block as it was. */
+void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t tag);
+
+/* Memory that jemalloc holds: allocated, active (resident in pages), mapped. Slow. */
+void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_bytes);
+void heap_trim(void); /* returns free pages to the system */
+void heap_child(void);/* child of a fork without atfork handlers: makes jemalloc's locks usable */
+
+#endif

@@ -1,0 +1,114 @@
+/* Slabs of the pool tier. */
+#include "core/tier/pool.h"
+
+#include "core/runtime.h"
+#include "core/tier/remote.h"
+#include "core/trace/writer.h"
+
+_Static_assert(THREAD_POOL_CLASSES >= 16 + 5 * 4, "classes up to 8 KiB");
+
+static void ring_push(struct pool_slab **head, struct pool_slab *slab)
+{
+	if (!*head) {
+		slab->next = slab->previous = slab;
+		*head = slab;
+		return;
+	}
+	slab->next = *head;
+	slab->previous = (*head)->previous;
+	slab->previous->next = slab;
+	(*head)->previous = slab;
+	*head = slab;
+}
+
+static void ring_remove(struct pool_slab **head, struct pool_slab *slab)
+{
+	if (slab->next == slab) {
+		*head = NULL;
+		return;
+	}
+	slab->previous->next = slab->next;
+	slab->next->previous = slab->previous;
+	if (*head == slab)
+		*head = slab->next;
+}
+
+static void footprint(int64_t bytes)
+{
+	uint64_t now = __atomic_add_fetch(&trace_header->tier_footprint_bytes[TRACE_TIER_POOL], (uint64_t)bytes,
+	                                  __ATOMIC_RELAXED);
+	if (bytes > 0 && now > trace_header->tier_footprint_peak_bytes[TRACE_TIER_POOL])
+		trace_header->tier_footprint_peak_bytes[TRACE_TIER_POOL] = now;
+}
+
+/* Threads a stretch of never used room onto the free list: a page at a time, so that untouched pages stay untouched. */
+static bool extend(struct pool_slab *slab)
+{
+	uint8_t *end = (uint8_t *)slab + REGION_CHUNK_BYTES;
+	uint32_t count = slab->stride < 2048 ? 4096 / slab->stride : 1;
+	struct block *first = NULL, **link = &first;
+	while (count-- && slab->stride <= (size_t)(end - slab->bump)) {
+		struct block *block = (struct block *)slab->bump;
+		slab->bump += slab->stride;
+		block->state = 0; /* no block's start until it is handed out */
+		*link = block;
+		link = (struct block **)&block->birth;
+	}
+	*link = slab->free;
+	slab->free = first;
+	return first != NULL;
+}
+
+static struct block *take(struct pool_slab *slab)
+{
+	struct block *block = slab->free;
+	slab->free = (struct block *)block->birth;
+	slab->live++;
+	return block;
+}
+
+struct block *pool_take_slow(struct thread *thread, uint32_t class_index)
+{
+	remote_drain(thread);
+	struct pool_slab *current = thread->slabs[class_index];
+	if (current && (current->free || extend(current)))
+		return take(current);
+	/* A few steps around the ring find a slab with room, if there is one; each refill looks further. */
+	struct pool_slab **ring = &thread->slabs_other[class_index];
+	for (int steps = 0; *ring && steps < 8; steps++) {
+		struct pool_slab *slab = *ring;
+		if (slab->free || extend(slab)) {
+			ring_remove(ring, slab);
+			if (current)
+				ring_push(ring, current);
+			*ring = *ring ? (*ring)->next : NULL;
+			thread->slabs[class_index] = slab;
+			return take(slab);
+		}
+		*ring = slab->next;
+	}
+	struct pool_slab *slab = region_span_take(REGION_POOL);
+	if (!slab)
+		return NULL;
+	*slab = (struct pool_slab){.owner = thread,
+	                           .bump = (uint8_t *)slab + POOL_SLAB_FIRST,
+	                           .stride = (uint32_t)pool_class_bytes(class_index) + BLOCK_HEADER_BYTES,
+	                           .class_index = class_index};
+	if (current) {
+		ring_push(ring, current);
+		*ring = (*ring)->next;
+	}
+	thread->slabs[class_index] = slab;
+	footprint(REGION_CHUNK_BYTES);
+	extend(slab);
+	return take(slab);
+}
+
+void pool_slab_emptied(struct thread *thread, struct pool_slab *slab)
+{
+	if (slab == thread->slabs[slab->class_index])
+		return; /* the hot one stays */
+	ring_remove(&thread->slabs_other[slab->class_index], slab);
+	footprint(-(int64_t)REGION_CHUNK_BYTES);
+	region_span_give(slab);
+}

@@ -1,0 +1,228 @@
+/* The writing side of format.h. The file is opened only to be made or to grow, and closed again: the target never finds
+   a descriptor of ours. New pages are populated before use, so that a full disk is an error here and not a SIGBUS
+   later. Only the growth path makes system calls. */
+#define _GNU_SOURCE
+#include "core/trace/writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define GROW_PAGES 64u
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+struct trace_header *trace_header;
+struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels, trace_groups, trace_threads, trace_lifetimes,
+        trace_violations, trace_markers;
+
+static struct {
+	struct base_lock lock;
+	char *map; /* TRACE_MAX_BYTES of addresses, the file at its beginning */
+	char path[1024];
+	dev_t device;
+	ino_t inode;
+	bool anonymous;
+	uint32_t ready_pages; /* accessible pages of the file */
+	uint32_t taken_pages;
+} writer;
+
+void trace_loss(enum trace_loss loss, uint64_t count)
+{
+	if (trace_header)
+		trace_add(&trace_header->losses[loss], count);
+}
+
+/* Makes the first `pages` pages of the open file usable. */
+static int populate(int fd, uint32_t pages)
+{
+	off_t bytes = (off_t)pages * TRACE_PAGE_BYTES;
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && (rlim_t)bytes > limit.rlim_cur)
+		return -EFBIG; /* asking would raise SIGXFSZ */
+	if (ftruncate(fd, bytes))
+		return -errno;
+	size_t from = (size_t)writer.ready_pages * TRACE_PAGE_BYTES;
+	if (madvise(writer.map + from, (size_t)bytes - from, MADV_POPULATE_WRITE) == 0)
+		return 0;
+	int error = errno == EINVAL ? posix_fallocate(fd, (off_t)from, bytes - (off_t)from) : errno;
+	if (!error)
+		return 0;
+	if (ftruncate(fd, (off_t)from)) {
+		/* the file stays longer than it is used: harmless */
+	}
+	return -error;
+}
+
+/* Lock held. */
+static int grow(uint32_t pages)
+{
+	if (pages > TRACE_MAX_BYTES / TRACE_PAGE_BYTES)
+		return -EFBIG;
+	uint32_t wanted = writer.ready_pages + (writer.ready_pages < 4 * GROW_PAGES ? GROW_PAGES : 4 * GROW_PAGES);
+	if (wanted > TRACE_MAX_BYTES / TRACE_PAGE_BYTES)
+		wanted = TRACE_MAX_BYTES / TRACE_PAGE_BYTES;
+	if (wanted < pages)
+		wanted = pages;
+	if (writer.anonymous) {
+		writer.ready_pages = wanted;
+		return 0;
+	}
+	int fd = open(writer.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	struct stat now;
+	int error = fstat(fd, &now) ? -errno : 0;
+	if (!error && (now.st_dev != writer.device || now.st_ino != writer.inode))
+		error = -ESTALE; /* somebody else's file stands there now */
+	if (!error)
+		error = populate(fd, wanted);
+	if (error && !(error == -ESTALE) && wanted > pages && populate(fd, pages) == 0) {
+		wanted = pages;
+		error = 0;
+	}
+	close(fd);
+	if (!error)
+		writer.ready_pages = wanted;
+	return error;
+}
+
+/* Lock held. A chunk of `pages` pages; NULL when the file cannot hold it. */
+static struct trace_chunk *chunk_take(struct trace_array *array, uint32_t pages)
+{
+	uint32_t index = trace_header->chunk_count;
+	if (index == TRACE_CHUNKS_MAX)
+		return NULL;
+	if (writer.taken_pages + pages > writer.ready_pages) {
+		int saved = errno;
+		int error = grow(writer.taken_pages + pages);
+		errno = saved;
+		if (error) {
+			trace_loss(TRACE_LOSS_GROWTH, 1);
+			return NULL;
+		}
+	}
+	struct trace_chunk *chunk = (struct trace_chunk *)(writer.map + TRACE_PAGE_BYTES) + index;
+	*chunk = (struct trace_chunk){.kind = array->kind,
+	                              .owner = array->owner,
+	                              .first_page = writer.taken_pages,
+	                              .first_index = array->chunks * array->per_chunk,
+	                              .capacity = array->per_chunk,
+	                              .record_bytes = array->record_bytes};
+	writer.taken_pages += pages;
+	trace_header->file_pages = writer.taken_pages;
+	__atomic_store_n(&chunk->pages, pages, __ATOMIC_RELEASE);
+	__atomic_store_n(&trace_header->chunk_count, index + 1, __ATOMIC_RELEASE);
+	return chunk;
+}
+
+void trace_array_init(struct trace_array *array, enum trace_kind kind, uint32_t owner, uint32_t record_bytes,
+                      uint32_t per_chunk, uint32_t max)
+{
+	*array = (struct trace_array){.kind = (uint16_t)kind,
+	                              .owner = owner,
+	                              .record_bytes = record_bytes,
+	                              .per_chunk = per_chunk,
+	                              .per_chunk_bits = (uint32_t)__builtin_ctz(per_chunk),
+	                              .max = max};
+}
+
+void *trace_append(struct trace_array *array, const void *record, uint32_t *index)
+{
+	if (!base_lock(&writer.lock))
+		return NULL;
+	uint32_t at = atomic_load_explicit(&array->count, memory_order_relaxed);
+	uint32_t chunk = at >> array->per_chunk_bits;
+	void *place = NULL;
+	if (at < array->max && chunk < TRACE_ARRAY_CHUNKS) {
+		if (chunk == array->chunks) {
+			size_t bytes = round_up((size_t)array->per_chunk * array->record_bytes, TRACE_PAGE_BYTES);
+			struct trace_chunk *entry = chunk_take(array, (uint32_t)(bytes / TRACE_PAGE_BYTES));
+			if (entry) {
+				array->entry[chunk] = entry;
+				array->base[chunk] = writer.map + (size_t)entry->first_page * TRACE_PAGE_BYTES;
+				array->chunks++;
+			}
+		}
+		if (chunk < array->chunks) {
+			place = trace_at(array, at);
+			if (record)
+				memcpy(place, record, array->record_bytes);
+			__atomic_store_n(&array->entry[chunk]->used, (at & (array->per_chunk - 1)) + 1, __ATOMIC_RELEASE);
+			atomic_store_explicit(&array->count, at + 1, memory_order_release);
+			if (index)
+				*index = at;
+		}
+	}
+	base_unlock(&writer.lock);
+	return place;
+}
+
+static int create_file(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_EXCL, 0644);
+	if (fd < 0)
+		return -errno;
+	struct stat now;
+	int error = fstat(fd, &now) ? -errno : 0;
+	if (!error && mmap(writer.map, TRACE_MAX_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+		error = -errno;
+	if (!error) {
+		writer.device = now.st_dev;
+		writer.inode = now.st_ino;
+		error = populate(fd, GROW_PAGES);
+	}
+	close(fd);
+	if (error)
+		unlink(path);
+	return error;
+}
+
+int trace_open(const char *path)
+{
+	writer.map = mmap(NULL, TRACE_MAX_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (writer.map == MAP_FAILED)
+		return -ENOMEM;
+	int error = -ENOENT;
+	if (path) {
+		base_text_copy(writer.path, sizeof writer.path, path);
+		error = create_file(path);
+	}
+	if (error) {
+		writer.anonymous = true;
+		/* A failed attempt may have left the file's pages there. */
+		if (mmap(writer.map, TRACE_MAX_BYTES, PROT_READ | PROT_WRITE,
+		         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+			return -ENOMEM;
+	}
+	madvise(writer.map, TRACE_MAX_BYTES, MADV_DONTFORK);
+	writer.ready_pages = GROW_PAGES;
+	writer.taken_pages = 1 + TRACE_TABLE_PAGES;
+	trace_header = (struct trace_header *)writer.map;
+	trace_header->version = TRACE_VERSION;
+	trace_header->header_bytes = sizeof *trace_header;
+	trace_header->file_pages = writer.taken_pages;
+
+	trace_array_init(&trace_modules, TRACE_KIND_MODULE, 0, sizeof(struct trace_module), 32, 1024);
+	trace_array_init(&trace_nodes, TRACE_KIND_NODE, 0, sizeof(struct trace_node), 4096, 1u << 18);
+	trace_array_init(&trace_sites, TRACE_KIND_SITE, 0, sizeof(struct trace_site), 1024, 40960);
+	trace_array_init(&trace_labels, TRACE_KIND_GROUP_LABEL, 0, sizeof(struct trace_group_label), 512, 4096);
+	trace_array_init(&trace_groups, TRACE_KIND_GROUP, 0, sizeof(struct trace_group), 64, 4096);
+	trace_array_init(&trace_threads, TRACE_KIND_THREAD, 0, sizeof(struct trace_thread), 64, 4096);
+	trace_array_init(&trace_lifetimes, TRACE_KIND_LIFETIME, 0, sizeof(struct trace_lifetime), 256, 16384);
+	trace_array_init(&trace_violations, TRACE_KIND_VIOLATION, 0, sizeof(struct trace_violation), 128, 8192);
+	trace_array_init(&trace_markers, TRACE_KIND_MARKER, 0, sizeof(struct trace_marker), 32, 512);
+	return error;
+}
+
+void trace_child(void)
+{
+	atomic_store(&writer.lock.owner, 0);
+	trace_header = NULL;
+	writer.map = NULL;
+}

@@ -1,0 +1,123 @@
+/* Keys are found through a small hash table beside the recording. Counting a known key takes no lock. */
+#define _GNU_SOURCE
+#include "core/violation.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "core/check.h"
+#include "core/trace/writer.h"
+
+#define KEYS (1u << 14)
+
+static struct {
+	struct base_lock lock;
+	_Atomic uint32_t *hash; /* record index + 1 */
+} table;
+
+int violation_init(void)
+{
+	void *memory = mmap(NULL, KEYS * sizeof(uint32_t), PROT_READ | PROT_WRITE,
+	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		return -ENOMEM;
+	table.hash = memory;
+	return 0;
+}
+
+static struct trace_violation *find(const struct violation *v, uint32_t *empty)
+{
+	uint64_t h = ((uint64_t)v->site << 32 | v->other) * 0x9e3779b97f4a7c15u ^ (uint64_t)v->code * 0xff51afd7ed558ccdu;
+	uint32_t at = (uint32_t)(h ^ h >> 31) & (KEYS - 1);
+	for (;; at = (at + 1) & (KEYS - 1)) {
+		uint32_t index = atomic_load_explicit(&table.hash[at], memory_order_acquire);
+		if (!index) {
+			*empty = at;
+			return NULL;
+		}
+		struct trace_violation *record = trace_at(&trace_violations, index - 1);
+		if (record->code == v->code && record->site == v->site && record->other == v->other)
+			return record;
+	}
+}
+
+static void raise_to(uint64_t *highest, uint64_t value)
+{
+	uint64_t seen = __atomic_load_n(highest, __ATOMIC_RELAXED);
+	while (value > seen &&
+	       !__atomic_compare_exchange_n(highest, &seen, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+static void count(struct trace_violation *record, const struct violation *v)
+{
+	trace_add(&record->count, v->count);
+	trace_add(&record->bytes, v->bytes);
+	__atomic_store_n(&record->last_frame, v->frame, __ATOMIC_RELAXED);
+	raise_to(&record->worst_lifetime_frames, v->lifetime_frames);
+	raise_to(&record->value, v->value);
+	if (v->level > record->level)
+		record->level = v->level;
+	uint32_t n = __atomic_load_n(&record->occurrences, __ATOMIC_RELAXED);
+	if (n < TRACE_OCCURRENCES &&
+	    __atomic_compare_exchange_n(&record->occurrences, &n, n + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		record->occurrence[n] = v->occurrence;
+}
+
+static struct trace_violation *add(struct thread *thread, const struct violation *v)
+{
+	if (!base_lock(&table.lock))
+		return NULL;
+	uint32_t empty, index;
+	struct trace_violation *record = find(v, &empty);
+	if (!record) {
+		struct trace_violation fresh = {.code = v->code,
+		                                .site = v->site,
+		                                .other = v->other,
+		                                .level = v->level,
+		                                .first_frame = v->frame,
+		                                .limit = v->limit,
+		                                .thread = thread->record_index};
+		record = trace_append(&trace_violations, &fresh, &index);
+		if (record)
+			atomic_store_explicit(&table.hash[empty], index + 1, memory_order_release);
+	}
+	base_unlock(&table.lock);
+	return record;
+}
+
+void violation_record(struct thread *thread, const struct violation *v)
+{
+	uint32_t empty;
+	struct trace_violation *record = find(v, &empty);
+	if (!record)
+		record = add(thread, v);
+	thread->frame_violations += v->count;
+	if (record)
+		count(record, v);
+	else
+		trace_loss(TRACE_LOSS_VIOLATIONS, v->count);
+}
+
+void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, uint64_t value, uint64_t limit)
+{
+	struct violation v = {.code = code,
+	                      .level = check_level(code, false),
+	                      .site = site,
+	                      .count = 1,
+	                      .frame = thread->frame,
+	                      .value = value,
+	                      .limit = limit,
+	                      .occurrence = {.size_bytes = value,
+	                                     .born_thread = thread->record_index,
+	                                     .died_thread = UINT32_MAX,
+	                                     .scope_end_node = thread->boundary_node,
+	                                     .born_frame = thread->frame,
+	                                     .died_frame = thread->frame}};
+	violation_record(thread, &v);
+}
+
+void violation_child(void)
+{
+	atomic_store(&table.lock.owner, 0);
+}

@@ -1,0 +1,31 @@
+/*
+ * The violation table: one record for each key (code, site, other path), with totals and its first occurrences whole.
+ */
+#ifndef FA_VIOLATION_H
+#define FA_VIOLATION_H
+
+#include "core/base.h"
+#include "core/thread.h"
+
+struct violation {
+	uint32_t code;
+	enum trace_level level;
+	uint32_t site;   /* where the block was born; 0: none */
+	uint32_t other;  /* node of the path that freed or touched it; 0: none */
+	uint64_t count, bytes;
+	uint64_t frame;  /* frame number of the event */
+	uint64_t lifetime_frames;
+	uint64_t value, limit; /* threshold codes */
+	struct trace_occurrence occurrence;
+};
+
+/* Thread-safe. `thread` is the thread it fires on. */
+void violation_record(struct thread *thread, const struct violation *violation);
+
+/* A code without a block: nothing but who, where and how much. */
+void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, uint64_t value, uint64_t limit);
+
+int violation_init(void);
+void violation_child(void);
+
+#endif

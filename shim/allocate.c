@@ -1,0 +1,152 @@
+/* The allocation hooks. Each saves what must be saved, calls core and returns: no logic here. Compiled with frame
+   pointers: __builtin_frame_address(0) is what core calls `fp`. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "core/base.h"
+#include "shim/hooks.h"
+
+#define FP ((const uintptr_t *)__builtin_frame_address(0))
+#define ALIAS(function, other_name)                                                                                    \
+	extern __typeof__(function) other_name __attribute__((alias(#function), visibility("default"), copy(function)))
+
+static always_inline void *or_enomem(void *pointer)
+{
+	if (unlikely(!pointer))
+		errno = ENOMEM;
+	return pointer;
+}
+
+EXPORT void *malloc(size_t size)
+{
+	return or_enomem(alloc_new(size, 0, false, FP));
+}
+
+EXPORT void free(void *pointer)
+{
+	if (likely(pointer != NULL))
+		alloc_free(pointer, FP);
+}
+
+EXPORT void *calloc(size_t count, size_t size)
+{
+	size_t bytes;
+	if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
+		return or_enomem(NULL);
+	return or_enomem(alloc_new(bytes, 0, true, FP));
+}
+
+EXPORT void *realloc(void *pointer, size_t size)
+{
+	if (unlikely(!pointer))
+		return or_enomem(alloc_new(size, 0, false, FP));
+	if (unlikely(!size)) {
+		alloc_free(pointer, FP);
+		return NULL;
+	}
+	return or_enomem(alloc_resize(pointer, size, FP));
+}
+
+EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
+{
+	size_t bytes;
+	if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
+		return or_enomem(NULL);
+	if (!pointer)
+		return or_enomem(alloc_new(bytes, 0, false, FP));
+	if (!bytes) {
+		alloc_free(pointer, FP);
+		return NULL;
+	}
+	return or_enomem(alloc_resize(pointer, bytes, FP));
+}
+
+/* As glibc: an alignment that is no power of two is raised to the next one. */
+static size_t next_power_of_two(size_t value)
+{
+	return value <= 1 ? 1 : (size_t)1 << (64 - __builtin_clzll(value - 1));
+}
+
+EXPORT void *memalign(size_t align, size_t size)
+{
+	if (align > PTRDIFF_MAX / 2 + 1) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return or_enomem(alloc_new(size, next_power_of_two(align), false, FP));
+}
+
+EXPORT void *aligned_alloc(size_t align, size_t size)
+{
+	if (align > PTRDIFF_MAX / 2 + 1) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return or_enomem(alloc_new(size, next_power_of_two(align), false, FP));
+}
+
+EXPORT int posix_memalign(void **out, size_t align, size_t size)
+{
+	if (align % sizeof(void *) || !align || align & (align - 1))
+		return EINVAL;
+	int saved = errno;
+	void *pointer = alloc_new(size, align, false, FP);
+	errno = saved;
+	if (!pointer)
+		return ENOMEM;
+	*out = pointer;
+	return 0;
+}
+
+static size_t page_bytes(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+EXPORT void *valloc(size_t size)
+{
+	return or_enomem(alloc_new(size, page_bytes(), false, FP));
+}
+
+EXPORT void *pvalloc(size_t size)
+{
+	size_t page = page_bytes();
+	if (size > PTRDIFF_MAX - page)
+		return or_enomem(NULL);
+	return or_enomem(alloc_new(round_up(size ? size : 1, page), page, false, FP));
+}
+
+EXPORT size_t malloc_usable_size(void *pointer)
+{
+	return pointer ? alloc_usable(pointer) : 0;
+}
+
+/* C23: the size and alignment are promises of the caller, never how the block is found. */
+EXPORT void free_sized(void *pointer, size_t size)
+{
+	(void)size;
+	if (likely(pointer != NULL))
+		alloc_free(pointer, FP);
+}
+
+EXPORT void free_aligned_sized(void *pointer, size_t align, size_t size)
+{
+	(void)align, (void)size;
+	if (likely(pointer != NULL))
+		alloc_free(pointer, FP);
+}
+
+ALIAS(free, cfree);
+ALIAS(malloc, __libc_malloc);
+ALIAS(free, __libc_free);
+ALIAS(calloc, __libc_calloc);
+ALIAS(realloc, __libc_realloc);
+ALIAS(reallocarray, __libc_reallocarray);
+ALIAS(memalign, __libc_memalign);
+ALIAS(valloc, __libc_valloc);
+ALIAS(pvalloc, __libc_pvalloc);
+ALIAS(posix_memalign, __posix_memalign);

@@ -1,0 +1,114 @@
+/* Thread creation, naming and process end: what the shim must see to know roles and to close the recording. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "core/mark/mark.h"
+#include "core/runtime.h"
+#include "core/thread.h"
+#include "core/trace/writer.h"
+#include "shim/hooks.h"
+
+struct thread_start {
+	void *(*routine)(void *argument);
+	void *argument;
+};
+
+static bool recording(void)
+{
+	runtime_start();
+	return atomic_load(&runtime_phase) == RUNTIME_RECORDING && !runtime_forked();
+}
+
+static void *run_thread(void *given)
+{
+	struct thread_start start = *(struct thread_start *)given;
+	thread_internal_begin();
+	free(given);
+	thread_internal_end();
+	if (recording() && thread_self->gate == 0)
+		thread_attach((uintptr_t)start.routine);
+	return start.routine(start.argument);
+}
+
+EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*routine)(void *), void *argument)
+{
+	static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+	if (!real)
+		real = (__typeof__(real))finder_next("pthread_create", (uintptr_t)&runtime_phase);
+	if (!real)
+		return EAGAIN;
+	if (!recording())
+		return real(thread, attributes, routine, argument);
+	alloc_hand_over(argument);
+	thread_internal_begin();
+	struct thread_start *start = malloc(sizeof *start);
+	thread_internal_end();
+	if (!start)
+		return EAGAIN;
+	*start = (struct thread_start){routine, argument};
+	int error = real(thread, attributes, run_thread, start);
+	if (error) {
+		thread_internal_begin();
+		free(start);
+		thread_internal_end();
+	}
+	return error;
+}
+
+/* The state of the thread with this handle; NULL when it is not attached. */
+static struct thread *find(pthread_t handle)
+{
+	if (pthread_equal(handle, pthread_self()))
+		return thread_self->gate & THREAD_READY ? thread_self : NULL;
+	for (uint32_t i = 0; i < thread_slot_count(); i++) {
+		struct thread *thread = thread_of_slot(i);
+		if (thread && thread->gate & THREAD_READY && thread->handle == (uintptr_t)handle)
+			return thread;
+	}
+	return NULL;
+}
+
+EXPORT int pthread_setname_np(pthread_t handle, const char *name)
+{
+	static int (*real)(pthread_t, const char *);
+	if (!real)
+		real = (__typeof__(real))finder_next("pthread_setname_np", (uintptr_t)&runtime_phase);
+	int error = real ? real(handle, name) : ENOSYS;
+	if (error || !recording())
+		return error;
+	struct thread *thread = find(handle);
+	if (thread)
+		thread_named(thread, name);
+	return 0;
+}
+
+EXPORT int prctl(int option, ...)
+{
+	va_list list;
+	va_start(list, option);
+	unsigned long a = va_arg(list, unsigned long), b = va_arg(list, unsigned long), c = va_arg(list, unsigned long),
+	              d = va_arg(list, unsigned long);
+	va_end(list);
+	long result = syscall(SYS_prctl, option, a, b, c, d);
+	if (option == PR_SET_NAME && result == 0 && recording() && thread_self->gate & THREAD_READY)
+		thread_named(thread_self, (const char *)a);
+	return (int)result;
+}
+
+/* exit() is seen by a handler (shim/start.c); these two run none. */
+EXPORT void _exit(int status)
+{
+	runtime_end(status & 0xff, true);
+	for (;;)
+		syscall(SYS_exit_group, status);
+}
+
+EXPORT void _Exit(int status)
+{
+	_exit(status);
+}

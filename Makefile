@@ -16,7 +16,7 @@ CFLAGS_shim := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-stack-pro
 
 READER_SRC := $(wildcard core/trace/reader*.c)
 REGISTRY_SRC := $(wildcard core/registry/*.c)
-SHIM_SRC := $(wildcard shim/*.c) $(filter-out $(READER_SRC),$(wildcard core/*.c core/*/*.c))
+SHIM_SRC := $(filter-out shim/jemalloc_names.c,$(wildcard shim/*.c)) $(filter-out $(READER_SRC),$(wildcard core/*.c core/*/*.c))
 SHIM_ASM := $(wildcard shim/*.S core/*.S core/*/*.S)
 REPORT_SRC := $(wildcard tools/fa-report/*.c) $(READER_SRC) $(REGISTRY_SRC)
 RUN_SRC := $(wildcard tools/fa-run/*.c) $(READER_SRC) $(REGISTRY_SRC)
@@ -29,7 +29,7 @@ LIBS_report := -ldw -lelf -liberty -ljansson -lzstd
 LIBS_run :=
 
 .PHONY: all clean help install uninstall test check format lint
-all: $(BUILD)/libframealloc.so $(BUILD)/fa-run $(BUILD)/fa-report ## build the library and both tools
+all: $(BUILD)/libframealloc.so $(BUILD)/libframealloc-jemalloc.so $(BUILD)/fa-run $(BUILD)/fa-report ## build the library and both tools
 
 $(BUILD)/shim/%.o: %.c
 	$(Q)mkdir -p $(@D)
@@ -50,6 +50,10 @@ $(BUILD)/libframealloc.so: $(SHIM_OBJ) $(BUILD)/jemalloc.a $(BUILD)/export.map
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) -shared -o $@ $(SHIM_OBJ) $(BUILD)/jemalloc.a -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/export.map \
 		-Wl,-z,nodelete,-z,now,-z,relro,-z,initfirst -Wl,-soname,libframealloc.so -Wl,--no-undefined -Wl,--as-needed -Wl,--gc-sections
+
+$(BUILD)/libframealloc-jemalloc.so: shim/jemalloc_names.c shim/jemalloc_api.h $(BUILD)/libframealloc.so
+	$(if $(V),,@echo "  LD   $@")
+	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_shim) -O2 -shared -o $@ $< $(BUILD)/libframealloc.so -Wl,-z,now,-z,relro -Wl,-soname,libframealloc-jemalloc.so -Wl,-rpath,'$$ORIGIN'
 
 # The hook table is the list of what is exported.
 $(BUILD)/export.map: shim/hooks.def shim/calls.def
@@ -88,7 +92,7 @@ lint: ## cppcheck over the sources
 install: all ## install into DESTDIR/PREFIX
 	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/framealloc $(DESTDIR)$(PREFIX)/share/man/man1
 	$(Q)install -m 755 $(BUILD)/fa-run $(BUILD)/fa-report $(DESTDIR)$(PREFIX)/bin
-	$(Q)install -m 755 $(BUILD)/libframealloc.so $(DESTDIR)$(PREFIX)/lib/framealloc
+	$(Q)install -m 755 $(BUILD)/libframealloc.so $(BUILD)/libframealloc-jemalloc.so $(DESTDIR)$(PREFIX)/lib/framealloc
 	$(Q)install -m 644 man/fa-run.1 man/fa-report.1 $(DESTDIR)$(PREFIX)/share/man/man1
 
 uninstall: ## remove what install put there

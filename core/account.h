@@ -20,10 +20,10 @@ void account_peak_rearm(struct thread *thread);
 
 /* Cost: eight read-modify-writes of hot lines, three compares, no atomics. */
 static always_inline void account_birth(struct thread *thread, struct trace_counter *counter, uint32_t site,
-                                        enum trace_tier tier, size_t size)
+                                        enum trace_tier tier, uint32_t birth, size_t size)
 {
 	size_t usable = block_usable(size);
-	counter->births[tier + thread->birth_shift]++;
+	counter->births[birth]++;
 	counter->bytes += size;
 	counter->live_bytes += (int64_t)usable;
 	uint64_t frame_count = counter->frame_count + 1;

@@ -91,7 +91,7 @@ static always_inline void *birth(struct thread *thread, size_t size, size_t alig
 		pointer = heap_alloc(size, align, word, tag | BLOCK_ACCOUNT(tier), zeroed);
 	if (unlikely(!pointer))
 		return NULL;
-	account_birth(thread, counter, site, tier, size);
+	account_birth(thread, counter, site, tier, tier + thread->birth_shift, size);
 	if (unlikely(tier == TRACE_TIER_HEAP && thread->in_frame))
 		account_heap_in_frame(thread, counter, site);
 	return pointer;
@@ -156,6 +156,42 @@ static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const ui
 	return pointer;
 }
 
+/* birth() for the case that engines live in: a small block inside a frame, in route mode. */
+static always_inline void *birth_in_frame(struct thread *thread, struct trace_counter *counter, uint32_t site, size_t size)
+{
+	struct block *room = (struct block *)frame_take(thread, size);
+	if (unlikely(!room))
+		return NULL;
+	void *pointer = block_start(room, thread->segment << BLOCK_SITE_BITS | site, BLOCK_IN_SCOPE, size);
+	account_birth(thread, counter, site, TRACE_TIER_FRAME, TRACE_BIRTH_FRAME_IN, size);
+	return pointer;
+}
+
+static __attribute__((noinline)) void *birth_anywhere(struct thread *thread, size_t size, size_t align, bool zeroed,
+                                                      const uintptr_t *fp)
+{
+	return birth(thread, size, align, zeroed, fp);
+}
+
+void *alloc_malloc(size_t size, const uintptr_t *fp)
+{
+	struct thread *thread = thread_self;
+	if (unlikely(thread->gate != THREAD_READY || size > BLOCK_SIZE_MAX))
+		return alloc_new(size, 0, false, fp);
+	thread_busy(thread);
+	void *pointer = NULL;
+	if (likely(size < thread->frame_below)) {
+		uint32_t site = site_of_call(thread, size, fp);
+		struct trace_counter *counter = thread_counter(thread, site);
+		if (likely(!counter->demoted))
+			pointer = birth_in_frame(thread, counter, site, size);
+	}
+	if (unlikely(!pointer))
+		pointer = birth_anywhere(thread, size, 0, false, fp);
+	thread_idle(thread);
+	return pointer;
+}
+
 void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp)
 {
 	if (unlikely(size > BLOCK_SIZE_MAX))
@@ -164,7 +200,7 @@ void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp)
 	if (unlikely(thread->gate != THREAD_READY))
 		return new_slow(size, align, zeroed, fp);
 	thread_busy(thread);
-	void *pointer = birth(thread, size, align, zeroed, fp);
+	void *pointer = birth_anywhere(thread, size, align, zeroed, fp);
 	thread_idle(thread);
 	return pointer;
 }
@@ -303,6 +339,13 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 		thread_late_leave();
 }
 
+/* Any death but that of a frame block in its own segment. */
+static __attribute__((noinline)) void free_elsewhere(struct thread *thread, struct block *block, const uintptr_t *fp)
+{
+	die(thread, block, fp);
+	give_room(thread, block, false);
+}
+
 void alloc_free(void *pointer, const uintptr_t *fp)
 {
 	if (unlikely(!is_ours(pointer, fp))) {
@@ -317,8 +360,16 @@ void alloc_free(void *pointer, const uintptr_t *fp)
 		return;
 	}
 	thread_busy(thread);
-	die(thread, block, fp);
-	give_room(thread, block, false);
+	if (likely((block_tag(block) & (BLOCK_IN_SCOPE | 0xf)) == BLOCK_IN_SCOPE && block_segment(block) == thread->segment)) {
+		/* A frame block that dies in its segment was born on this thread: its span is ours. */
+		struct trace_counter *counter = thread_counter(thread, block_site(block));
+		block_kill(block);
+		account_death(thread, counter, TRACE_TIER_FRAME, block_size(block));
+		counter->died_in_segment++;
+		frame_give(thread, block);
+	} else {
+		free_elsewhere(thread, block, fp);
+	}
 	thread_idle(thread);
 }
 
@@ -377,7 +428,7 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 		die(thread, block, fp);
 		give_room(thread, block, false);
 	}
-	account_birth(thread, counter, site, tier, size);
+	account_birth(thread, counter, site, tier, tier + thread->birth_shift, size);
 	if (tier != accounted) {
 		counter->tier_moves++;
 		counter->last_move_frame = thread->frame;

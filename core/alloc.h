@@ -7,7 +7,10 @@
 
 #include "core/base.h"
 
-/* Cost on the fast path: one TLS load, the call path's cache probe, the tier's take, account_birth. */
+/* malloc. Cost on the fast path: one TLS load, the call path's cache probe, the tier's take, account_birth. */
+void *alloc_malloc(size_t size, const uintptr_t *fp);
+
+/* The general form; align is a power of two, 0 and 1 mean none. */
 void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp);
 
 /* Cost on the fast path: owner lookup, one cache line of the block, account_death, the tier's give. */

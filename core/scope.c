@@ -84,6 +84,7 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	thread->frame_base = (uint64_t)thread->frame << 32;
 	thread->in_frame = true;
 	thread->birth_shift = 0;
+	thread->frame_below = runtime.mode == TRACE_MODE_OBSERVE ? 0 : runtime.frame_block_max + 1;
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		thread->at_frame.allocs[tier] = record->allocs[tier];
 	thread->at_frame.bytes = sum(record->bytes);

@@ -138,7 +138,7 @@ static uint32_t site_add(uint32_t node, bool folded)
 	return index;
 }
 
-static uint32_t intern_site(const uintptr_t *pcs, size_t count, bool cut)
+uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut)
 {
 	if (!count || !base_lock(&table.lock)) {
 		trace_loss(TRACE_LOSS_STACKS, 1);
@@ -174,8 +174,9 @@ static uint32_t intern_node(const uintptr_t *pcs, size_t count, bool cut)
 }
 
 /* stacks=none: one site for each size class and role. */
-static cold_path uint32_t class_site(struct thread *thread, uint32_t class_index, size_t class_bytes)
+uint32_t site_of_class(struct thread *thread, uint32_t class_index)
 {
+	size_t class_bytes = (size_t)1 << class_index;
 	static uint32_t known[64][8]; /* by class and role; guarded by the lock */
 	if (!base_lock(&table.lock))
 		return 0;
@@ -191,22 +192,13 @@ static cold_path uint32_t class_site(struct thread *thread, uint32_t class_index
 	return thread->class_site[class_index];
 }
 
-uint32_t site_of_call(struct thread *thread, size_t size, const uintptr_t *fp)
+uint32_t site_of_caller(struct thread *thread, const uintptr_t *fp)
 {
-	if (likely(runtime.stacks == TRACE_STACKS_FULL))
-		return path_value(thread->alloc_paths, fp, intern_site);
-	if (runtime.stacks == TRACE_STACKS_NONE) {
-		/* Classes are powers of two, from 16. */
-		uint32_t bits = size <= 16 ? 4u : 64u - (uint32_t)__builtin_clzll(size - 1);
-		uint32_t class_index = bits < 63 ? bits : 63;
-		uint32_t site = thread->class_site[class_index];
-		return likely(site) ? site : class_site(thread, class_index, (size_t)1 << class_index);
-	}
 	uintptr_t caller = fp[1];
 	uint32_t slot = (uint32_t)(caller * 0x9e3779b97f4a7c15u >> 56);
 	if (likely(thread->caller_site[slot].caller == caller))
 		return thread->caller_site[slot].site;
-	thread->caller_site[slot].site = intern_site(&caller, 1, false);
+	thread->caller_site[slot].site = site_intern(&caller, 1, false);
 	thread->caller_site[slot].caller = caller;
 	return thread->caller_site[slot].site;
 }

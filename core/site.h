@@ -6,12 +6,29 @@
 #define FA_SITE_H
 
 #include "core/base.h"
+#include "core/path/path.h"
+#include "core/runtime.h"
 #include "core/thread.h"
 
 int site_init(void);
 
+/* The site of a path, innermost pc first. */
+uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut);
+uint32_t site_of_caller(struct thread *thread, const uintptr_t *fp);
+/* stacks=none: the site of a size class (a power of two, from 16) and the thread's role. */
+cold_path uint32_t site_of_class(struct thread *thread, uint32_t class_index);
+
 /* The site of an allocation made by the caller of the hook whose frame is `fp`. Cost on a hit: one cache probe. */
-uint32_t site_of_call(struct thread *thread, size_t size, const uintptr_t *fp);
+static always_inline uint32_t site_of_call(struct thread *thread, size_t size, const uintptr_t *fp)
+{
+	if (likely(runtime.stacks == TRACE_STACKS_FULL))
+		return path_value(thread->alloc_paths, fp, site_intern);
+	if (runtime.stacks == TRACE_STACKS_CALLER)
+		return site_of_caller(thread, fp);
+	uint32_t class_index = size <= 16 ? 4u : 64u - (uint32_t)__builtin_clzll(size - 1);
+	uint32_t site = thread->class_site[class_index];
+	return likely(site) ? site : site_of_class(thread, class_index);
+}
 
 /* The node of the current call path (a death, a boundary); 0 when call paths are off. */
 uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp);

@@ -168,6 +168,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->handle = (uintptr_t)pthread_self();
 	thread->role = TRACE_ROLE_NONE;
 	thread->in_frame = thread->in_task = false;
+	thread->frame_below = 0;
 	thread->frame = (uint32_t)record->frames;
 	thread->frame_base = 0;
 	thread->birth_shift = 2;

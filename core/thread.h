@@ -54,6 +54,7 @@ struct thread {
 	struct trace_counter **groups; /* by site / TRACE_GROUP_SITES; NULL until used */
 	uint8_t *bump, *limit; /* free room of the current frame span */
 	struct frame_span *span;
+	size_t frame_below;    /* requests below this many bytes go to the frame tier unless their site is demoted; 0: none */
 	uint32_t gate;       /* see above; written with compiler barriers by the owner only */
 	uint8_t role;        /* enum trace_role */
 	bool in_frame, in_task;

@@ -23,7 +23,7 @@ static always_inline void *or_enomem(void *pointer)
 
 EXPORT void *malloc(size_t size)
 {
-	return or_enomem(alloc_new(size, 0, false, FP));
+	return or_enomem(alloc_malloc(size, FP));
 }
 
 EXPORT void free(void *pointer)

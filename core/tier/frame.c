@@ -31,7 +31,6 @@ static void make_current(struct thread *thread, struct frame_span *span)
 	span->live = 0;
 	span->judged = 0;
 	span->empty = 0;
-	span->opened = thread->frame;
 	thread->span = span;
 	thread->bump = (uint8_t *)span + FRAME_SPAN_FIRST;
 	thread->limit = (uint8_t *)span + REGION_CHUNK_BYTES;
@@ -80,11 +79,6 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 
 void frame_span_emptied(struct thread *thread, struct frame_span *span)
 {
-	if (span == thread->span) {
-		thread->bump = (uint8_t *)span + FRAME_SPAN_FIRST;
-		span->opened = thread->frame;
-		return;
-	}
 	list_remove(&thread->full_spans, span);
 	list_push(&thread->empty_spans, span);
 	span->empty = 1;

@@ -18,7 +18,6 @@ struct frame_span {
 	struct frame_span *next, *previous; /* in the owner's list of full or empty spans */
 	uint8_t *end;       /* bump pointer when it was left; NULL while current */
 	uint32_t live;      /* blocks alive, owner's view: remote frees not yet taken back count as alive */
-	uint32_t opened;    /* frame number when it became current */
 	uint32_t judged;    /* 1: its survivors have been counted against their sites */
 	uint32_t empty;     /* 1: on the empty list */
 };
@@ -34,7 +33,7 @@ static always_inline struct frame_span *frame_span_of(const void *pointer)
    denied: the caller takes the next tier. */
 uint8_t *frame_refill(struct thread *thread, size_t need);
 
-/* The last live block of a span died. */
+/* The last live block of a span that is not the current one died. */
 void frame_span_emptied(struct thread *thread, struct frame_span *span);
 
 /* Cost: one compare, three stores. NULL: refill failed. */
@@ -56,8 +55,12 @@ static always_inline void frame_give(struct thread *thread, struct block *block)
 	uint8_t *end = (uint8_t *)(block + 1) + block_usable(block_size(block));
 	if (end == thread->bump)
 		thread->bump = (uint8_t *)block;
-	if (unlikely(--span->live == 0))
-		frame_span_emptied(thread, span);
+	if (--span->live == 0) {
+		if (likely(span == thread->span))
+			thread->bump = (uint8_t *)span + FRAME_SPAN_FIRST;
+		else
+			frame_span_emptied(thread, span);
+	}
 }
 
 /* Grows or shrinks the top block where it lies. False: it is not the top block, or the span is full. */

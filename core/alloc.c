@@ -14,6 +14,7 @@
 #include "core/region.h"
 #include "core/route.h"
 #include "core/runtime.h"
+#include "core/segment.h"
 #include "core/site.h"
 #include "core/thread.h"
 #include "core/tier/frame.h"
@@ -207,14 +208,17 @@ void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp)
 
 /* ---- death ----------------------------------------------------------------------------------------------------- */
 
-/* Accounts and checks the death that `block`'s header tells of. */
+/* Accounts and checks the death that `block`'s header tells of. A block that the parent of this process allocated is in
+   no count of this recording. */
 static always_inline void account_and_check(struct thread *thread, const struct block *block, const uintptr_t *fp)
 {
-	uint32_t tag = block_tag(block), site = block_site(block);
-	size_t size = block_size(block);
-	struct trace_counter *counter = thread_counter(thread, site);
-	account_death(thread, counter, (enum trace_tier)(tag >> 2 & 3), size);
-	if (likely(block_segment(block) == thread->segment))
+	uint32_t tag = block_tag(block);
+	bool clean = block_segment(block) == thread->segment;
+	if (unlikely(!clean && segment_is_inherited(block_segment(block))))
+		return;
+	struct trace_counter *counter = thread_counter(thread, block_site(block));
+	account_death(thread, counter, (enum trace_tier)(tag >> 2 & 3), block_size(block));
+	if (likely(clean))
 		(&counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
 	else
 		death_check(thread, counter, block, fp);

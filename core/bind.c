@@ -16,10 +16,13 @@ struct binding {
 	uint32_t index;
 	bool all_threads;
 	const char *call; /* bound by interposition of this libc call */
+	struct trace_marker saved; /* the record without its calls */
 };
 
-static struct binding bindings[512];
+#define BINDINGS_MAX 128u
+static struct binding bindings[BINDINGS_MAX];
 static bool any_call_bound;
+static uint32_t bindings_used;
 
 /* The calls of libc that wait: bound around the call. */
 static const char *blocking_call(const struct mark_function *function, const char *name)
@@ -43,7 +46,9 @@ static struct thread *boundary_thread(const struct binding *binding)
 {
 	struct thread *thread = thread_self;
 	if (unlikely(thread->gate == 0)) {
-		if (atomic_load_explicit(&runtime_phase, memory_order_acquire) != RUNTIME_RECORDING || runtime_forked())
+		if (atomic_load_explicit(&runtime_phase, memory_order_acquire) == RUNTIME_RECORDING && runtime_forked())
+			runtime_child();
+		if (atomic_load_explicit(&runtime_phase, memory_order_acquire) != RUNTIME_RECORDING)
 			return NULL;
 		thread = thread_attach(0);
 	}
@@ -59,7 +64,8 @@ static struct thread *boundary_thread(const struct binding *binding)
 
 static void boundary(struct thread *thread, const struct binding *binding, const uintptr_t *fp)
 {
-	trace_add(&binding->record->calls, 1);
+	if (binding->record)
+		trace_add(&binding->record->calls, 1);
 	scope_frame_boundary(thread, binding->index, fp);
 }
 
@@ -104,7 +110,7 @@ struct binding *bind_call_enter(const char *name, const uintptr_t *fp)
 {
 	if (likely(!any_call_bound))
 		return NULL;
-	for (uint32_t i = 0; i < trace_count(&trace_markers) && i < sizeof bindings / sizeof bindings[0]; i++)
+	for (uint32_t i = 0; i < trace_count(&trace_markers) && i < BINDINGS_MAX; i++)
 		if (bindings[i].call && base_text_equal(bindings[i].call, name)) {
 			on_wait(&bindings[i], fp);
 			return &bindings[i];
@@ -128,7 +134,7 @@ static struct trace_marker *marker_add(const struct search *search, uint32_t *in
 	struct trace_marker record = {.kind = TRACE_MARKER_FRAME, .module = TRACE_NO_MODULE, .threads_all = search->all_threads};
 	base_text_copy(record.name, sizeof record.name, search->spec);
 	struct trace_marker *made = trace_append(&trace_markers, &record, index);
-	if (!made || *index >= sizeof bindings / sizeof bindings[0]) {
+	if (!made || *index >= BINDINGS_MAX) {
 		trace_loss(TRACE_LOSS_MARKERS, 1);
 		return NULL;
 	}
@@ -188,6 +194,23 @@ static void bind_frame(const char *spec)
 		               reason ? reason : "no function of this name in the modules loaded at start");
 }
 
+void bind_child(void)
+{
+	/* The parent's records went with its mapping; what they said was kept beside the bindings. */
+	for (uint32_t i = 0; i < bindings_used; i++) {
+		struct trace_marker *record = trace_append(&trace_markers, &bindings[i].saved, NULL);
+		bindings[i].record = record;
+	}
+}
+
+/* Marker records as they are now, for children. */
+static void save_records(void)
+{
+	bindings_used = trace_count(&trace_markers);
+	for (uint32_t i = 0; i < bindings_used && i < BINDINGS_MAX; i++)
+		bindings[i].saved = *(struct trace_marker *)trace_at(&trace_markers, i);
+}
+
 void bind_markers(void)
 {
 	bool wanted = false;
@@ -201,4 +224,5 @@ void bind_markers(void)
 	for (uint32_t i = 0; i < runtime.options.frame.count; i++)
 		if (!base_text_equal(runtime.options.frame.item[i], "none"))
 			bind_frame(runtime.options.frame.item[i]);
+	save_records();
 }

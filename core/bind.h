@@ -10,6 +10,9 @@ struct binding;
 /* Once, from the constructor. */
 void bind_markers(void);
 
+/* In the child of a fork that records on its own: the patches are there, their records are made anew. */
+void bind_child(void);
+
 /* An interposed waiting call begins; NULL when no marker is bound to it by interposition. errno is preserved. */
 struct binding *bind_call_enter(const char *name, const uintptr_t *fp);
 void bind_call_leave(struct binding *binding);

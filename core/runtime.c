@@ -236,6 +236,29 @@ static void configure(void)
 			runtime.any_frame_role = true;
 }
 
+static void make_fork_page(void)
+{
+	uint32_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fork_page = &fork_reads_one;
+	if (page != MAP_FAILED && madvise(page, 4096, MADV_WIPEONFORK) == 0) {
+		*page = 1;
+		fork_page = page;
+	}
+}
+
+/* A recording and everything that is indexed by it, from nothing. */
+static enum runtime_phase begin_recording(void)
+{
+	if (open_recording() == -ENOMEM || segment_init() || site_init() || violation_init())
+		return RUNTIME_UNRECORDED;
+	describe_process();
+	if (thread_init())
+		return RUNTIME_UNRECORDED;
+	for (int i = 0; i < 8; i++) /* the recording is whole from here on */
+		trace_header->magic[i] = TRACE_MAGIC[i];
+	return RUNTIME_RECORDING;
+}
+
 static enum runtime_phase start(void)
 {
 	process = (uint32_t)syscall(SYS_getpid);
@@ -247,20 +270,8 @@ static enum runtime_phase start(void)
 	if (steps_aside())
 		return RUNTIME_ASIDE;
 	configure();
-	uint32_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	fork_page = &fork_reads_one;
-	if (page != MAP_FAILED && madvise(page, 4096, MADV_WIPEONFORK) == 0) {
-		*page = 1;
-		fork_page = page;
-	}
-	if (open_recording() == -ENOMEM || segment_init() || site_init() || violation_init())
-		return RUNTIME_UNRECORDED;
-	describe_process();
-	if (thread_init())
-		return RUNTIME_UNRECORDED;
-	for (int i = 0; i < 8; i++) /* the recording is whole from here on */
-		trace_header->magic[i] = TRACE_MAGIC[i];
-	return RUNTIME_RECORDING;
+	make_fork_page();
+	return begin_recording();
 }
 
 void runtime_start(void)
@@ -339,4 +350,17 @@ void runtime_child(void)
 	trace_child();
 	if (!fork_handlers_ran)
 		heap_child();
+	fork_handlers_ran = false;
+	if (!runtime.options.follow)
+		return;
+	/* The parent's counts are none of ours; its blocks live on here uncounted. */
+	process = (uint32_t)syscall(SYS_getpid);
+	make_fork_page();
+	segment_child();
+	enum runtime_phase phase = begin_recording();
+	if (phase == RUNTIME_RECORDING) {
+		site_modules_sync();
+		bind_child();
+	}
+	atomic_store_explicit(&runtime_phase, phase, memory_order_release);
 }

@@ -11,12 +11,21 @@
 static struct segment_record *table;
 static _Atomic uint64_t next_lease = SEGMENT_LEASE; /* ids below are never used: 0 means none */
 
+uint64_t segment_first_own;
+
+void segment_child(void)
+{
+	segment_first_own = atomic_load(&next_lease);
+}
+
 int segment_init(void)
 {
 	void *memory = mmap(NULL, sizeof *table * SEGMENT_TABLE, PROT_READ | PROT_WRITE,
 	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
+	if (table)
+		munmap(table, sizeof *table * SEGMENT_TABLE);
 	table = memory;
 	return 0;
 }

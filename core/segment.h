@@ -29,6 +29,14 @@ uint64_t segment_next(uint64_t *next, uint64_t *end);
 /* Publishes what `id` stands for. */
 void segment_publish(uint64_t id, uint32_t thread, uint32_t frame, uint32_t awaits);
 
+/* In the child of a fork that records on its own: ids given out so far are its parent's. */
+void segment_child(void);
+extern uint64_t segment_first_own;
+static always_inline bool segment_is_inherited(uint64_t id)
+{
+	return id < segment_first_own;
+}
+
 /* False: the id is older than the table. */
 bool segment_resolve(uint64_t id, struct segment_record *out);
 

@@ -4,6 +4,7 @@
 #include "core/site.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "core/path/path.h"
@@ -18,6 +19,7 @@ static struct {
 	struct base_lock lock;
 	uint32_t *hash;         /* node index + 1 */
 	uint32_t *site_of_node; /* site, 0 = none */
+	uint32_t class_site[64][8]; /* stacks=none: by class and role */
 } table;
 
 int site_init(void)
@@ -28,6 +30,7 @@ int site_init(void)
 		return -ENOMEM;
 	table.hash = memory;
 	table.site_of_node = memory + NODE_HASH;
+	memset(table.class_site, 0, sizeof table.class_site);
 	uint32_t index;
 	trace_append(&trace_nodes, NULL, &index); /* node 0: the root */
 	trace_append(&trace_sites, NULL, &index); /* site 0: unknown */
@@ -177,10 +180,9 @@ static uint32_t intern_node(const uintptr_t *pcs, size_t count, bool cut)
 uint32_t site_of_class(struct thread *thread, uint32_t class_index)
 {
 	size_t class_bytes = (size_t)1 << class_index;
-	static uint32_t known[64][8]; /* by class and role; guarded by the lock */
 	if (!base_lock(&table.lock))
 		return 0;
-	uint32_t *site = &known[class_index][thread->role];
+	uint32_t *site = &table.class_site[class_index][thread->role];
 	if (!*site) {
 		struct trace_site record = {.class_bytes = (uint32_t)(class_bytes < UINT32_MAX ? class_bytes : UINT32_MAX),
 		                            .role = thread->role};
@@ -216,4 +218,5 @@ uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp)
 void site_child(void)
 {
 	atomic_store(&table.lock.owner, 0);
+	munmap(table.hash, (NODE_HASH + NODES_MAX) * sizeof(uint32_t));
 }

@@ -212,7 +212,8 @@ struct thread *thread_attach(uintptr_t start_routine)
 
 int thread_init(void)
 {
-	table.key_made = pthread_key_create(&table.key, destructor) == 0;
+	if (!table.key_made)
+		table.key_made = pthread_key_create(&table.key, destructor) == 0;
 	struct thread *late = slot_take();
 	uint32_t index;
 	struct trace_thread *record = late ? record_make(late->slot, &index) : NULL;
@@ -334,5 +335,9 @@ void thread_child(void)
 	atomic_store(&table.lock.owner, 0);
 	atomic_store(&table.late_lock.owner, 0);
 	table.late = NULL;
+	/* The slots' memory reads zero now; blocks still point to it as their owner, so it stays mapped and unused. */
+	atomic_store(&table.count, 0);
+	for (uint32_t i = 0; i < THREAD_SLOTS_MAX; i++)
+		table.in_use[i] = 0;
 	base_forget_tid();
 }

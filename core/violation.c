@@ -120,4 +120,5 @@ void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, ui
 void violation_child(void)
 {
 	atomic_store(&table.lock.owner, 0);
+	munmap(table.hash, KEYS * sizeof(uint32_t));
 }

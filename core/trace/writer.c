@@ -216,7 +216,7 @@ int trace_open(const char *path)
 	trace_array_init(&trace_threads, TRACE_KIND_THREAD, 0, sizeof(struct trace_thread), 64, 4096);
 	trace_array_init(&trace_lifetimes, TRACE_KIND_LIFETIME, 0, sizeof(struct trace_lifetime), 256, 16384);
 	trace_array_init(&trace_violations, TRACE_KIND_VIOLATION, 0, sizeof(struct trace_violation), 128, 8192);
-	trace_array_init(&trace_markers, TRACE_KIND_MARKER, 0, sizeof(struct trace_marker), 32, 512);
+	trace_array_init(&trace_markers, TRACE_KIND_MARKER, 0, sizeof(struct trace_marker), 32, 128);
 	return error;
 }
 
@@ -225,4 +225,6 @@ void trace_child(void)
 	atomic_store(&writer.lock.owner, 0);
 	trace_header = NULL;
 	writer.map = NULL;
+	writer.anonymous = false;
+	writer.ready_pages = writer.taken_pages = 0;
 }

@@ -54,7 +54,8 @@ int region_init(void)
 		/* One span of slack aligns the base; the tables follow the blocks so that one mapping serves all. */
 		size_t tables = chunks + chunks / 2 * sizeof(uint32_t);
 		size_t total = bytes + HUGE_BYTES + round_up(tables, 4096);
-		char *start = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		/* Without MAP_NORESERVE: a request beyond the machine's memory is then refused as glibc's would be. */
+		char *start = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (start == MAP_FAILED)
 			continue;
 		uintptr_t base = round_up((uintptr_t)start, HUGE_BYTES);
@@ -167,7 +168,7 @@ void *region_heap_map(size_t bytes, int prot)
 void region_heap_unmap(void *start, size_t bytes)
 {
 	/* jemalloc trims alignment slack in pages; only whole chunks come back as addresses. */
-	mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	madvise(start, bytes, MADV_DONTDUMP);
 	uintptr_t first = round_up((uintptr_t)start, REGION_CHUNK_BYTES);
 	uintptr_t last = ((uintptr_t)start + bytes) & ~(REGION_CHUNK_BYTES - 1);

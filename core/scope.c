@@ -68,7 +68,8 @@ static void survivor(struct thread *thread, struct block *block, size_t share)
 {
 	struct trace_counter *counter = thread_counter(thread, block_site(block));
 	counter->pinned_bytes += share;
-	if (!counter->demoted && counter->pinned_bytes >= runtime.demote_bytes)
+	/* A site that escapes now and then earns its place as long as it pins little of what it allocates. */
+	if (!counter->demoted && counter->pinned_bytes >= runtime.demote_bytes && counter->pinned_bytes > counter->bytes / 4)
 		scope_demote(thread, block_site(block));
 }
 
@@ -148,6 +149,8 @@ void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_
 	}
 	if (thread->in_frame)
 		end_frame(thread, now);
+	else if (trace_header->losses[TRACE_LOSS_SITES])
+		thread_forget_paths(thread);
 	thread->record->boundary_marker = marker + 1;
 	begin_frame(thread, now);
 	trace_header->last_ns = now;

@@ -13,7 +13,6 @@
 
 #define NODES_MAX (1u << 18)
 #define NODE_HASH (1u << 19)
-#define SITES_RESERVED 2048u /* sites kept for folded paths when the table fills up */
 
 static struct {
 	struct base_lock lock;
@@ -117,20 +116,6 @@ static uint32_t path_node(const uintptr_t *pcs, size_t count, bool cut, bool may
 	return parent;
 }
 
-/* Lock held. The longest kept suffix of a path that does not fit, else a new short one from the reserve. */
-static uint32_t folded_node(const uintptr_t *pcs, size_t count)
-{
-	static const uint8_t lengths[] = {16, 8, 4, 2, 1};
-	for (size_t i = 0; i < sizeof lengths; i++) {
-		if (lengths[i] > count)
-			continue;
-		uint32_t node = path_node(pcs, lengths[i], true, false);
-		if (node != UINT32_MAX && table.site_of_node[node])
-			return node;
-	}
-	return path_node(pcs, count < 2 ? count : 2, true, true);
-}
-
 static uint32_t site_add(uint32_t node, bool folded)
 {
 	struct trace_site site = {.node = node, .folded = folded};
@@ -141,6 +126,36 @@ static uint32_t site_add(uint32_t node, bool folded)
 	return index;
 }
 
+/*
+ * How much of a new path is kept, by how full the table is: whole at first, then ever shorter suffixes. An engine's
+ * start-up may have a hundred thousand distinct paths, each used once: where frames are marked, paths outside them may
+ * only use a part of the table, so that the frames' own find room.
+ */
+static size_t depth_kept(void)
+{
+	static const struct {
+		uint8_t percent_in, percent_out;
+		uint16_t depth;
+	} steps[] = {{70, 40, PATH_DEPTH_MAX}, {80, 50, 8}, {90, 58, 4}, {97, 64, 2}};
+	bool scarce = runtime.options.frame.count && !thread_self->in_frame;
+	uint64_t used = (uint64_t)trace_count(&trace_sites) * 100 / trace_sites.max;
+	for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
+		if (used < (scarce ? steps[i].percent_out : steps[i].percent_in))
+			return steps[i].depth;
+	return 1;
+}
+
+/* Lock held. The site of the `depth` innermost pcs; 0 when it is new and cannot be added. */
+static uint32_t site_at_depth(const uintptr_t *pcs, size_t count, size_t depth, bool cut, bool may_add)
+{
+	bool folded = depth < count;
+	uint32_t node = path_node(pcs, folded ? depth : count, cut || folded, may_add);
+	if (node == UINT32_MAX)
+		return 0;
+	uint32_t site = table.site_of_node[node];
+	return site || !may_add ? site : site_add(node, folded);
+}
+
 uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut)
 {
 	if (!count || !base_lock(&table.lock)) {
@@ -149,16 +164,12 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut)
 	}
 	if (cut)
 		trace_loss(TRACE_LOSS_DEPTH, 1);
-	bool full = trace_count(&trace_sites) + SITES_RESERVED >= trace_sites.max;
-	uint32_t node = path_node(pcs, count, cut, !full);
-	uint32_t site = node == UINT32_MAX ? 0 : table.site_of_node[node];
-	if (!site && node != UINT32_MAX && !full)
-		site = site_add(node, false);
+	size_t depth = depth_kept();
+	uint32_t site = site_at_depth(pcs, count, count, cut, depth >= count);
 	if (!site) {
 		trace_loss(TRACE_LOSS_SITES, 1);
-		node = folded_node(pcs, count);
-		if (node != UINT32_MAX)
-			site = table.site_of_node[node] ? table.site_of_node[node] : site_add(node, true);
+		for (; !site && depth; depth /= 2)
+			site = site_at_depth(pcs, count, depth, cut, true);
 	}
 	base_unlock(&table.lock);
 	return site;

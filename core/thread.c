@@ -318,6 +318,13 @@ struct thread *thread_of_slot(uint32_t slot)
 	return slot < atomic_load(&table.count) ? table.slot[slot] : NULL;
 }
 
+void thread_forget_paths(struct thread *thread)
+{
+	struct path_cache *fresh = thread->alloc_paths ? wiped_memory(path_cache_bytes()) : NULL;
+	if (fresh)
+		thread->alloc_paths = fresh; /* the old one stays mapped, once a slot: a signal handler may be reading it */
+}
+
 uint32_t thread_slot_count(void)
 {
 	return atomic_load(&table.count);

@@ -21,7 +21,7 @@
 #define THREAD_SLOTS_MAX 4096u
 #define THREAD_POOL_CLASSES 40u
 #define THREAD_DEMOTED_MAX 256u
-#define THREAD_SITE_GROUPS (40960u / TRACE_GROUP_SITES)
+#define THREAD_SITE_GROUPS (32768u / TRACE_GROUP_SITES)
 
 /*
  * The gate: malloc and free take the fast path only when it reads exactly THREAD_READY. Everything rare is a bit here.
@@ -145,6 +145,9 @@ static always_inline struct trace_counter *thread_counter(struct thread *thread,
 	struct trace_counter *group = thread->groups[site / TRACE_GROUP_SITES];
 	return likely(group != NULL) ? &group[site % TRACE_GROUP_SITES] : thread_counter_slow(thread, site);
 }
+
+/* Forgets which call path belongs to which site, so that paths that were folded outside frames are kept whole now. */
+void thread_forget_paths(struct thread *thread);
 
 /* Starts a new segment: every marker does. */
 void thread_new_segment(struct thread *thread);

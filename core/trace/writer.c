@@ -209,8 +209,8 @@ int trace_open(const char *path)
 	trace_header->file_pages = writer.taken_pages;
 
 	trace_array_init(&trace_modules, TRACE_KIND_MODULE, 0, sizeof(struct trace_module), 32, 1024);
-	trace_array_init(&trace_nodes, TRACE_KIND_NODE, 0, sizeof(struct trace_node), 4096, 1u << 18);
-	trace_array_init(&trace_sites, TRACE_KIND_SITE, 0, sizeof(struct trace_site), 1024, 40960);
+	trace_array_init(&trace_nodes, TRACE_KIND_NODE, 0, sizeof(struct trace_node), 4096, 196608);
+	trace_array_init(&trace_sites, TRACE_KIND_SITE, 0, sizeof(struct trace_site), 1024, 32768);
 	trace_array_init(&trace_labels, TRACE_KIND_GROUP_LABEL, 0, sizeof(struct trace_group_label), 512, 4096);
 	trace_array_init(&trace_groups, TRACE_KIND_GROUP, 0, sizeof(struct trace_group), 64, 4096);
 	trace_array_init(&trace_threads, TRACE_KIND_THREAD, 0, sizeof(struct trace_thread), 64, 4096);

@@ -1,0 +1,145 @@
+/*
+ * Code memory near a module. Free address ranges are found by asking for them (MAP_FIXED_NOREPLACE never displaces
+ * anything), so this works without /proc. Below the module comes first: above the main program lies its heap.
+ */
+#define _GNU_SOURCE
+#include "core/mark/near.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "core/base.h"
+
+#define ARENA_BYTES ((size_t)64 << 10)
+#define ARENAS_MAX 64
+#define REACH_BYTES ((uintptr_t)0x7ff00000) /* of a signed 32-bit distance, less what a stub may be long */
+#define CLOSE_STEPS 64                      /* tried arena by arena before the strides get long */
+#define LONG_STRIDE ((uintptr_t)1 << 20)
+#define LOWEST_ADDRESS ((uintptr_t)0x10000)
+#define PAGE_BYTES ((uintptr_t)4096)
+#define LINE_BYTES ((size_t)64)
+
+struct arena {
+	uintptr_t start;
+	size_t used;
+};
+
+static struct arena arenas[ARENAS_MAX];
+static size_t arena_count;
+
+static bool reaches(uintptr_t at, uintptr_t start, uintptr_t end)
+{
+	uintptr_t lowest = at < start ? at : start, highest = at + ARENA_BYTES > end ? at + ARENA_BYTES : end;
+	return highest - lowest < REACH_BYTES;
+}
+
+static bool map_at(uintptr_t at)
+{
+	void *got = mmap((void *)at, ARENA_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (got == MAP_FAILED)
+		return false;
+	if (got != (void *)at) { /* a kernel that does not know the flag */
+		munmap(got, ARENA_BYTES);
+		return false;
+	}
+	return true;
+}
+
+static uintptr_t map_near(uintptr_t start, uintptr_t end)
+{
+	uintptr_t below = (start - ARENA_BYTES) & ~(ARENA_BYTES - 1);
+	for (unsigned step = 0; below >= LOWEST_ADDRESS && below < start && reaches(below, start, end); step++) {
+		if (map_at(below))
+			return below;
+		below -= step < CLOSE_STEPS ? ARENA_BYTES : LONG_STRIDE;
+	}
+	/* From the far end: what is just above the main program is for its heap to grow into. */
+	uintptr_t above = (start + REACH_BYTES - 2 * ARENA_BYTES) & ~(ARENA_BYTES - 1);
+	for (; above > end && above < UINTPTR_MAX - REACH_BYTES; above -= LONG_STRIDE)
+		if (reaches(above, start, end) && map_at(above))
+			return above;
+	for (above = round_up(end, ARENA_BYTES); above - end < LONG_STRIDE; above += ARENA_BYTES)
+		if (map_at(above))
+			return above;
+	return 0;
+}
+
+void *near_reserve(uintptr_t start, uintptr_t end, size_t bytes)
+{
+	struct arena *arena = NULL;
+	int saved = errno;
+	bytes = round_up(bytes, LINE_BYTES);
+	for (size_t i = 0; i < arena_count && !arena; i++)
+		if (arenas[i].used + bytes <= ARENA_BYTES && reaches(arenas[i].start, start, end))
+			arena = &arenas[i];
+	if (!arena && arena_count < ARENAS_MAX) {
+		uintptr_t at = map_near(start, end);
+		if (at) {
+			arena = &arenas[arena_count++];
+			*arena = (struct arena){.start = at};
+		}
+	}
+	errno = saved;
+	if (!arena)
+		return NULL;
+	void *block = (void *)(arena->start + arena->used);
+	arena->used += bytes;
+	return block;
+}
+
+/* The system calls by hand, and the copy by an instruction: the page written may hold libc's versions of them. */
+static always_inline long raw_mprotect(uintptr_t at, size_t bytes, int protection)
+{
+	register long result __asm__("rax") = SYS_mprotect;
+	__asm__ volatile("syscall"
+	                 : "+r"(result)
+	                 : "D"(at), "S"(bytes), "d"((long)protection)
+	                 : "rcx", "r11", "memory");
+	return result;
+}
+
+static always_inline void raw_copy(void *to, const void *from, size_t bytes)
+{
+	__asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
+}
+
+/* One store when the bytes fit into an aligned word: whoever runs there sees the old code or the new. */
+static always_inline void store_code(uint8_t *at, const uint8_t *bytes, size_t length)
+{
+	uintptr_t word = (uintptr_t)at & ~(uintptr_t)7;
+	if ((uintptr_t)at + length > word + 8) {
+		raw_copy(at, bytes, length);
+		return;
+	}
+	uint64_t value = *(volatile uint64_t *)word;
+	raw_copy((uint8_t *)&value + ((uintptr_t)at - word), bytes, length);
+	__atomic_store_n((uint64_t *)word, value, __ATOMIC_SEQ_CST);
+}
+
+int near_write(void *at, const void *bytes, size_t length)
+{
+	uintptr_t first = (uintptr_t)at & ~(PAGE_BYTES - 1);
+	size_t span = round_up((uintptr_t)at + length - first, PAGE_BYTES);
+	/* A program that has this code in itself (tests do) must be able to go on running it. */
+	uintptr_t here = (uintptr_t)&near_write & ~(PAGE_BYTES - 1);
+	bool ours = here + PAGE_BYTES >= first && here < first + span;
+	uint64_t all = ~(uint64_t)0, before;
+	register long blocked __asm__("rax") = SYS_rt_sigprocmask;
+	register long eight __asm__("r10") = sizeof before;
+	__asm__ volatile("syscall" : "+r"(blocked) : "D"(2L), "S"(&all), "d"(&before), "r"(eight) : "rcx", "r11", "memory");
+	long error = raw_mprotect(first, span, PROT_READ | PROT_WRITE | (ours ? PROT_EXEC : 0));
+	if (!error) {
+		store_code(at, bytes, length);
+		error = raw_mprotect(first, span, PROT_READ | PROT_EXEC);
+	}
+	if (!blocked) {
+		register long restored __asm__("rax") = SYS_rt_sigprocmask;
+		__asm__ volatile("syscall"
+		                 : "+r"(restored)
+		                 : "D"(2L), "S"(&before), "d"(NULL), "r"(eight)
+		                 : "rcx", "r11", "memory");
+	}
+	return error ? -EACCES : 0;
+}

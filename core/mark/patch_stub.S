@@ -1,0 +1,328 @@
+/*
+ * The shared half of every patch: keep all registers, call the callbacks, give all registers back. The other half is a
+ * few bytes in near memory (patch_stub.h). Both routines have unwind information that makes them look like a function
+ * called by the marked function's caller, so debuggers and exceptions pass.
+ *
+ * Vector registers: callbacks are compiled for general registers only, but libc's memory functions and the unwinder
+ * that they call are not, so every vector and mask register is kept; x87 and MXCSR none of them touch. XSAVEC takes
+ * 50 to 80 ns each way, so the registers are stored one by one. When all upper halves are zero only the lower ones are
+ * stored, and vzeroupper brings the zeros back: reloading zeros would leave the upper halves marked as in use, which
+ * slows a target that is compiled for SSE.
+ */
+	.section .note.GNU-stack, "", @progbits
+	.text
+
+/* Slots below rbp in mark_around; mark_entry has one more (the stub's return address) above them. */
+#define LOW 0    /* zmm0-15, ymm0-15 or xmm0-15, 64, 32 or 16 bytes apart */
+#define HIGH 1024 /* zmm16-31 */
+#define MASKS 2048
+#define WIDE_LOW 2112  /* non-zero: upper parts of 0-15 were stored */
+#define WIDE_HIGH 2120 /* of 16-31 above 256 bits */
+
+	.macro save_sse
+	sub $256, %rsp
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	movaps %xmm\n, \n*16(%rsp)
+	.endr
+	.endm
+
+	.macro restore_sse
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	movaps \n*16(%rsp), %xmm\n
+	.endr
+	.endm
+
+	.macro save_avx
+	sub $576, %rsp
+	vmovaps %ymm14, 14*32(%rsp)
+	vmovaps %ymm15, 15*32(%rsp)
+	.irp n, 0, 2, 4, 6, 8, 10, 12
+	vorps %ymm\n, %ymm14, %ymm14
+	.endr
+	.irp n, 1, 3, 5, 7, 9, 11, 13
+	vorps %ymm\n, %ymm15, %ymm15
+	.endr
+	vorps %ymm14, %ymm15, %ymm15
+	vextractf128 $1, %ymm15, %xmm15
+	xor %eax, %eax
+	vptest %xmm15, %xmm15
+	setnz %al
+	mov %eax, 512(%rsp)
+	jnz 71f
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+	vmovaps %xmm\n, \n*32(%rsp)
+	.endr
+	vzeroupper
+	jmp 72f
+71:
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+	vmovaps %ymm\n, \n*32(%rsp)
+	.endr
+72:
+	.endm
+
+	.macro restore_avx
+	cmpl $0, 512(%rsp)
+	jne 73f
+	vzeroupper
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	vmovaps \n*32(%rsp), %xmm\n
+	.endr
+	jmp 74f
+73:
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	vmovaps \n*32(%rsp), %ymm\n
+	.endr
+74:
+	.endm
+
+	.macro save_avx512
+	sub $2176, %rsp
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7
+	kmovq %k\n, MASKS+\n*8(%rsp)
+	.endr
+	vmovaps %zmm14, LOW+14*64(%rsp)
+	vmovaps %zmm15, LOW+15*64(%rsp)
+	vmovaps %zmm30, HIGH+14*64(%rsp)
+	vmovaps %zmm31, HIGH+15*64(%rsp)
+	.irp n, 0, 2, 4, 6, 8, 10, 12
+	vporq %zmm\n, %zmm14, %zmm14
+	.endr
+	.irp n, 1, 3, 5, 7, 9, 11, 13
+	vporq %zmm\n, %zmm15, %zmm15
+	.endr
+	.irp n, 16, 18, 20, 22, 24, 26, 28
+	vporq %zmm\n, %zmm30, %zmm30
+	.endr
+	.irp n, 17, 19, 21, 23, 25, 27, 29
+	vporq %zmm\n, %zmm31, %zmm31
+	.endr
+	vporq %zmm14, %zmm15, %zmm15
+	vporq %zmm30, %zmm31, %zmm31
+	vptestmq %zmm15, %zmm15, %k1
+	vptestmq %zmm31, %zmm31, %k2
+	kmovw %k1, %eax
+	kmovw %k2, %ecx
+	and $0xfc, %eax
+	and $0xf0, %ecx
+	mov %eax, WIDE_LOW(%rsp)
+	mov %ecx, WIDE_HIGH(%rsp)
+	test %eax, %eax
+	jnz 71f
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+	vmovaps %xmm\n, LOW+\n*64(%rsp)
+	.endr
+	vzeroupper
+	jmp 72f
+71:
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+	vmovaps %zmm\n, LOW+\n*64(%rsp)
+	.endr
+72:
+	test %ecx, %ecx
+	jnz 75f
+	.irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29
+	vmovaps %ymm\n, HIGH+(\n-16)*64(%rsp)
+	.endr
+	jmp 76f
+75:
+	.irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29
+	vmovaps %zmm\n, HIGH+(\n-16)*64(%rsp)
+	.endr
+76:
+	.endm
+
+	.macro restore_avx512
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7
+	kmovq MASKS+\n*8(%rsp), %k\n
+	.endr
+	cmpl $0, WIDE_LOW(%rsp)
+	jne 73f
+	vzeroupper
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	vmovaps LOW+\n*64(%rsp), %xmm\n
+	.endr
+	jmp 74f
+73:
+	.irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	vmovaps LOW+\n*64(%rsp), %zmm\n
+	.endr
+74:
+	cmpl $0, WIDE_HIGH(%rsp)
+	jne 77f
+	.irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+	vmovaps HIGH+(\n-16)*64(%rsp), %ymm\n
+	.endr
+	jmp 78f
+77:
+	.irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+	vmovaps HIGH+(\n-16)*64(%rsp), %zmm\n
+	.endr
+78:
+	.endm
+
+/* The header's 64 bytes must be zero before: the instruction merges into it. */
+	.macro save_xsave
+	sub stub_xsave_bytes(%rip), %rsp
+	xor %eax, %eax
+	.irp n, 0, 8, 16, 24, 32, 40, 48, 56
+	mov %rax, 512+\n(%rsp)
+	.endr
+	mov stub_xsave_mask(%rip), %eax
+	xor %edx, %edx
+	xsave64 (%rsp)
+	.endm
+
+	.macro restore_xsave
+	mov stub_xsave_mask(%rip), %eax
+	xor %edx, %edx
+	xrstor64 (%rsp)
+	.endm
+
+/* Flags: all that a call may hand on, without pushf and popf, which cost 5 ns. DF is clear at every entry. */
+	.macro push_general
+	push %rax
+	push %rcx
+	push %rdx
+	push %rsi
+	push %rdi
+	push %r8
+	push %r9
+	push %r10
+	push %r11
+	push %rbx
+	lahf
+	seto %al
+	push %rax
+	.endm
+
+	.macro restore_flags
+	add $127, %al
+	sahf
+	.endm
+
+	.macro entry_routine kind
+	.globl mark_entry_\kind
+	.hidden mark_entry_\kind
+	.type mark_entry_\kind, @function
+	.p2align 6
+mark_entry_\kind:
+	.cfi_startproc
+	endbr64
+	.cfi_def_cfa %rbp, 16
+	.cfi_offset %rbp, -16
+	push_general
+	.cfi_offset %rbx, -104
+	mov -8(%rbp), %rax /* where the stub goes on */
+	mov -34(%rax), %rax /* STUB_RETURN_TO_RECORD */
+	mov (%rax), %rbx
+	and $-64, %rsp
+	save_\kind
+1:	mov 16(%rbx), %rdi
+	mov %rbp, %rsi
+	call *8(%rbx)
+	mov (%rbx), %rbx
+	test %rbx, %rbx
+	jnz 1b
+	restore_\kind
+	lea -96(%rbp), %rsp
+	pop %rax
+	restore_flags
+	pop %rbx
+	.cfi_restore %rbx
+	pop %r11
+	pop %r10
+	pop %r9
+	pop %r8
+	pop %rdi
+	pop %rsi
+	pop %rdx
+	pop %rcx
+	pop %rax
+	ret
+	.cfi_endproc
+	.size mark_entry_\kind, . - mark_entry_\kind
+	.endm
+
+	.macro load_general
+	mov -8(%rbp), %rax
+	mov -16(%rbp), %rcx
+	mov -24(%rbp), %rdx
+	mov -32(%rbp), %rsi
+	mov -40(%rbp), %rdi
+	mov -48(%rbp), %r8
+	mov -56(%rbp), %r9
+	mov -64(%rbp), %r10
+	mov -72(%rbp), %r11
+	.endm
+
+	.macro store_general
+	mov %rax, -8(%rbp)
+	mov %rcx, -16(%rbp)
+	mov %rdx, -24(%rbp)
+	mov %rsi, -32(%rbp)
+	mov %rdi, -40(%rbp)
+	mov %r8, -48(%rbp)
+	mov %r9, -56(%rbp)
+	mov %r10, -64(%rbp)
+	mov %r11, -72(%rbp)
+	.endm
+
+/* r11: the record. rbx holds it across the original. */
+	.macro around_routine kind
+	.globl mark_around_\kind
+	.hidden mark_around_\kind
+	.type mark_around_\kind, @function
+	.p2align 6
+mark_around_\kind:
+	.cfi_startproc
+	endbr64
+	push %rbp
+	.cfi_def_cfa_offset 16
+	.cfi_offset %rbp, -16
+	mov %rsp, %rbp
+	.cfi_def_cfa_register %rbp
+	push_general
+	.cfi_offset %rbx, -96
+	mov %r11, %rbx
+	and $-64, %rsp
+	save_\kind
+	mov %rbx, %rdi
+	mov %rbp, %rsi
+	call patch_run_enter
+	restore_\kind
+	lea -96(%rbp), %rsp
+	mov -88(%rbp), %rax
+	restore_flags
+	load_general
+	call *24(%rbx)
+	store_general
+	and $-64, %rsp
+	save_\kind
+	mov %rbx, %rdi
+	call patch_run_leave
+	restore_\kind
+	load_general
+	mov -80(%rbp), %rbx
+	.cfi_restore %rbx
+	leave
+	.cfi_def_cfa %rsp, 8
+	.cfi_restore %rbp
+	ret
+	.cfi_endproc
+	.size mark_around_\kind, . - mark_around_\kind
+	.endm
+
+	.hidden patch_run_enter
+	.hidden patch_run_leave
+	.hidden stub_xsave_bytes
+	.hidden stub_xsave_mask
+
+	entry_routine sse
+	entry_routine avx
+	entry_routine avx512
+	entry_routine xsave
+	around_routine sse
+	around_routine avx
+	around_routine avx512
+	around_routine xsave

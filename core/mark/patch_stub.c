@@ -1,0 +1,85 @@
+/*
+ * Which of the routines of patch_stub.S this machine gets. Decided once, in patch_init, by what both the processor and
+ * the kernel offer; a register that exists is always kept.
+ */
+#include "core/mark/patch_stub.h"
+
+#include <cpuid.h>
+#include <stdbool.h>
+
+#define XCR0_AVX 0x6u     /* SSE and upper halves */
+#define XCR0_AVX512 0xe6u /* and masks, upper halves of zmm0-15, zmm16-31 */
+#define XCR0_KEPT 0xe7u   /* x87 besides */
+#define XSAVE_LEGACY_BYTES 576
+
+__attribute__((visibility("hidden"))) extern uint64_t stub_xsave_bytes;
+__attribute__((visibility("hidden"))) extern uint32_t stub_xsave_mask;
+uint64_t stub_xsave_bytes = XSAVE_LEGACY_BYTES;
+uint32_t stub_xsave_mask = 3;
+
+static const struct stub_pair pairs[] = {
+        {"sse", mark_entry_sse, mark_around_sse},
+        {"avx", mark_entry_avx, mark_around_avx},
+        {"avx512", mark_entry_avx512, mark_around_avx512},
+        {"xsave", mark_entry_xsave, mark_around_xsave},
+};
+enum { SSE, AVX, AVX512, XSAVE, PAIRS };
+
+static bool available[PAIRS];
+static const struct stub_pair *used;
+
+static uint32_t enabled_state(void)
+{
+	uint32_t low, high;
+	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	return low;
+}
+
+static void measure_xsave(uint32_t mask)
+{
+	uint32_t bytes, offset, unused_c, unused_d;
+	stub_xsave_mask = mask;
+	for (uint32_t component = 2; component < 8; component++) {
+		if (!(mask >> component & 1))
+			continue;
+		__cpuid_count(0xd, component, bytes, offset, unused_c, unused_d);
+		if (offset + bytes > stub_xsave_bytes)
+			stub_xsave_bytes = offset + bytes;
+	}
+	stub_xsave_bytes = (stub_xsave_bytes + 63) & ~(uint64_t)63;
+}
+
+const struct stub_pair *stub_pick(void)
+{
+	uint32_t a, b = 0, c = 0, d, state = 0;
+	__cpuid(1, a, b, c, d);
+	if (c & bit_OSXSAVE)
+		state = enabled_state();
+	bool avx = (c & bit_AVX) && (state & XCR0_AVX) == XCR0_AVX;
+	b = 0;
+	__get_cpuid_count(7, 0, &a, &b, &c, &d);
+	/* The routine stores masks as 64 bits and zmm16-31 by halves. */
+	bool words_and_lengths = b & bit_AVX512BW && b & bit_AVX512VL;
+	available[AVX512] = (state & XCR0_AVX512) == XCR0_AVX512 && words_and_lengths;
+	available[AVX] = avx && !(state & (XCR0_AVX512 & ~XCR0_AVX));
+	available[SSE] = !avx;
+	available[XSAVE] = state != 0;
+	if (available[XSAVE])
+		measure_xsave(state & XCR0_KEPT);
+	return available[AVX512] ? &pairs[AVX512] : available[AVX] ? &pairs[AVX] : available[SSE] ? &pairs[SSE] : &pairs[XSAVE];
+}
+
+const struct stub_pair *stub_at(size_t index)
+{
+	return index < PAIRS ? &pairs[index] : NULL;
+}
+
+void stub_use(const struct stub_pair *pair)
+{
+	used = pair;
+}
+
+const struct stub_pair *stub_used(void)
+{
+	return used;
+}

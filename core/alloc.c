@@ -17,6 +17,7 @@
 #include "core/segment.h"
 #include "core/site.h"
 #include "core/thread.h"
+#include "core/tier/direct.h"
 #include "core/tier/frame.h"
 #include "core/tier/heap.h"
 #include "core/tier/pool.h"
@@ -70,8 +71,11 @@ static always_inline void *take_room(struct thread *thread, uint32_t site, enum 
 		if (unlikely(!room))
 			*tier = TRACE_TIER_HEAP;
 	}
-	if (*tier == TRACE_TIER_HEAP)
-		return heap_alloc(size, align, birth, tag | BLOCK_ACCOUNT(TRACE_TIER_HEAP), zeroed);
+	if (*tier == TRACE_TIER_HEAP) {
+		tag |= BLOCK_ACCOUNT(TRACE_TIER_HEAP);
+		return likely(!thread->interrupted) ? heap_alloc(size, align, birth, tag, zeroed)
+		                                    : direct_alloc(size, align, birth, tag);
+	}
 	void *pointer = block_start(room, birth, tag | BLOCK_TIER(*tier) | BLOCK_ACCOUNT(*tier), size);
 	if (zeroed)
 		memset(pointer, 0, size);
@@ -86,7 +90,7 @@ static always_inline void *birth(struct thread *thread, size_t size, size_t alig
 	uint64_t word = thread->segment << BLOCK_SITE_BITS | site;
 	uint32_t tag = thread->in_frame ? BLOCK_IN_SCOPE : 0;
 	void *pointer;
-	if (likely(runtime.mode != TRACE_MODE_OBSERVE))
+	if (likely(runtime.mode != TRACE_MODE_OBSERVE) || thread->interrupted)
 		pointer = take_room(thread, site, &tier, size, align, zeroed, word, tag);
 	else
 		pointer = heap_alloc(size, align, word, tag | BLOCK_ACCOUNT(tier), zeroed);
@@ -115,8 +119,10 @@ static cold_path struct place slow_place(void)
 		place.nested = true;
 		thread->gate |= THREAD_PENDING;
 	} else if (gate & THREAD_READY) {
-		thread->gate = THREAD_READY;
+		thread->gate = THREAD_READY; /* not pending any more */
+		thread_busy(thread);
 		remote_drain(thread);
+		thread_idle(thread);
 		place.thread = thread;
 		return place;
 	} else if (!(gate & THREAD_ENDED)) {
@@ -150,7 +156,9 @@ static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const ui
 		return heap_alloc(size, align, 0, BLOCK_UNTRACKED | BLOCK_ACCOUNT(TRACE_TIER_HEAP), zeroed);
 	}
 	thread_busy(place.thread);
+	place.thread->interrupted = place.nested;
 	void *pointer = birth(place.thread, size, align, zeroed, fp);
+	place.thread->interrupted = false;
 	thread_idle(place.thread);
 	if (place.late)
 		thread_late_leave();
@@ -312,6 +320,8 @@ static void free_unaccounted(struct block *block)
 	block_kill(block);
 	if ((block_tag(block) & 3) == TRACE_TIER_HEAP)
 		heap_free(block);
+	else if ((block_tag(block) & 3) == BLOCK_DIRECT)
+		direct_free(block);
 }
 
 static cold_path void free_slow(struct block *block, const uintptr_t *fp)

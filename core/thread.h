@@ -58,6 +58,7 @@ struct thread {
 	uint32_t gate;       /* see above; written with compiler barriers by the owner only */
 	uint8_t role;        /* enum trace_role */
 	bool in_frame, in_task;
+	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
 	uint8_t birth_shift; /* 0 in a scope, 2 outside: births[tier + birth_shift] */
 	int64_t peak_at[TRACE_TIERS]; /* live bytes of this thread at which peaks are looked at again */
 

@@ -9,6 +9,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 
+#include "core/mark/image.h"
+
 static ZydisDecoder decoder;
 static __typeof__(&ZydisDecoderDecodeInstruction) decode_instruction;
 
@@ -16,7 +18,8 @@ int decode_init(void)
 {
 	if (decode_instruction)
 		return 0;
-	void *library = dlopen("libZydis.so.4.0", RTLD_NOW | RTLD_LOCAL);
+	void *loaded = dlopen("libZydis.so.4.0", RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+	void *library = loaded ? loaded : dlopen("libZydis.so.4.0", RTLD_NOW | RTLD_LOCAL);
 	if (!library)
 		return -ENOENT;
 	__typeof__(&ZydisDecoderInit) init = (__typeof__(init))dlsym(library, "ZydisDecoderInit");
@@ -25,6 +28,8 @@ int decode_init(void)
 	if (!init || !found || !ZYAN_SUCCESS(init(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)))
 		return -ENOENT;
 	decode_instruction = found;
+	if (!loaded)
+		image_ignore((uintptr_t)found);
 	return 0;
 }
 

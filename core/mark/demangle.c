@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/base.h"
+#include "core/mark/image.h"
 #include "core/mark/mark.h"
 
 struct writer {
@@ -187,10 +188,15 @@ static demangler_fn demangler(void)
 		tried = true;
 		found = (demangler_fn)finder_next("__cxa_demangle", 0);
 		void *library = found ? NULL : dlopen("libstdc++.so.6", RTLD_NOW | RTLD_LOCAL);
-		if (library)
-			found = (demangler_fn)dlsym(library, "__cxa_demangle");
+		if (library && (found = (demangler_fn)dlsym(library, "__cxa_demangle")))
+			image_ignore((uintptr_t)found);
 	}
 	return found;
+}
+
+void demangle_open(void)
+{
+	demangler();
 }
 
 bool demangle_full(const char *linkage, char *out, size_t out_bytes)

@@ -45,6 +45,7 @@ struct finding {
 	bool stopped;
 	int count;
 	bool module_matched, offset_outside;
+	bool candidates; /* mangled names seen that a demangler might find to match */
 	struct seen seen;
 };
 
@@ -183,7 +184,7 @@ static void report(struct finding *finding, const struct image *image, uintptr_t
 	finding->stopped = !finding->found(finding->context, &function);
 }
 
-static bool name_matches(const struct finding *finding, const char *linkage)
+static bool name_matches(struct finding *finding, const char *linkage)
 {
 	char readable[NAME_MAX_BYTES];
 	const struct name_pattern *pattern = &finding->spec->name;
@@ -192,6 +193,7 @@ static bool name_matches(const struct finding *finding, const char *linkage)
 		       name_match_full(pattern, readable);
 	if (name_match_linkage(pattern, linkage))
 		return true;
+	finding->candidates |= name_may_contain(pattern, linkage);
 	return pattern->maybe_demangled && demangle_path(linkage, readable, sizeof readable) &&
 	       name_match_path(pattern, readable);
 }
@@ -213,7 +215,10 @@ static bool visit_image(void *context, const struct image *image)
 	struct finding *finding = context;
 	uintptr_t here = (uintptr_t)&finder_each;
 	/* Our own library interposes functions of the names that users type. (A test program links us in statically.) */
-	if (here >= image->start && here < image->end && !image->main_program)
+	if ((here >= image->start && here < image->end && !image->main_program) || image_ignored(image))
+		return true;
+	/* ld.so can't be patched, and carries its own memcpy and malloc: only who names it means it. */
+	if (!*finding->spec->module && image_is_linker(image))
 		return true;
 	if (!module_matches(finding->spec->module, image->main_program ? program_path() : image->name))
 		return true;
@@ -240,8 +245,9 @@ int finder_each(const char *spec, bool (*found)(void *context, const struct mark
 		return -EINVAL;
 	struct finding finding = {.spec = &parsed, .found = found, .context = context};
 	image_each(visit_image, &finding);
-	if (!finding.count && !parsed.by_offset && finding.module_matched && parsed.name.maybe_templated) {
+	if (!finding.count && !parsed.by_offset && finding.candidates && parsed.name.maybe_templated) {
 		finding.full_names = true;
+		demangle_open(); /* before the walk: no module should be loaded in the middle of it */
 		image_each(visit_image, &finding);
 	}
 	if (finding.seen.slots)

@@ -164,6 +164,32 @@ bool image_of(uintptr_t address, struct image *image)
 	return search.done;
 }
 
+static uintptr_t ignored[8];
+
+void image_ignore(uintptr_t address)
+{
+	for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
+		if (!ignored[i]) {
+			ignored[i] = address;
+			return;
+		}
+}
+
+bool image_ignored(const struct image *image)
+{
+	for (size_t i = 0; i < sizeof ignored / sizeof ignored[0] && ignored[i]; i++)
+		if (ignored[i] >= image->start && ignored[i] < image->end)
+			return true;
+	return false;
+}
+
+/* By address, or by name where the program was started through ld.so itself. */
+bool image_is_linker(const struct image *image)
+{
+	const char *slash = strrchr(image->name, '/');
+	return image->base == getauxval(AT_BASE) || !strncmp(slash ? slash + 1 : image->name, "ld-linux", 8);
+}
+
 bool image_executable(const struct image *image, uintptr_t address, size_t bytes)
 {
 	for (size_t i = 0; i < image->phdr_count; i++) {

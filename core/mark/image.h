@@ -37,6 +37,13 @@ void image_each(bool (*visit)(void *context, const struct image *image), void *c
 /* Fills *image with the module that holds `address`; false when there is none. */
 bool image_of(uintptr_t address, struct image *image);
 
+/* Modules that the shim opened for itself: image_each goes on telling of them, finder_each passes them over. */
+void image_ignore(uintptr_t address);
+bool image_ignored(const struct image *image);
+
+/* ld.so, which is mapped like any other module. */
+bool image_is_linker(const struct image *image);
+
 /* True when [address, address + bytes) lies in one executable segment of the image. */
 bool image_executable(const struct image *image, uintptr_t address, size_t bytes);
 

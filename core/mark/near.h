@@ -6,9 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Reserves `bytes` (at most NEAR_MAX_BYTES), aligned to a cache line, within reach of [start, end) of a module and of
+/* Reserves `bytes` (a few hundred), aligned to a cache line, within reach of [start, end) of a module and of
    every address in it. NULL: no free address range, or the system refuses executable memory. Never given back. */
-#define NEAR_MAX_BYTES 1024
 void *near_reserve(uintptr_t start, uintptr_t end, size_t bytes);
 
 /* Writes code at `at`: into memory from near_reserve, or over the bytes of a loaded function. 0, or -EACCES where policy

@@ -23,7 +23,6 @@ struct patch_record {
 	struct patch_callback *around_last; /* their leave order */
 	uintptr_t original;                 /* runs the displaced instructions, then the function */
 	uintptr_t address;
-	uintptr_t module_start;
 	struct patch_stub *stub;
 };
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define ENTRY_BYTES 2048 /* longest key=value of FA_OPTIONS */
-#define KEY_BYTES 32     /* longer than every key; longer unknown keys get no suggestion */
+#define KEY_BYTES 32 /* longer than every key; longer unknown keys get no suggestion */
 
 enum option_id {
 #define OPTION(id, key, argument, dflt, help) OPTION_##id,
@@ -66,7 +66,7 @@ static int bad_value(struct options_error *error, const char *key, const char *v
 {
 	error->line[0] = 0;
 	line_add(error, "bad value '");
-	for (unsigned i = 0; value[i] && i < 80; i++)
+	for (unsigned i = 0; i < 80 && value[i]; i++)
 		line_add(error, (char[]){value[i], 0});
 	line_add(error, strlen(value) > 80 ? "...' for '" : "' for '");
 	line_add(error, key);
@@ -186,7 +186,7 @@ static int set_number(struct options *options, unsigned which, const char *value
 	bool overflow = false;
 	for (; *at >= '0' && *at <= '9'; at++)
 		overflow |= __builtin_mul_overflow(number, 10u, &number) ||
-		            __builtin_add_overflow(number, (uint64_t)(*at - '0'), &number);
+			    __builtin_add_overflow(number, (uint64_t)(*at - '0'), &number);
 	uint64_t factor = at == value ? 0 : suffix_factor(at, unit);
 	overflow |= __builtin_mul_overflow(number, factor, &number);
 	if (factor && !overflow && number >= min && number <= max) {
@@ -194,11 +194,11 @@ static int set_number(struct options *options, unsigned which, const char *value
 		return 0;
 	}
 	bad_value(error, numbers[which].key, value,
-	          unit[0] == 'B'   ? "a number of bytes (suffixes K, M, G) from "
-	          : unit[0] == 'f' ? "a number of frames from "
-	          : unit[0] == '%' ? "a percentage from "
-	          : unit[0] == 'm' ? "a time (suffixes ms, s) in ms from "
-	                           : "a number (suffixes K, M, G) from ");
+		  unit[0] == 'B'   ? "a number of bytes (suffixes K, M, G) from "
+		  : unit[0] == 'f' ? "a number of frames from "
+		  : unit[0] == '%' ? "a percentage from "
+		  : unit[0] == 'm' ? "a time (suffixes ms, s) in ms from "
+				   : "a number (suffixes K, M, G) from ");
 	line_add_number(error, min, unit);
 	line_add(error, " to ");
 	line_add_number(error, max, unit);
@@ -207,7 +207,7 @@ static int set_number(struct options *options, unsigned which, const char *value
 
 /* Copies `value` into the struct's text. */
 static int keep_text(struct options *options, const char *key, const char *value, const char **out,
-                     struct options_error *error)
+		     struct options_error *error)
 {
 	size_t bytes = strlen(value) + 1;
 	if (bytes > sizeof options->text - options->text_used)
@@ -218,7 +218,7 @@ static int keep_text(struct options *options, const char *key, const char *value
 }
 
 static int list_add(struct options *options, struct options_list *list, const char *key, const char *value,
-                    struct options_error *error)
+		    struct options_error *error)
 {
 	if (list->count == OPTIONS_FUNCS_MAX)
 		return full(error, key, "may be given 32 times");
@@ -246,7 +246,8 @@ static int set_output(struct options *options, const char *value, struct options
 static bool function_valid(const char *value)
 {
 	const char *bang = strchr(value, '!'), *plus = strstr(value, "+0x");
-	if (!value[0] || strcmp(value, "@*") == 0 || (bang && (bang == value || !bang[1] || strcmp(bang + 1, "@*") == 0)))
+	if (!value[0] || strcmp(value, "@*") == 0 ||
+	    (bang && (bang == value || !bang[1] || strcmp(bang + 1, "@*") == 0)))
 		return false;
 	if (!plus)
 		return true;
@@ -267,16 +268,18 @@ static bool role_valid(const char *value)
 }
 
 static int set_function(struct options *options, struct options_list *list, enum option_id id, const char *value,
-                        struct options_error *error)
+			struct options_error *error)
 {
 	if (!function_valid(value))
-		return bad_value(error, words[id].key, value, "NAME, MODULE!NAME or MODULE+0xOFFSET, @* behind it for all threads");
+		return bad_value(error, words[id].key, value,
+				 "NAME, MODULE!NAME or MODULE+0xOFFSET, @* behind it for all threads");
 	return list_add(options, list, words[id].key, value, error);
 }
 
 static int set_word(struct options *options, enum option_id id, const char *value, struct options_error *error)
 {
-	static const enum trace_mode modes[] = {TRACE_MODE_OBSERVE, TRACE_MODE_ROUTE, TRACE_MODE_ENFORCE, TRACE_MODE_OFF};
+	static const enum trace_mode modes[] = {TRACE_MODE_OBSERVE, TRACE_MODE_ROUTE, TRACE_MODE_ENFORCE,
+						TRACE_MODE_OFF};
 	static const enum trace_stacks kinds[] = {TRACE_STACKS_FULL, TRACE_STACKS_CALLER, TRACE_STACKS_NONE};
 	const char *key = words[id].key, *argument = words[id].argument;
 	int choice = 0;
@@ -359,7 +362,7 @@ static int parse_entry(struct options *options, char *entry, struct options_erro
 }
 
 void options_parse(struct options *options, const char *text, void (*on_error)(void *context, const char *line),
-                   void *context)
+		   void *context)
 {
 	char entry[ENTRY_BYTES];
 	while (*text) {
@@ -381,7 +384,7 @@ void options_parse(struct options *options, const char *text, void (*on_error)(v
 			continue;
 		struct options_error error = {"FA_OPTIONS: "}, reason;
 		int result = cut ? full(&reason, "FA_OPTIONS", "has an entry that is too long")
-		                 : parse_entry(options, start, &reason);
+				 : parse_entry(options, start, &reason);
 		if (result < 0 && on_error) {
 			line_add(&error, reason.line);
 			on_error(context, error.line);

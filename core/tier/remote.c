@@ -1,6 +1,7 @@
 /* Where dead blocks go home. */
 #include "core/tier/remote.h"
 
+#include "core/tier/direct.h"
 #include "core/tier/frame.h"
 #include "core/tier/heap.h"
 #include "core/tier/pool.h"
@@ -16,6 +17,8 @@ static void give_local(struct thread *thread, struct block *block, enum trace_ti
 		frame_give(thread, block);
 	else if (tier == TRACE_TIER_POOL)
 		pool_give(thread, block);
+	else if ((uint32_t)tier == BLOCK_DIRECT)
+		direct_free(block);
 	else
 		heap_free(block);
 }
@@ -44,6 +47,10 @@ void remote_give(struct thread *thread, struct block *block, bool nested)
 			remote_push(thread, block);
 		else
 			heap_free(block);
+		return;
+	}
+	if ((uint32_t)tier == BLOCK_DIRECT) {
+		direct_free(block);
 		return;
 	}
 	struct thread *owner = owner_of(block, tier);

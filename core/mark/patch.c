@@ -1,0 +1,274 @@
+/*
+ * Patching function entries: the first five bytes become a jump to a stub near by, which calls the callbacks and goes on
+ * with the instructions that stood there. bind.c calls this from the constructor, while one thread runs. All checks and
+ * all preparation come first; the jump is the last thing written, so a refused function is untouched.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/base.h"
+#include "core/mark/decode.h"
+#include "core/mark/extent.h"
+#include "core/mark/image.h"
+#include "core/mark/mark.h"
+#include "core/mark/near.h"
+#include "core/mark/patch_relocate.h"
+#include "core/mark/patch_stub.h"
+#include "core/mark/refuse.h"
+
+#define CHUNK_BYTES ((size_t)64 << 10)
+
+struct patched {
+	struct patched *next;
+	struct patch_record record;
+	uintptr_t jump_at;
+};
+
+static struct patched *all_patched;
+static bool ready;
+
+/* Records live as long as the process: code that refers to them may be on any stack. */
+static void *keep(size_t bytes)
+{
+	static uint8_t *at, *end;
+	bytes = round_up(bytes, 16);
+	if ((size_t)(end - at) < bytes) {
+		void *chunk = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (chunk == MAP_FAILED)
+			return NULL;
+		at = chunk;
+		end = at + CHUNK_BYTES;
+	}
+	at += bytes;
+	return at - bytes;
+}
+
+int patch_init(void)
+{
+	int error = decode_init();
+	if (!error) {
+		stub_use(stub_pick());
+		ready = true;
+	}
+	return error;
+}
+
+void patch_run_enter(const struct patch_record *record, const uintptr_t *fp)
+{
+	int saved = errno;
+	for (const struct patch_callback *callback = record->around; callback; callback = callback->next)
+		callback->on_entry(callback->context, fp);
+	errno = saved;
+}
+
+void patch_run_leave(const struct patch_record *record)
+{
+	int saved = errno;
+	for (const struct patch_callback *callback = record->around_last; callback; callback = callback->previous)
+		callback->on_leave(callback->context);
+	errno = saved;
+}
+
+static struct patched *patched_find(uintptr_t address)
+{
+	for (struct patched *patched = all_patched; patched; patched = patched->next)
+		if (patched->record.address == address)
+			return patched;
+	return NULL;
+}
+
+/* A symbol in the middle of the displaced bytes is a second way in, which no branch shows. */
+static bool has_entry_inside(const struct image *image, const struct displaced *displaced)
+{
+	size_t count = image->symbols ? image_symbol_count(image) : 0;
+	uintptr_t first = displaced->start, past = first + displaced->bytes + displaced->padding;
+	for (size_t i = 0; i < count; i++) {
+		const Elf64_Sym *symbol = &image->symbols[i];
+		uintptr_t address = image->base + symbol->st_value;
+		unsigned type = ELF64_ST_TYPE(symbol->st_info);
+		if (address > first && address < past && symbol->st_shndx != SHN_UNDEF &&
+		    (type == STT_FUNC || type == STT_NOTYPE || type == STT_GNU_IFUNC))
+			return true;
+	}
+	return false;
+}
+
+static size_t readable_from(const struct image *image, uintptr_t address)
+{
+	for (size_t i = 0; i < image->phdr_count; i++) {
+		const Elf64_Phdr *header = &image->phdr[i];
+		uintptr_t start = image->base + header->p_vaddr;
+		if (header->p_type == PT_LOAD && address >= start && address < start + header->p_memsz)
+			return start + header->p_memsz - address;
+	}
+	return 0;
+}
+
+static const char *measure(const struct image *image, const struct mark_function *function, struct displaced *displaced)
+{
+	uintptr_t start = function->address;
+	size_t size = function->size;
+	if (!size && extent_find(image, function->address, &start, &size) && start != function->address) {
+		/* An address inside a function: what stands there may run in the middle of anything. */
+		return "the address is not the start of a function";
+	}
+	const char *reason = displaced_measure(function->address, size, readable_from(image, function->address), displaced);
+	if (!reason && has_entry_inside(image, displaced))
+		reason = "another symbol lies inside its first bytes";
+	return reason;
+}
+
+static uint32_t distance(const void *from, const void *to)
+{
+	return (uint32_t)((uintptr_t)to - (uintptr_t)from);
+}
+
+/* Assembles the stub in `bytes` as it will stand at `at`. */
+static void stub_assemble(struct patch_stub *stub, const struct patch_stub *at, const struct patch_record *record)
+{
+	const struct stub_pair *pair = stub_used();
+	static const uint8_t entry[sizeof stub->entry] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0x15, 0, 0, 0, 0, 0x5d, 0xff, 0x25};
+	static const uint8_t around[sizeof stub->around] = {0x4c, 0x8b, 0x1d, 0, 0, 0, 0, 0xff, 0x25};
+	stub->common = (uintptr_t)pair->entry;
+	stub->around_common = (uintptr_t)pair->around;
+	stub->record = (uintptr_t)record;
+	stub->next = (uintptr_t)at->original;
+	memcpy(stub->entry, entry, sizeof entry);
+	memcpy(stub->around, around, sizeof around);
+	memset(stub->entry_pad, 0xcc, sizeof stub->entry_pad);
+	memset(stub->around_pad, 0xcc, sizeof stub->around_pad);
+	uint32_t to_common = distance(at->entry + 10, &at->common), to_next = distance(at->entry + 17, &at->next);
+	uint32_t to_record = distance(at->around + 7, &at->record), to_around = distance(at->around + 13, &at->around_common);
+	memcpy(stub->entry + 6, &to_common, 4);
+	memcpy(stub->entry + 13, &to_next, 4);
+	memcpy(stub->around + 3, &to_record, 4);
+	memcpy(stub->around + 9, &to_around, 4);
+}
+
+static const char *stub_build(const struct image *image, struct patched *patched, const struct displaced *displaced)
+{
+	union {
+		struct patch_stub stub;
+		uint8_t bytes[sizeof(struct patch_stub) + RELOCATED_MAX_BYTES];
+	} code;
+	size_t length = 0, limit = sizeof code;
+	struct patch_stub *at = near_reserve(image->start, image->end, limit);
+	if (!at)
+		return "no executable memory can be had near the function";
+	const char *reason = displaced_relocate(displaced, (uintptr_t)at->original, code.stub.original, &length);
+	if (reason)
+		return reason;
+	stub_assemble(&code.stub, at, &patched->record);
+	if (near_write(at, code.bytes, sizeof(struct patch_stub) + length))
+		return "policy forbids writing code";
+	patched->record.stub = at;
+	patched->record.original = (uintptr_t)at->original;
+	return NULL;
+}
+
+static const char *write_jump(const struct patched *patched, const void *to)
+{
+	uint8_t jump[PATCH_JUMP_BYTES] = {0xe9};
+	uint32_t reach = distance((const void *)(patched->jump_at + sizeof jump), to);
+	memcpy(jump + 1, &reach, sizeof reach);
+	return near_write((void *)patched->jump_at, jump, sizeof jump) ? "policy forbids writing code" : NULL;
+}
+
+/* Everything for a function's first patch but the jump. */
+static const char *prepare(const struct mark_function *function, struct patched **out)
+{
+	struct image image;
+	struct displaced displaced;
+	if (!image_of(function->address, &image) || !image_executable(&image, function->address, 1))
+		return "not code of a loaded module";
+	const char *reason = refuse_function(&image, function->address);
+	if (!reason)
+		reason = measure(&image, function, &displaced);
+	if (reason)
+		return reason;
+	struct patched *patched = keep(sizeof *patched);
+	if (!patched)
+		return "out of memory";
+	*patched = (struct patched){.jump_at = displaced.start};
+	patched->record.address = function->address;
+	reason = stub_build(&image, patched, &displaced);
+	*out = patched;
+	return reason;
+}
+
+static void callback_add(struct patch_callback **first, struct patch_callback *callback)
+{
+	struct patch_callback *last = *first;
+	while (last && last->next)
+		last = last->next;
+	callback->previous = last;
+	*(last ? &last->next : first) = callback;
+}
+
+static void callback_remove(struct patch_callback **first, struct patch_callback *callback)
+{
+	*(callback->previous ? &callback->previous->next : first) = callback->next;
+}
+
+/* Leads the entry to what must run there now: entry callbacks first, then the around part, then the original. */
+static const char *connect(struct patched *patched)
+{
+	struct patch_stub *stub = patched->record.stub;
+	uintptr_t next = patched->record.around ? (uintptr_t)stub->around : patched->record.original;
+	if (stub->next != next && near_write(&stub->next, &next, sizeof next))
+		return "policy forbids writing code";
+	return write_jump(patched, patched->record.entry ? stub->entry : stub->around);
+}
+
+static const char *patch(const struct mark_function *function, struct patch_callback made)
+{
+	if (!ready)
+		return "no disassembler (libZydis.so.4.0)";
+	const char *reason = refuse_now();
+	struct patched *patched = patched_find(function->address);
+	bool first = !patched;
+	if (!reason && first)
+		reason = prepare(function, &patched);
+	if (reason)
+		return reason;
+	struct patch_callback *callback = keep(sizeof *callback);
+	if (!callback)
+		return "out of memory";
+	*callback = made;
+	struct patch_callback **list = made.on_leave ? &patched->record.around : &patched->record.entry;
+	callback_add(list, callback);
+	reason = connect(patched);
+	if (reason) {
+		callback_remove(list, callback);
+		return reason;
+	}
+	if (made.on_leave)
+		patched->record.around_last = callback;
+	if (first) {
+		patched->next = all_patched;
+		all_patched = patched;
+	}
+	return NULL;
+}
+
+static int report(const char *refused, const char **reason)
+{
+	*reason = refused;
+	return refused ? -ENOTSUP : 0;
+}
+
+int patch_entry(const struct mark_function *function, void (*on_entry)(void *context, const uintptr_t *fp),
+                void *context, const char **reason)
+{
+	struct patch_callback callback = {.on_entry = on_entry, .context = context};
+	return report(patch(function, callback), reason);
+}
+
+int patch_around(const struct mark_function *function, void (*on_enter)(void *context, const uintptr_t *fp),
+                 void (*on_leave)(void *context), void *context, const char **reason)
+{
+	struct patch_callback callback = {.on_entry = on_enter, .context = context, .on_leave = on_leave};
+	return report(patch(function, callback), reason);
+}

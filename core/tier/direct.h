@@ -1,0 +1,17 @@
+/*
+ * Blocks mapped straight from the region: for a signal handler that interrupted an allocation of its own thread and
+ * wants more than the pool serves. jemalloc may be half way through an operation then; this path shares no state with it.
+ * Such blocks count as heap tier; their tag says BLOCK_DIRECT where a tier would stand.
+ */
+#ifndef FA_TIER_DIRECT_H
+#define FA_TIER_DIRECT_H
+
+#include "core/block.h"
+
+#define BLOCK_DIRECT 3u
+
+/* As heap_alloc; always zeroed. NULL also when the interrupted code is inside the region itself. */
+void *direct_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag);
+void direct_free(struct block *block);
+
+#endif

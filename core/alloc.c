@@ -409,7 +409,7 @@ static bool fits_in_place(struct thread *thread, struct block *block, size_t siz
 static void *resize(struct thread *thread, struct block *block, size_t size, const uintptr_t *fp)
 {
 	uint32_t site = site_of_call(thread, size, fp), tag = block_tag(block);
-	size_t old_size = block_size(block);
+	size_t old_size = block_usable(block_size(block)); /* a program may use all that malloc_usable_size told it */
 	struct trace_counter *counter = thread_counter(thread, site);
 	enum trace_tier was = (enum trace_tier)(tag & 3), accounted = (enum trace_tier)(tag >> 2 & 3);
 	enum trace_tier wanted = pick_tier(thread, counter, size, 0);
@@ -457,7 +457,7 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 /* Without a place of the calling thread: allocate, copy, free, each by its own slow way. */
 static cold_path void *resize_slow(struct block *block, size_t size, const uintptr_t *fp)
 {
-	size_t old_size = block_size(block);
+	size_t old_size = block_usable(block_size(block)); /* a program may use all that malloc_usable_size told it */
 	void *pointer = alloc_new(size, 0, false, fp);
 	if (!pointer)
 		return NULL;

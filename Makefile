@@ -21,7 +21,7 @@ SHIM_ASM := $(wildcard shim/*.S core/*.S core/*/*.S)
 REPORT_SRC := $(wildcard tools/fa-report/*.c) $(READER_SRC) $(REGISTRY_SRC)
 RUN_SRC := $(wildcard tools/fa-run/*.c) $(READER_SRC) $(REGISTRY_SRC)
 
-SHIM_OBJ := $(SHIM_SRC:%.c=$(BUILD)/shim/%.o) $(SHIM_ASM:%.S=$(BUILD)/shim/%.o)
+SHIM_OBJ := $(SHIM_SRC:%.c=$(BUILD)/shim/%.o) $(SHIM_ASM:%.S=$(BUILD)/shim/%.asm.o)
 REPORT_OBJ := $(REPORT_SRC:%.c=$(BUILD)/tool/%.o)
 RUN_OBJ := $(RUN_SRC:%.c=$(BUILD)/tool/%.o)
 
@@ -36,7 +36,7 @@ $(BUILD)/shim/%.o: %.c
 	$(if $(V),,@echo "  CC   $<")
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_shim) -c -o $@ $<
 
-$(BUILD)/shim/%.o: %.S
+$(BUILD)/shim/%.asm.o: %.S
 	$(Q)mkdir -p $(@D)
 	$(if $(V),,@echo "  AS   $<")
 	$(Q)$(CC) -g -fPIC -MMD -MP -I. -c -o $@ $<

@@ -47,7 +47,7 @@ static cold_path void *alloc_aligned(size_t size, size_t align, uint64_t birth, 
 {
 	if (align > BLOCK_SIZE_MAX - size)
 		return NULL;
-	char *base = fa_je_aligned_alloc(align, size + align);
+	char *base = fa_je_aligned_alloc(align, block_usable(size) + align);
 	if (!base)
 		return NULL;
 	if (zeroed)

@@ -201,17 +201,55 @@ static uint32_t parse_pid(const char *text)
 	return value;
 }
 
-/* Why this process is to be left alone; NULL when it is to be recorded. */
+/* Whether the file's NUL-separated entries hold `NAME=value` with this value. */
+static bool environment_file_has(const char *path, const char *name, const char *value)
+{
+	char text[1024];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	size_t name_length = base_text_length(name), at = 0; /* `at`: characters of the entry that agree so far */
+	bool agrees = true, found = false;
+	ssize_t bytes;
+	while (!found && (bytes = read(fd, text, sizeof text)) > 0)
+		for (ssize_t i = 0; i < bytes && !found; i++) {
+			char expected = at < name_length ? name[at] : at == name_length ? '=' : value[at - name_length - 1];
+			agrees = agrees && text[i] == expected;
+			found = agrees && at > name_length && !expected;
+			at++;
+			if (!text[i]) {
+				at = 0;
+				agrees = true;
+			}
+		}
+	close(fd);
+	return found;
+}
+
+/* Whether the shim was loaded into the parent as well: then this process is a child of the recorded one. The launcher
+   says it in the environment; without one, the parent's own environment tells. */
+static bool is_target(void)
+{
+	const char *target = runtime_environment("FA_TARGET_PID"), *preload = runtime_environment("LD_PRELOAD");
+	if (target)
+		return parse_pid(target) == process;
+	char path[48];
+	size_t n = base_text_copy(path, sizeof path, "/proc/");
+	base_text_copy(base_text_number(path + n, (uint32_t)syscall(SYS_getppid)), 16, "/environ");
+	return !preload || !environment_file_has(path, "LD_PRELOAD", preload);
+}
+
+/* Whether this process is to be left alone. */
 static bool steps_aside(void)
 {
 	if (getauxval(AT_SECURE))
 		return true;
 	options_init(&runtime.options);
-	const char *target = runtime_environment("FA_TARGET_PID"), *given = runtime_environment("FA_OPTIONS");
-	bool is_target = !target || parse_pid(target) == process;
+	const char *given = runtime_environment("FA_OPTIONS");
+	bool wanted = is_target();
 	if (given)
-		options_parse(&runtime.options, given, is_target ? say_bad_option : NULL, NULL);
-	if (runtime.options.mode == TRACE_MODE_OFF || (!is_target && !runtime.options.follow))
+		options_parse(&runtime.options, given, wanted ? say_bad_option : NULL, NULL);
+	if (runtime.options.mode == TRACE_MODE_OFF || !(wanted || runtime.options.follow))
 		return true;
 	/* A sanitizer's allocator must have the heap to itself. */
 	return finder_next("__asan_init", 0) || finder_next("__tsan_init", 0) || finder_next("__msan_init", 0);
@@ -305,10 +343,12 @@ void runtime_finish_start(void)
 	thread_internal_begin();
 	if (thread_self->gate == 0)
 		thread_attach(0);
+	/* We come before libc's own constructor. A dlopen from here runs it, and hands it this variable. */
+	int count;
+	char **arguments = initial_arguments(&count);
+	if (!environ && arguments)
+		environ = arguments + count + 1;
 	pthread_atfork(NULL, NULL, note_fork);
-	char pid[24];
-	*base_text_number(pid, process) = 0;
-	setenv("FA_TARGET_PID", pid, 0);
 	if (runtime.stacks == TRACE_STACKS_FULL && path_init(runtime.options.threshold[TRACE_THRESHOLD_STACK_DEPTH])) {
 		runtime.stacks = TRACE_STACKS_CALLER;
 		trace_header->stacks = TRACE_STACKS_CALLER;

@@ -213,10 +213,12 @@ static bool environment_file_has(const char *path, const char *name, const char 
 	ssize_t bytes;
 	while (!found && (bytes = read(fd, text, sizeof text)) > 0)
 		for (ssize_t i = 0; i < bytes && !found; i++) {
-			char expected = at < name_length ? name[at] : at == name_length ? '=' : value[at - name_length - 1];
-			agrees = agrees && text[i] == expected;
-			found = agrees && at > name_length && !expected;
-			at++;
+			if (agrees) {
+				char expected = at < name_length ? name[at] : at == name_length ? '=' : value[at - name_length - 1];
+				agrees = text[i] == expected;
+				found = agrees && at > name_length && !expected;
+				at++;
+			}
 			if (!text[i]) {
 				at = 0;
 				agrees = true;

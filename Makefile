@@ -25,7 +25,7 @@ SHIM_OBJ := $(SHIM_SRC:%.c=$(BUILD)/shim/%.o) $(SHIM_ASM:%.S=$(BUILD)/shim/%.asm
 REPORT_OBJ := $(REPORT_SRC:%.c=$(BUILD)/tool/%.o)
 RUN_OBJ := $(RUN_SRC:%.c=$(BUILD)/tool/%.o)
 
-LIBS_report := -ldw -lelf -liberty -ljansson -lzstd
+LIBS_report := -ldw -lelf -liberty -ljansson
 LIBS_run :=
 
 .PHONY: all clean help install uninstall test check format lint
@@ -49,7 +49,7 @@ $(BUILD)/tool/%.o: %.c
 $(BUILD)/libframealloc.so: $(SHIM_OBJ) $(BUILD)/jemalloc.a $(BUILD)/export.map
 	$(if $(V),,@echo "  LD   $@")
 	$(Q)$(CC) -shared -o $@ $(SHIM_OBJ) $(BUILD)/jemalloc.a -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/export.map \
-		-Wl,-z,nodelete,-z,now,-z,relro,-z,initfirst -Wl,-soname,libframealloc.so -Wl,--no-undefined -Wl,--as-needed -Wl,--gc-sections
+		-Wl,-z,nodelete,-z,now,-z,relro -Wl,-soname,libframealloc.so -Wl,--no-undefined -Wl,--as-needed -Wl,--gc-sections
 
 $(BUILD)/libframealloc-jemalloc.so: shim/jemalloc_names.c shim/jemalloc_api.h $(BUILD)/libframealloc.so
 	$(if $(V),,@echo "  LD   $@")

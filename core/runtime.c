@@ -1,5 +1,6 @@
 /* Start, fork and end of the shim in a process. The first step runs inside somebody's first malloc, possibly the
-   loader's: no libc state, no environ yet; the second from our constructor, before any other. */
+   loader's: no libc state, no environ yet; the second from our constructor: libc is ready then, the
+   other libraries' constructors have run, the program's own have not. */
 #define _GNU_SOURCE
 #include "core/runtime.h"
 
@@ -345,11 +346,6 @@ void runtime_finish_start(void)
 	thread_internal_begin();
 	if (thread_self->gate == 0)
 		thread_attach(0);
-	/* We come before libc's own constructor. A dlopen from here runs it, and hands it this variable. */
-	int count;
-	char **arguments = initial_arguments(&count);
-	if (!environ && arguments)
-		environ = arguments + count + 1;
 	pthread_atfork(NULL, NULL, note_fork);
 	if (runtime.stacks == TRACE_STACKS_FULL && path_init(runtime.options.threshold[TRACE_THRESHOLD_STACK_DEPTH])) {
 		runtime.stacks = TRACE_STACKS_CALLER;

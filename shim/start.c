@@ -1,5 +1,5 @@
-/* The library's constructor. It is marked -z initfirst, so that markers are in place before any other constructor runs
-   and the process is still single-threaded. */
+/* The library's constructor: after those of the libraries, before the program's own. Not -z initfirst: a dlopen before
+   libc's own constructor would have ld.so run that one without arguments and environment. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 

@@ -23,8 +23,7 @@ int decode_init(void)
 	if (!library)
 		return -ENOENT;
 	__typeof__(&ZydisDecoderInit) init = (__typeof__(init))dlsym(library, "ZydisDecoderInit");
-	__typeof__(decode_instruction) found =
-	        (__typeof__(found))dlsym(library, "ZydisDecoderDecodeInstruction");
+	__typeof__(decode_instruction) found = (__typeof__(found))dlsym(library, "ZydisDecoderDecodeInstruction");
 	if (!init || !found || !ZYAN_SUCCESS(init(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)))
 		return -ENOENT;
 	decode_instruction = found;
@@ -93,6 +92,7 @@ bool decode(const uint8_t *bytes, size_t available, uintptr_t address, struct in
 		out->target = next + (uintptr_t)raw.raw.disp.value;
 	}
 	/* call [rsp + x] reads below what a pushed return address moves. */
-	out->stack_base = out->calls && has_modrm && raw.raw.modrm.rm == 4 && (raw.raw.modrm.mod == 3 || raw.raw.sib.base == 4);
+	out->stack_base =
+		out->calls && has_modrm && raw.raw.modrm.rm == 4 && (raw.raw.modrm.mod == 3 || raw.raw.sib.base == 4);
 	return true;
 }

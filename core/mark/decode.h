@@ -7,27 +7,27 @@
 #include <stdint.h>
 
 enum instruction_kind {
-	INSTRUCTION_PLAIN,         /* means the same at any address */
-	INSTRUCTION_RIP_RELATIVE,  /* has an operand at [rip + disp32]; may be an indirect call or jump as well */
-	INSTRUCTION_CALL,          /* call rel32 */
-	INSTRUCTION_JUMP,          /* jmp rel8, rel32 */
-	INSTRUCTION_JUMP_IF,       /* jcc rel8, rel32 */
+	INSTRUCTION_PLAIN, /* means the same at any address */
+	INSTRUCTION_RIP_RELATIVE, /* has an operand at [rip + disp32]; may be an indirect call or jump as well */
+	INSTRUCTION_CALL, /* call rel32 */
+	INSTRUCTION_JUMP, /* jmp rel8, rel32 */
+	INSTRUCTION_JUMP_IF, /* jcc rel8, rel32 */
 	INSTRUCTION_JUMP_COUNTING, /* loop, loope, loopne, jrcxz: rel8 only */
-	INSTRUCTION_UNMOVABLE,     /* relative in a way that cannot be rewritten (xbegin, 16-bit branches) */
+	INSTRUCTION_UNMOVABLE, /* relative in a way that cannot be rewritten (xbegin, 16-bit branches) */
 };
 
 struct instruction {
 	uint8_t length;
 	enum instruction_kind kind;
-	bool ends;          /* nothing falls through to the next instruction: ret, jmp, ud2, hlt, int3 */
-	bool calls;         /* pushes a return address */
-	bool pads;          /* nop of any length or int3 */
-	bool endbr;         /* endbr64 */
+	bool ends; /* nothing falls through to the next instruction: ret, jmp, ud2, hlt, int3 */
+	bool calls; /* pushes a return address */
+	bool pads; /* nop of any length or int3 */
+	bool endbr; /* endbr64 */
 	uint8_t operand_at; /* offset of the displacement or branch distance, and its bytes (1 or 4) */
 	uint8_t operand_bytes;
-	uint8_t condition;  /* JUMP_IF: low four bits of the opcode */
-	bool stack_base;    /* an indirect call's operand is based on rsp (or r12) */
-	uintptr_t target;   /* RIP_RELATIVE: address of the operand; branches: where they lead */
+	uint8_t condition; /* JUMP_IF: low four bits of the opcode */
+	bool stack_base; /* an indirect call's operand is based on rsp (or r12) */
+	uintptr_t target; /* RIP_RELATIVE: address of the operand; branches: where they lead */
 };
 
 /* 0, or -ENOENT without the disassembler's library. */

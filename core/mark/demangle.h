@@ -1,6 +1,6 @@
 /*
- * Demangled names, for comparing with what the user typed. demangle_path reads the plain cases itself; the C++ runtime's
- * demangler is opened only when a spec needs it.
+ * Demangled names, for comparing with what the user typed. demangle_path reads the plain cases itself; the C++
+ * runtime's demangler is opened only when a spec needs it.
  */
 #ifndef FA_MARK_DEMANGLE_H
 #define FA_MARK_DEMANGLE_H

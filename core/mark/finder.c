@@ -55,9 +55,9 @@ static bool parse_offset(const char *text, uintptr_t *offset)
 	if (!*text)
 		return false;
 	for (; *text; text++) {
-		unsigned digit = *text >= '0' && *text <= '9' ? (unsigned)(*text - '0')
-		                 : (*text | 32) >= 'a' && (*text | 32) <= 'f' ? (unsigned)((*text | 32) - 'a') + 10
-		                                                              : 16;
+		unsigned digit = *text >= '0' && *text <= '9'                 ? (unsigned)(*text - '0')
+				 : (*text | 32) >= 'a' && (*text | 32) <= 'f' ? (unsigned)((*text | 32) - 'a') + 10
+									      : 16;
 		if (digit > 15 || value >> 60)
 			return false;
 		value = value << 4 | digit;
@@ -136,7 +136,7 @@ static bool seen_grow(struct seen *seen)
 {
 	struct seen bigger = {.capacity = seen->capacity ? seen->capacity * 2 : 4096};
 	bigger.slots = mmap(NULL, bigger.capacity * sizeof *bigger.slots, PROT_READ | PROT_WRITE,
-	                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (bigger.slots == MAP_FAILED)
 		return false;
 	for (size_t i = 0; i < seen->capacity; i++) {
@@ -177,9 +177,9 @@ static void report(struct finding *finding, const struct image *image, uintptr_t
 	if (!seen_add(&finding->seen, address))
 		return;
 	struct mark_function function = {.address = address,
-	                                 .size = size,
-	                                 .module_base = home.base,
-	                                 .module_path = home.main_program ? program_path() : home.name};
+					 .size = size,
+					 .module_base = home.base,
+					 .module_path = home.main_program ? program_path() : home.name};
 	finding->count++;
 	finding->stopped = !finding->found(finding->context, &function);
 }
@@ -214,7 +214,7 @@ static bool visit_image(void *context, const struct image *image)
 {
 	struct finding *finding = context;
 	uintptr_t here = (uintptr_t)&finder_each;
-	/* Our own library interposes functions of the names that users type. (A test program links us in statically.) */
+	/* Our own library interposes functions of the names that users type. (A test program links us in.) */
 	if ((here >= image->start && here < image->end && !image->main_program) || image_ignored(image))
 		return true;
 	/* ld.so can't be patched, and carries its own memcpy and malloc: only who names it means it. */
@@ -236,7 +236,7 @@ static bool visit_image(void *context, const struct image *image)
 }
 
 int finder_each(const char *spec, bool (*found)(void *context, const struct mark_function *function), void *context,
-                const char **reason)
+		const char **reason)
 {
 	struct spec parsed;
 	const char *wrong = spec_parse(spec, &parsed);
@@ -254,7 +254,7 @@ int finder_each(const char *spec, bool (*found)(void *context, const struct mark
 		munmap(finding.seen.slots, finding.seen.capacity * sizeof *finding.seen.slots);
 	if (!finding.count)
 		*reason = !finding.module_matched  ? "no module of this name is loaded"
-		          : finding.offset_outside ? "the offset lies outside the module's code"
-		                                   : NULL;
+			  : finding.offset_outside ? "the offset lies outside the module's code"
+						   : NULL;
 	return finding.count;
 }

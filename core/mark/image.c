@@ -82,10 +82,10 @@ static void read_notes(struct image *image, const uint8_t *note, size_t bytes)
 static bool image_read(struct image *image, const struct dl_phdr_info *info)
 {
 	*image = (struct image){.base = info->dlpi_addr,
-	                        .start = UINTPTR_MAX,
-	                        .name = info->dlpi_name ? info->dlpi_name : "",
-	                        .phdr = info->dlpi_phdr,
-	                        .phdr_count = info->dlpi_phnum};
+				.start = UINTPTR_MAX,
+				.name = info->dlpi_name ? info->dlpi_name : "",
+				.phdr = info->dlpi_phdr,
+				.phdr_count = info->dlpi_phnum};
 	const Elf64_Dyn *dynamic = NULL;
 	for (size_t i = 0; i < image->phdr_count; i++) {
 		const Elf64_Phdr *header = &image->phdr[i];

@@ -13,9 +13,9 @@
 #include <stdint.h>
 
 struct image {
-	uintptr_t base;       /* load bias: run-time address = base + address in the file */
+	uintptr_t base; /* load bias: run-time address = base + address in the file */
 	uintptr_t start, end; /* lowest and highest mapped address of its PT_LOADs */
-	const char *name;     /* dlpi_name; "" for the main program */
+	const char *name; /* dlpi_name; "" for the main program */
 	bool main_program;
 	const Elf64_Phdr *phdr;
 	size_t phdr_count;

@@ -6,12 +6,12 @@
 #include <stddef.h>
 
 struct name_pattern {
-	const char *text;       /* as typed; must outlive the pattern */
-	char packed[1024];      /* the same without blanks that mean nothing */
-	bool glob;              /* * or ? stand for something (in `operator*` they do not) */
-	bool maybe_demangled;   /* can be a demangled name: not already a mangled one */
-	bool maybe_templated;   /* has `(`, `<` or `::`: a real demangler may find it */
-	char keyword[128];      /* identifier that every matching linkage name must contain; empty when none is sure */
+	const char *text; /* as typed; must outlive the pattern */
+	char packed[1024]; /* the same without blanks that mean nothing */
+	bool glob; /* * or ? stand for something (in `operator*` they do not) */
+	bool maybe_demangled; /* can be a demangled name: not already a mangled one */
+	bool maybe_templated; /* has `(`, `<` or `::`: a real demangler may find it */
+	char keyword[128]; /* identifier that every matching linkage name must contain; empty when none is sure */
 };
 
 void name_compile(struct name_pattern *pattern, const char *text);

@@ -6,6 +6,7 @@
 #include "core/mark/near.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -15,7 +16,7 @@
 #define ARENA_BYTES ((size_t)64 << 10)
 #define ARENAS_MAX 64
 #define REACH_BYTES ((uintptr_t)0x7ff00000) /* of a signed 32-bit distance, less what a stub may be long */
-#define CLOSE_STEPS 64                      /* tried arena by arena before the strides get long */
+#define CLOSE_STEPS 64 /* tried arena by arena before the strides get long */
 #define LONG_STRIDE ((uintptr_t)1 << 20)
 #define LOWEST_ADDRESS ((uintptr_t)0x10000)
 #define PAGE_BYTES ((uintptr_t)4096)
@@ -37,7 +38,8 @@ static bool reaches(uintptr_t at, uintptr_t start, uintptr_t end)
 
 static bool map_at(uintptr_t at)
 {
-	void *got = mmap((void *)at, ARENA_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	void *got = mmap((void *)at, ARENA_BYTES, PROT_READ | PROT_EXEC,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	if (got == MAP_FAILED)
 		return false;
 	if (got != (void *)at) { /* a kernel that does not know the flag */
@@ -94,9 +96,9 @@ static always_inline long raw_mprotect(uintptr_t at, size_t bytes, int protectio
 {
 	register long result __asm__("rax") = SYS_mprotect;
 	__asm__ volatile("syscall"
-	                 : "+r"(result)
-	                 : "D"(at), "S"(bytes), "d"((long)protection)
-	                 : "rcx", "r11", "memory");
+			 : "+r"(result)
+			 : "D"(at), "S"(bytes), "d"((long)protection)
+			 : "rcx", "r11", "memory");
 	return result;
 }
 
@@ -118,28 +120,56 @@ static always_inline void store_code(uint8_t *at, const uint8_t *bytes, size_t l
 	__atomic_store_n((uint64_t *)word, value, __ATOMIC_SEQ_CST);
 }
 
-int near_write(void *at, const void *bytes, size_t length)
+/* Signal handlers may run any code, that of the page included. */
+static always_inline long raw_block_signals(uint64_t *before)
+{
+	uint64_t all = ~(uint64_t)0;
+	register long result __asm__("rax") = SYS_rt_sigprocmask;
+	register long bytes __asm__("r10") = sizeof all;
+	__asm__ volatile("syscall"
+			 : "+r"(result)
+			 : "D"((long)SIG_SETMASK), "S"(&all), "d"(before), "r"(bytes)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+static always_inline void raw_restore_signals(const uint64_t *before)
+{
+	register long result __asm__("rax") = SYS_rt_sigprocmask;
+	register long bytes __asm__("r10") = sizeof *before;
+	__asm__ volatile("syscall"
+			 : "+r"(result)
+			 : "D"((long)SIG_SETMASK), "S"(before), "d"(NULL), "r"(bytes)
+			 : "rcx", "r11", "memory");
+}
+
+static int write_code(void *at, const void *bytes, size_t length, int meanwhile)
 {
 	uintptr_t first = (uintptr_t)at & ~(PAGE_BYTES - 1);
 	size_t span = round_up((uintptr_t)at + length - first, PAGE_BYTES);
-	/* A program that has this code in itself (tests do) must be able to go on running it. */
-	uintptr_t here = (uintptr_t)&near_write & ~(PAGE_BYTES - 1);
-	bool ours = here + PAGE_BYTES >= first && here < first + span;
-	uint64_t all = ~(uint64_t)0, before;
-	register long blocked __asm__("rax") = SYS_rt_sigprocmask;
-	register long eight __asm__("r10") = sizeof before;
-	__asm__ volatile("syscall" : "+r"(blocked) : "D"(2L), "S"(&all), "d"(&before), "r"(eight) : "rcx", "r11", "memory");
-	long error = raw_mprotect(first, span, PROT_READ | PROT_WRITE | (ours ? PROT_EXEC : 0));
+	uint64_t signals;
+	long blocked = raw_block_signals(&signals);
+	long error = raw_mprotect(first, span, meanwhile);
 	if (!error) {
 		store_code(at, bytes, length);
 		error = raw_mprotect(first, span, PROT_READ | PROT_EXEC);
 	}
-	if (!blocked) {
-		register long restored __asm__("rax") = SYS_rt_sigprocmask;
-		__asm__ volatile("syscall"
-		                 : "+r"(restored)
-		                 : "D"(2L), "S"(&before), "d"(NULL), "r"(eight)
-		                 : "rcx", "r11", "memory");
-	}
+	if (!blocked)
+		raw_restore_signals(&signals);
 	return error ? -EACCES : 0;
+}
+
+int near_write(void *at, const void *bytes, size_t length)
+{
+	return write_code(at, bytes, length, PROT_READ | PROT_WRITE);
+}
+
+/* Stays executable throughout: where policy lets no page become executable again, the first call fails and the function
+   is as it was, instead of the second one, which would leave the program without a page of its code. */
+int near_overwrite(void *at, const void *bytes, size_t length)
+{
+	return write_code(at, bytes, length, PROT_READ | PROT_WRITE | PROT_EXEC) &&
+			       *(const uint8_t *)at != *(const uint8_t *)bytes
+		       ? -EACCES
+		       : 0;
 }

@@ -1,5 +1,5 @@
-/* Memory for machine code within a jump's reach of a function. Never writable and executable at once; patch.c writes
-   while one thread runs and signals are blocked. */
+/* Memory for machine code within a jump's reach of a function, and writing code. patch.c calls this while one thread
+   runs; signals are blocked during a write. */
 #ifndef FA_MARK_NEAR_H
 #define FA_MARK_NEAR_H
 
@@ -10,8 +10,11 @@
    every address in it. NULL: no free address range, or the system refuses executable memory. Never given back. */
 void *near_reserve(uintptr_t start, uintptr_t end, size_t bytes);
 
-/* Writes code at `at`: into memory from near_reserve, or over the bytes of a loaded function. 0, or -EACCES where policy
-   forbids it. Calls nothing in libc while the page is not executable: it may be libc's own. */
+/* Writes into memory from near_reserve, never writable and executable at once. 0, or -EACCES if policy forbids it. */
 int near_write(void *at, const void *bytes, size_t length);
+
+/* Writes over the code of a loaded module, by one store where the bytes fit into an aligned word. 0 or -EACCES; the
+   code is untouched then. Calls nothing in libc, since the page may hold libc's own code. */
+int near_overwrite(void *at, const void *bytes, size_t length);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * Patching function entries: the first five bytes become a jump to a stub near by, which calls the callbacks and goes on
- * with the instructions that stood there. bind.c calls this from the constructor, while one thread runs. All checks and
- * all preparation come first; the jump is the last thing written, so a refused function is untouched.
+ * Patching function entries: the first five bytes become a jump to a stub near by, which calls the callbacks and goes
+ * on with the instructions that stood there. bind.c calls this from the constructor, while one thread runs. All checks
+ * and all preparation come first; the jump is the last thing written, so a refused function is untouched.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include "core/mark/mark.h"
 #include "core/mark/near.h"
 #include "core/mark/patch_relocate.h"
+#include "core/mark/patch_scan.h"
 #include "core/mark/patch_stub.h"
 #include "core/mark/refuse.h"
 
@@ -24,6 +25,7 @@ struct patched {
 	struct patched *next;
 	struct patch_record record;
 	uintptr_t jump_at;
+	size_t displaced_bytes, original_bytes; /* in the function; in the stub */
 };
 
 static struct patched *all_patched;
@@ -95,6 +97,24 @@ static bool has_entry_inside(const struct image *image, const struct displaced *
 	return false;
 }
 
+static size_t displaced_at(uintptr_t address)
+{
+	for (const struct patched *patched = all_patched; patched; patched = patched->next)
+		if (patched->jump_at == address)
+			return patched->displaced_bytes;
+	return 0;
+}
+
+/* From anywhere in the module, or from what earlier patches moved out of it. */
+static bool jumped_into(const struct image *image, const struct displaced *displaced)
+{
+	for (const struct patched *patched = all_patched; patched; patched = patched->next)
+		if (scan_bytes((const uint8_t *)patched->record.original, patched->original_bytes,
+			       patched->record.original, displaced))
+			return true;
+	return scan_jumped_into(image, displaced, displaced_at);
+}
+
 static size_t readable_from(const struct image *image, uintptr_t address)
 {
 	for (size_t i = 0; i < image->phdr_count; i++) {
@@ -114,9 +134,12 @@ static const char *measure(const struct image *image, const struct mark_function
 		/* An address inside a function: what stands there may run in the middle of anything. */
 		return "the address is not the start of a function";
 	}
-	const char *reason = displaced_measure(function->address, size, readable_from(image, function->address), displaced);
+	const char *reason =
+		displaced_measure(function->address, size, readable_from(image, function->address), displaced);
 	if (!reason && has_entry_inside(image, displaced))
 		reason = "another symbol lies inside its first bytes";
+	if (!reason && jumped_into(image, displaced))
+		reason = "another function jumps into its first bytes";
 	return reason;
 }
 
@@ -129,7 +152,8 @@ static uint32_t distance(const void *from, const void *to)
 static void stub_assemble(struct patch_stub *stub, const struct patch_stub *at, const struct patch_record *record)
 {
 	const struct stub_pair *pair = stub_used();
-	static const uint8_t entry[sizeof stub->entry] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0x15, 0, 0, 0, 0, 0x5d, 0xff, 0x25};
+	static const uint8_t entry[sizeof stub->entry] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0x15, 0,
+							  0,    0,    0,    0x5d, 0xff, 0x25};
 	static const uint8_t around[sizeof stub->around] = {0x4c, 0x8b, 0x1d, 0, 0, 0, 0, 0xff, 0x25};
 	stub->common = (uintptr_t)pair->entry;
 	stub->around_common = (uintptr_t)pair->around;
@@ -140,7 +164,8 @@ static void stub_assemble(struct patch_stub *stub, const struct patch_stub *at, 
 	memset(stub->entry_pad, 0xcc, sizeof stub->entry_pad);
 	memset(stub->around_pad, 0xcc, sizeof stub->around_pad);
 	uint32_t to_common = distance(at->entry + 10, &at->common), to_next = distance(at->entry + 17, &at->next);
-	uint32_t to_record = distance(at->around + 7, &at->record), to_around = distance(at->around + 13, &at->around_common);
+	uint32_t to_record = distance(at->around + 7, &at->record),
+		 to_around = distance(at->around + 13, &at->around_common);
 	memcpy(stub->entry + 6, &to_common, 4);
 	memcpy(stub->entry + 13, &to_next, 4);
 	memcpy(stub->around + 3, &to_record, 4);
@@ -165,6 +190,7 @@ static const char *stub_build(const struct image *image, struct patched *patched
 		return "policy forbids writing code";
 	patched->record.stub = at;
 	patched->record.original = (uintptr_t)at->original;
+	patched->original_bytes = length;
 	return NULL;
 }
 
@@ -173,7 +199,7 @@ static const char *write_jump(const struct patched *patched, const void *to)
 	uint8_t jump[PATCH_JUMP_BYTES] = {0xe9};
 	uint32_t reach = distance((const void *)(patched->jump_at + sizeof jump), to);
 	memcpy(jump + 1, &reach, sizeof reach);
-	return near_write((void *)patched->jump_at, jump, sizeof jump) ? "policy forbids writing code" : NULL;
+	return near_overwrite((void *)patched->jump_at, jump, sizeof jump) ? "policy forbids writing code" : NULL;
 }
 
 /* Everything for a function's first patch but the jump. */
@@ -191,7 +217,7 @@ static const char *prepare(const struct mark_function *function, struct patched 
 	struct patched *patched = keep(sizeof *patched);
 	if (!patched)
 		return "out of memory";
-	*patched = (struct patched){.jump_at = displaced.start};
+	*patched = (struct patched){.jump_at = displaced.start, .displaced_bytes = displaced.bytes};
 	patched->record.address = function->address;
 	reason = stub_build(&image, patched, &displaced);
 	*out = patched;
@@ -260,14 +286,14 @@ static int report(const char *refused, const char **reason)
 }
 
 int patch_entry(const struct mark_function *function, void (*on_entry)(void *context, const uintptr_t *fp),
-                void *context, const char **reason)
+		void *context, const char **reason)
 {
 	struct patch_callback callback = {.on_entry = on_entry, .context = context};
 	return report(patch(function, callback), reason);
 }
 
 int patch_around(const struct mark_function *function, void (*on_enter)(void *context, const uintptr_t *fp),
-                 void (*on_leave)(void *context), void *context, const char **reason)
+		 void (*on_leave)(void *context), void *context, const char **reason)
 {
 	struct patch_callback callback = {.on_entry = on_enter, .context = context, .on_leave = on_leave};
 	return report(patch(function, callback), reason);

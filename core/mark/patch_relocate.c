@@ -1,6 +1,6 @@
 /*
- * Displaced instructions. A function is refused rather than guessed about: the bytes taken must be whole instructions of
- * its own (or the padding behind it), and no branch that can be seen may lead into their middle.
+ * Displaced instructions. A function is refused rather than guessed about: the bytes taken must be whole instructions
+ * of its own (or the padding behind it), and no branch that can be seen may lead into their middle.
  *
  * Calls are rewritten to push the return address that they would have pushed in place, so that unwinders find the
  * function they know and not our copy. They therefore must be the last instruction taken.
@@ -29,7 +29,8 @@ static size_t smaller(size_t a, size_t b)
 
 static bool decode_at(uintptr_t address, uintptr_t limit, struct instruction *out)
 {
-	return address < limit && decode((const uint8_t *)address, smaller(limit - address, INSTRUCTION_MAX_BYTES), address, out);
+	return address < limit &&
+	       decode((const uint8_t *)address, smaller(limit - address, INSTRUCTION_MAX_BYTES), address, out);
 }
 
 /* Bytes from `end` on, at most `wanted`, that belong to nobody: int3, or nops up to the next aligned address, where the
@@ -106,7 +107,7 @@ const char *displaced_measure(uintptr_t address, size_t size, size_t readable, s
 struct assembler {
 	uint8_t *out;
 	size_t length;
-	uintptr_t at;   /* run-time address of out */
+	uintptr_t at; /* run-time address of out */
 	bool overflow;
 };
 
@@ -187,7 +188,8 @@ static void emit_jump_counting(struct assembler *code, const struct instruction 
 	code->out[over] = (uint8_t)(code->length - over - 1);
 }
 
-static const char *emit_rip_relative(struct assembler *code, const struct instruction *instruction, const uint8_t *bytes)
+static const char *emit_rip_relative(struct assembler *code, const struct instruction *instruction,
+				     const uint8_t *bytes)
 {
 	size_t start = code->length;
 	uint32_t distance;
@@ -202,7 +204,7 @@ static const char *emit_rip_relative(struct assembler *code, const struct instru
 
 /* call [operand] becomes: push of the return address, then jmp [operand] (ModRM /2 to /4, the same operand). */
 static const char *emit_indirect_call(struct assembler *code, const struct instruction *instruction,
-                                      const uint8_t *bytes, uintptr_t address)
+				      const uint8_t *bytes, uintptr_t address)
 {
 	emit_push(code, address + instruction->length);
 	size_t start = code->length;

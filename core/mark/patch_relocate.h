@@ -11,10 +11,10 @@
 #define RELOCATED_MAX_BYTES 160
 
 struct displaced {
-	uintptr_t start;  /* where the jump goes: the function's address, or behind its endbr64 */
-	size_t bytes;     /* whole instructions from start that the jump overwrites */
-	size_t padding;   /* bytes behind the function's end that are taken besides */
-	bool ends;        /* control never leaves the last of them by falling through */
+	uintptr_t start; /* where the jump goes: the function's address, or behind its endbr64 */
+	size_t bytes; /* whole instructions from start that the jump overwrites */
+	size_t padding; /* bytes behind the function's end that are taken besides */
+	bool ends; /* control never leaves the last of them by falling through */
 };
 
 /* Decides which bytes of the function at `address` the jump takes. `size` is the function's, 0 when unknown; `readable`

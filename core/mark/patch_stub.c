@@ -7,9 +7,9 @@
 #include <cpuid.h>
 #include <stdbool.h>
 
-#define XCR0_AVX 0x6u     /* SSE and upper halves */
+#define XCR0_AVX 0x6u /* SSE and upper halves */
 #define XCR0_AVX512 0xe6u /* and masks, upper halves of zmm0-15, zmm16-31 */
-#define XCR0_KEPT 0xe7u   /* x87 besides */
+#define XCR0_KEPT 0xe7u /* x87 besides */
 #define XSAVE_LEGACY_BYTES 576
 
 __attribute__((visibility("hidden"))) extern uint64_t stub_xsave_bytes;
@@ -18,10 +18,10 @@ uint64_t stub_xsave_bytes = XSAVE_LEGACY_BYTES;
 uint32_t stub_xsave_mask = 3;
 
 static const struct stub_pair pairs[] = {
-        {"sse", mark_entry_sse, mark_around_sse},
-        {"avx", mark_entry_avx, mark_around_avx},
-        {"avx512", mark_entry_avx512, mark_around_avx512},
-        {"xsave", mark_entry_xsave, mark_around_xsave},
+	{"sse", mark_entry_sse, mark_around_sse},
+	{"avx", mark_entry_avx, mark_around_avx},
+	{"avx512", mark_entry_avx512, mark_around_avx512},
+	{"xsave", mark_entry_xsave, mark_around_xsave},
 };
 enum { SSE, AVX, AVX512, XSAVE, PAIRS };
 
@@ -66,7 +66,10 @@ const struct stub_pair *stub_pick(void)
 	available[XSAVE] = state != 0;
 	if (available[XSAVE])
 		measure_xsave(state & XCR0_KEPT);
-	return available[AVX512] ? &pairs[AVX512] : available[AVX] ? &pairs[AVX] : available[SSE] ? &pairs[SSE] : &pairs[XSAVE];
+	return available[AVX512] ? &pairs[AVX512]
+	       : available[AVX]  ? &pairs[AVX]
+	       : available[SSE]  ? &pairs[SSE]
+				 : &pairs[XSAVE];
 }
 
 const struct stub_pair *stub_at(size_t index)

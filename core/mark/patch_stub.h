@@ -18,10 +18,10 @@ struct patch_callback {
 
 /* One patched function. Written only while markers are bound. */
 struct patch_record {
-	struct patch_callback *entry;       /* entry-only callbacks, first bound first */
-	struct patch_callback *around;      /* around callbacks, first bound first */
+	struct patch_callback *entry; /* entry-only callbacks, first bound first */
+	struct patch_callback *around; /* around callbacks, first bound first */
 	struct patch_callback *around_last; /* their leave order */
-	uintptr_t original;                 /* runs the displaced instructions, then the function */
+	uintptr_t original; /* runs the displaced instructions, then the function */
 	uintptr_t address;
 	struct patch_stub *stub;
 };
@@ -39,11 +39,12 @@ struct patch_stub {
 };
 
 #define STUB_RETURN_TO_RECORD 34 /* entry + 10 is what `call [common]` returns to */
-_Static_assert(offsetof(struct patch_stub, entry) + 10 - offsetof(struct patch_stub, record) == STUB_RETURN_TO_RECORD, "stub");
+_Static_assert(offsetof(struct patch_stub, entry) + 10 - offsetof(struct patch_stub, record) == STUB_RETURN_TO_RECORD,
+	       "stub");
 _Static_assert(offsetof(struct patch_stub, original) == 80, "stub");
 _Static_assert(offsetof(struct patch_callback, next) == 0 && offsetof(struct patch_callback, on_entry) == 8 &&
-                       offsetof(struct patch_callback, context) == 16,
-               "callback");
+		       offsetof(struct patch_callback, context) == 16,
+	       "callback");
 _Static_assert(offsetof(struct patch_record, entry) == 0 && offsetof(struct patch_record, original) == 24, "record");
 
 /* One per way to keep the vector registers; stub_pick chooses by what the processor and the kernel have. */

@@ -17,10 +17,11 @@ struct refusal {
 };
 
 static const struct refusal refusals[] = {
-        {"it returns twice",
-         {"setjmp", "_setjmp", "__sigsetjmp", "sigsetjmp", "vfork", "__vfork", "getcontext", "__getcontext", "savectx"}},
-        {"it looks at its caller", {"dlopen", "dlmopen", "dlsym", "dlvsym", "mcount", "_mcount", "__fentry__"}},
-        {"it has a calling convention of its own", {"__tls_get_addr", "___tls_get_addr", "__tls_get_addr_slow"}},
+	{"it returns twice",
+	 {"setjmp", "_setjmp", "__sigsetjmp", "sigsetjmp", "vfork", "__vfork", "getcontext", "__getcontext",
+	  "savectx"}},
+	{"it looks at its caller", {"dlopen", "dlmopen", "dlsym", "dlvsym", "mcount", "_mcount", "__fentry__"}},
+	{"it has a calling convention of its own", {"__tls_get_addr", "___tls_get_addr", "__tls_get_addr_slow"}},
 };
 
 const char *refuse_function(const struct image *image, uintptr_t address)
@@ -32,7 +33,7 @@ const char *refuse_function(const struct image *image, uintptr_t address)
 			    image_symbol_address(image->base, symbol) == address)
 				return refusals[i].reason;
 		}
-	/* All of it: symbol resolution and thread-local storage call into it with registers that a compiler never sees. */
+	/* All of it: symbol resolution and thread-local storage enter it with a convention that no compiler knows. */
 	if (image_is_linker(image))
 		return "it belongs to the dynamic linker";
 	return NULL;

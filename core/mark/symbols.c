@@ -1,6 +1,6 @@
 /*
- * Symbol tables, read for finder.c while markers are bound. A file on disk is believed only when its build-id is the one
- * in memory (a package upgrade may have replaced it), and every offset in it is checked against its size.
+ * Symbol tables, read for finder.c while markers are bound. A file on disk is believed only when its build-id is the
+ * one in memory (a package upgrade may have replaced it), and every offset in it is checked against its size.
  */
 #define _GNU_SOURCE
 #include "core/mark/symbols.h"
@@ -68,7 +68,8 @@ static bool file_is_of(const struct file *file, const Elf64_Shdr *sections, size
 			continue;
 		const uint8_t *note = file_at(file, sections[i].sh_offset, sections[i].sh_size);
 		size_t header = sizeof(Elf64_Nhdr) + 4, size = sections[i].sh_size;
-		if (note && size >= header + image->build_id_bytes && ((const Elf64_Nhdr *)note)->n_type == NT_GNU_BUILD_ID &&
+		if (note && size >= header + image->build_id_bytes &&
+		    ((const Elf64_Nhdr *)note)->n_type == NT_GNU_BUILD_ID &&
 		    ((const Elf64_Nhdr *)note)->n_descsz == image->build_id_bytes &&
 		    !memcmp(note + header, image->build_id, image->build_id_bytes))
 			return true;
@@ -84,7 +85,7 @@ static bool is_function(const Elf64_Sym *symbol)
 }
 
 static bool visit_file_symbol(const struct symbols_visitor *visitor, const struct image *image, const char *name,
-                              const Elf64_Sym *symbol)
+			      const Elf64_Sym *symbol)
 {
 	char plain[NAME_MAX_BYTES];
 	const char *version = strchr(name, '@');
@@ -99,7 +100,7 @@ static bool visit_file_symbol(const struct symbols_visitor *visitor, const struc
 }
 
 static bool visit_table(const struct symbols_visitor *visitor, const struct image *image, const struct file *file,
-                        const Elf64_Shdr *sections, size_t count, const Elf64_Shdr *table)
+			const Elf64_Shdr *sections, size_t count, const Elf64_Shdr *table)
 {
 	if (table->sh_link >= count || table->sh_entsize != sizeof(Elf64_Sym))
 		return true;

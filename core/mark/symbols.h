@@ -9,8 +9,8 @@
 #include "core/mark/image.h"
 
 struct symbols_visitor {
-	/* `name` is the linkage name without its version and valid during the call only; the symbol is a defined function,
-	   an IFUNC, or untyped (hand-written assembly). Returns false to stop. */
+	/* `name` is the linkage name without its version and valid during the call only; the symbol is a defined
+	   function, an IFUNC, or untyped (hand-written assembly). Returns false to stop. */
 	bool (*visit)(void *context, const struct image *image, const char *name, const Elf64_Sym *symbol);
 	void *context;
 };

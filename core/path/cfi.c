@@ -1,0 +1,535 @@
+/*
+ * Reads .eh_frame: binary search in .eh_frame_hdr, then the CIE's and FDE's instructions up to the wanted address.
+ * Called by the walk at misses. Every read is bounded by the module's mapping; what the row cannot express becomes
+ * CFI_HARD, never a guess. Format: LSB core specification 10.6, DWARF 5 section 6.4.
+ */
+#define _GNU_SOURCE
+#include "core/path/cfi.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/path/module.h"
+
+#define ROWS (1u << 16)
+#define ROWS_MAX (ROWS / 4 * 3)
+#define REMEMBERED_MAX 16
+
+enum { REG_RBP = 6, REG_RSP = 7, REG_RA = 16 };
+
+/* A place's key is set once and never changes; its row is 0 until known and again after cfi_forget. */
+static struct {
+	_Atomic uintptr_t pc;
+	_Atomic uint64_t row;
+} *rows;
+static _Atomic uint32_t rows_used;
+
+/* ---- bytes ------------------------------------------------------------------------------------------------------ */
+
+struct bytes {
+	const uint8_t *at, *end;
+	bool bad;
+};
+
+static uint64_t take(struct bytes *in, size_t count)
+{
+	uint64_t value = 0;
+	if ((size_t)(in->end - in->at) < count) {
+		in->bad = true;
+		in->at = in->end;
+		return 0;
+	}
+	memcpy(&value, in->at, count);
+	in->at += count;
+	return value;
+}
+
+static uint64_t take_uleb(struct bytes *in)
+{
+	uint64_t value = 0;
+	for (unsigned shift = 0;; shift += 7) {
+		uint8_t byte = (uint8_t)take(in, 1);
+		if (shift < 64)
+			value |= (uint64_t)(byte & 0x7f) << shift;
+		if (!(byte & 0x80))
+			return value;
+	}
+}
+
+static int64_t take_sleb(struct bytes *in)
+{
+	uint64_t value = 0;
+	unsigned shift = 0;
+	uint8_t byte;
+	do {
+		byte = (uint8_t)take(in, 1);
+		if (shift < 64)
+			value |= (uint64_t)(byte & 0x7f) << shift;
+		shift += 7;
+	} while (byte & 0x80);
+	if (shift < 64 && byte & 0x40)
+		value |= ~(uint64_t)0 << shift;
+	return (int64_t)value;
+}
+
+static void skip(struct bytes *in, uint64_t count)
+{
+	if (count > (uint64_t)(in->end - in->at)) {
+		in->bad = true;
+		in->at = in->end;
+	} else {
+		in->at += count;
+	}
+}
+
+/* A pointer in one of the DW_EH_PE encodings that code addresses use. */
+static uint64_t take_encoded(struct bytes *in, uint8_t encoding, bool is_length)
+{
+	uintptr_t here = (uintptr_t)in->at;
+	uint64_t value;
+	switch (encoding & 0x0f) {
+	case 0x00:
+	case 0x04:
+	case 0x0c:
+		value = take(in, 8);
+		break;
+	case 0x03:
+		value = take(in, 4);
+		break;
+	case 0x0b:
+		value = (uint64_t)(int64_t)(int32_t)take(in, 4);
+		break;
+	default:
+		in->bad = true;
+		return 0;
+	}
+	if (is_length)
+		return value;
+	switch (encoding & 0xf0) {
+	case 0x00:
+		return value;
+	case 0x10:
+		return value + here;
+	default:
+		in->bad = true;
+		return 0;
+	}
+}
+
+/* ---- CIE and FDE ------------------------------------------------------------------------------------------------ */
+
+struct frame_info {
+	uintptr_t start, end;
+	uint64_t code_align;
+	int64_t data_align;
+	bool signal;
+	struct bytes initial, program;
+};
+
+/* The body of the record at `at`; its first word is the CIE pointer (0 in a CIE). */
+static struct bytes record(const uint8_t *at, const struct path_module *module)
+{
+	struct bytes in = {.at = at, .end = (const uint8_t *)module->end};
+	if ((uintptr_t)at < module->start || (uintptr_t)at >= module->end) {
+		in.bad = true;
+		in.at = in.end;
+		return in;
+	}
+	uint64_t length = take(&in, 4);
+	if (length == 0xffffffff || !length || length > (uint64_t)(in.end - in.at))
+		in.bad = true; /* 64-bit records: no linker writes them in .eh_frame */
+	else
+		in.end = in.at + length;
+	return in;
+}
+
+static bool cie_read(const uint8_t *at, const struct path_module *module, struct frame_info *info, uint8_t *encoding,
+                     bool *augmented)
+{
+	struct bytes in = record(at, module);
+	uint64_t id = take(&in, 4), version = take(&in, 1);
+	const char *augmentation = (const char *)in.at;
+	while (take(&in, 1))
+		;
+	if (in.bad || id || (version != 1 && version != 3))
+		return false;
+	info->code_align = take_uleb(&in);
+	info->data_align = take_sleb(&in);
+	uint64_t return_register = version == 1 ? take(&in, 1) : take_uleb(&in);
+	*encoding = 0;
+	*augmented = *augmentation == 'z';
+	if (*augmented) {
+		uint64_t length = take_uleb(&in);
+		const uint8_t *after = in.at + length;
+		if (length > (uint64_t)(in.end - in.at))
+			return false;
+		for (const char *letter = augmentation + 1; *letter; letter++) {
+			if (*letter == 'R') {
+				*encoding = (uint8_t)take(&in, 1);
+			} else if (*letter == 'P') {
+				uint8_t personality = (uint8_t)take(&in, 1);
+				take_encoded(&in, personality & 0x0f, true);
+			} else if (*letter == 'L') {
+				take(&in, 1);
+			} else if (*letter == 'S') {
+				info->signal = true;
+			} else {
+				break;
+			}
+		}
+		in.at = after;
+	} else if (*augmentation) {
+		return false;
+	}
+	info->initial = in;
+	return !in.bad && return_register == REG_RA;
+}
+
+static bool fde_read(const uint8_t *at, const struct path_module *module, struct frame_info *info)
+{
+	struct bytes in = record(at, module);
+	const uint8_t *pointer_at = in.at;
+	uint64_t back = take(&in, 4);
+	uint8_t encoding;
+	bool augmented;
+	if (in.bad || !back || !cie_read(pointer_at - back, module, info, &encoding, &augmented))
+		return false;
+	info->start = take_encoded(&in, encoding, false);
+	info->end = info->start + take_encoded(&in, encoding, true);
+	if (augmented)
+		skip(&in, take_uleb(&in));
+	info->program = in;
+	return !in.bad;
+}
+
+/* ---- the interpreter -------------------------------------------------------------------------------------------- */
+
+struct rules {
+	uint8_t cfa_kind; /* CFI_SP, CFI_FP, CFI_FP_LOADED, CFI_HARD */
+	int64_t cfa;
+	uint8_t saved;
+	int64_t fp_offset;
+	bool fp_hard, ra_undefined, ra_hard;
+	int64_t ra_offset;
+};
+
+static uint8_t cfa_kind_of(uint64_t reg)
+{
+	return reg == REG_RSP ? CFI_SP : reg == REG_RBP ? CFI_FP : CFI_HARD;
+}
+
+/* A register's new rule: saved at CFA + offset. */
+static void rule_offset(struct rules *rules, uint64_t reg, int64_t offset)
+{
+	if (reg == REG_RBP) {
+		rules->saved = CFI_AT_CFA;
+		rules->fp_offset = offset;
+		rules->fp_hard = false;
+	} else if (reg == REG_RA) {
+		rules->ra_offset = offset;
+		rules->ra_hard = rules->ra_undefined = false;
+	} else if (reg == REG_RSP) {
+		rules->cfa_kind = CFI_HARD;
+	}
+}
+
+static void rule_hard(struct rules *rules, uint64_t reg)
+{
+	if (reg == REG_RBP)
+		rules->fp_hard = true;
+	else if (reg == REG_RA)
+		rules->ra_hard = true;
+	else if (reg == REG_RSP)
+		rules->cfa_kind = CFI_HARD;
+}
+
+static void rule_same(struct rules *rules, uint64_t reg)
+{
+	if (reg == REG_RBP) {
+		rules->saved = CFI_KEPT;
+		rules->fp_hard = false;
+	} else {
+		rule_hard(rules, reg);
+	}
+}
+
+static void rule_restore(struct rules *rules, const struct rules *initial, uint64_t reg)
+{
+	if (reg == REG_RBP) {
+		rules->saved = initial->saved;
+		rules->fp_offset = initial->fp_offset;
+		rules->fp_hard = initial->fp_hard;
+	} else if (reg == REG_RA) {
+		rules->ra_offset = initial->ra_offset;
+		rules->ra_undefined = initial->ra_undefined;
+		rules->ra_hard = initial->ra_hard;
+	}
+}
+
+/* The two expressions that GCC writes for realigned stacks: CFA = *(rbp + n), rbp saved at rbp + n. */
+static void rule_expression(struct rules *rules, struct bytes *in, bool cfa, uint64_t reg)
+{
+	uint64_t length = take_uleb(in);
+	struct bytes code = {.at = in->at, .end = in->at + length, .bad = in->bad};
+	skip(in, length);
+	if (in->bad)
+		return;
+	uint64_t first = take(&code, 1);
+	int64_t offset = take_sleb(&code);
+	bool loaded = code.at < code.end && take(&code, 1) == 0x06; /* DW_OP_deref */
+	bool simple = first == 0x76 && code.at == code.end && !code.bad; /* DW_OP_breg6 */
+	if (cfa) {
+		rules->cfa_kind = simple && loaded ? CFI_FP_LOADED : CFI_HARD;
+		rules->cfa = offset;
+	} else if (reg == REG_RBP && simple && !loaded) {
+		rules->saved = CFI_AT_FP;
+		rules->fp_offset = offset;
+		rules->fp_hard = false;
+	} else {
+		rule_hard(rules, reg);
+	}
+}
+
+/* Runs `in` until the location passes `pc`. False: malformed, or an instruction that we do not know. */
+static bool run(struct bytes in, const struct frame_info *info, uintptr_t *location, uintptr_t pc, struct rules *rules,
+                const struct rules *initial)
+{
+	struct rules remembered[REMEMBERED_MAX];
+	size_t depth = 0;
+	while (in.at < in.end && !in.bad) {
+		uint8_t op = (uint8_t)take(&in, 1);
+		uint64_t low = op & 0x3f, advance = UINT64_MAX, reg;
+		switch (op & 0xc0 ? op & 0xc0 : op) {
+		case 0x40: /* advance_loc */
+			advance = low;
+			break;
+		case 0x80: /* offset */
+			rule_offset(rules, low, (int64_t)take_uleb(&in) * info->data_align);
+			break;
+		case 0xc0: /* restore */
+			rule_restore(rules, initial, low);
+			break;
+		case 0x00: /* nop */
+			break;
+		case 0x02: /* advance_loc1, 2, 4 */
+			advance = take(&in, 1);
+			break;
+		case 0x03:
+			advance = take(&in, 2);
+			break;
+		case 0x04:
+			advance = take(&in, 4);
+			break;
+		case 0x05: /* offset_extended */
+			reg = take_uleb(&in);
+			rule_offset(rules, reg, (int64_t)take_uleb(&in) * info->data_align);
+			break;
+		case 0x11: /* offset_extended_sf */
+			reg = take_uleb(&in);
+			rule_offset(rules, reg, take_sleb(&in) * info->data_align);
+			break;
+		case 0x06: /* restore_extended */
+			rule_restore(rules, initial, take_uleb(&in));
+			break;
+		case 0x07: /* undefined */
+			reg = take_uleb(&in);
+			if (reg == REG_RA)
+				rules->ra_undefined = true;
+			else if (reg == REG_RBP)
+				rules->fp_hard = true;
+			break;
+		case 0x08: /* same_value */
+			rule_same(rules, take_uleb(&in));
+			break;
+		case 0x09: /* register */
+			rule_hard(rules, take_uleb(&in));
+			take_uleb(&in);
+			break;
+		case 0x0a: /* remember_state */
+			if (depth == REMEMBERED_MAX)
+				return false;
+			remembered[depth++] = *rules;
+			break;
+		case 0x0b: /* restore_state */
+			if (!depth)
+				return false;
+			*rules = remembered[--depth];
+			break;
+		case 0x0c: /* def_cfa */
+			rules->cfa_kind = cfa_kind_of(take_uleb(&in));
+			rules->cfa = (int64_t)take_uleb(&in);
+			break;
+		case 0x12: /* def_cfa_sf */
+			rules->cfa_kind = cfa_kind_of(take_uleb(&in));
+			rules->cfa = take_sleb(&in) * info->data_align;
+			break;
+		case 0x0d: /* def_cfa_register */
+			rules->cfa_kind = cfa_kind_of(take_uleb(&in));
+			break;
+		case 0x0e: /* def_cfa_offset */
+			rules->cfa = (int64_t)take_uleb(&in);
+			break;
+		case 0x13: /* def_cfa_offset_sf */
+			rules->cfa = take_sleb(&in) * info->data_align;
+			break;
+		case 0x0f: /* def_cfa_expression */
+			rule_expression(rules, &in, true, 0);
+			break;
+		case 0x10: /* expression */
+			reg = take_uleb(&in);
+			rule_expression(rules, &in, false, reg);
+			break;
+		case 0x14: /* val_offset, val_offset_sf */
+		case 0x15:
+			rule_hard(rules, take_uleb(&in));
+			take_uleb(&in);
+			break;
+		case 0x16: /* val_expression */
+			rule_hard(rules, take_uleb(&in));
+			skip(&in, take_uleb(&in));
+			break;
+		case 0x2e: /* GNU_args_size */
+			take_uleb(&in);
+			break;
+		default:
+			return false;
+		}
+		if (advance != UINT64_MAX) {
+			*location += advance * info->code_align;
+			if (*location > pc)
+				return true;
+		}
+	}
+	return !in.bad;
+}
+
+static struct cfi_row row_pack(const struct rules *rules)
+{
+	struct cfi_row row = {.kind = rules->cfa_kind, .saved = rules->saved};
+	if (rules->ra_undefined)
+		return (struct cfi_row){.kind = CFI_END};
+	row.cfa = (int32_t)rules->cfa;
+	row.fp_slot = (int16_t)(rules->fp_offset / 8);
+	if (rules->cfa_kind == CFI_HARD || rules->fp_hard || rules->ra_hard || rules->ra_offset != -8 || row.cfa != rules->cfa ||
+	    row.fp_slot * 8 != rules->fp_offset)
+		return (struct cfi_row){.kind = CFI_HARD};
+	return row;
+}
+
+/* ---- lookup ----------------------------------------------------------------------------------------------------- */
+
+static const uint8_t *fde_find(const struct module_unwind *unwind, uintptr_t pc)
+{
+	int64_t wanted = (int64_t)(pc - (uintptr_t)unwind->header);
+	size_t low = 0, high = unwind->entries;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		if (unwind->table[middle * 2] <= wanted)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low ? unwind->header + unwind->table[(low - 1) * 2 + 1] : NULL;
+}
+
+/* Cost: two binary searches and the function's instructions, typically 200-500 ns with cold caches. */
+static struct cfi_row row_read(uintptr_t pc, uint32_t index)
+{
+	const struct path_module *module = path_module_at(index);
+	const struct module_unwind *unwind = module_unwind_at(index);
+	struct frame_info info = {.start = 0};
+	if (!unwind->table)
+		return (struct cfi_row){.kind = CFI_NONE};
+	const uint8_t *fde = fde_find(unwind, pc);
+	if (!fde)
+		return (struct cfi_row){.kind = CFI_NONE};
+	if (!fde_read(fde, module, &info))
+		return (struct cfi_row){.kind = CFI_HARD};
+	if (pc < info.start || pc >= info.end)
+		return (struct cfi_row){.kind = CFI_NONE};
+	if (info.signal)
+		return (struct cfi_row){.kind = CFI_SIGNAL};
+	struct rules rules = {.cfa_kind = CFI_HARD, .saved = CFI_KEPT, .ra_offset = -8}, initial;
+	uintptr_t location = info.start;
+	if (!run(info.initial, &info, &location, UINTPTR_MAX, &rules, &rules))
+		return (struct cfi_row){.kind = CFI_HARD};
+	initial = rules;
+	if (!run(info.program, &info, &location, pc, &rules, &initial))
+		return (struct cfi_row){.kind = CFI_HARD};
+	return row_pack(&rules);
+}
+
+static uint32_t place_of(uintptr_t pc)
+{
+	return (uint32_t)(pc * 0x9e3779b97f4a7c15u >> 48);
+}
+
+static void row_keep(uintptr_t pc, struct cfi_row row)
+{
+	uint64_t packed;
+	memcpy(&packed, &row, sizeof packed);
+	for (uint32_t at = place_of(pc);; at = (at + 1) & (ROWS - 1)) {
+		uintptr_t known = atomic_load_explicit(&rows[at].pc, memory_order_relaxed);
+		if (!known) {
+			if (atomic_load_explicit(&rows_used, memory_order_relaxed) >= ROWS_MAX)
+				return;
+			if (atomic_compare_exchange_strong(&rows[at].pc, &known, pc)) {
+				atomic_fetch_add(&rows_used, 1);
+				known = pc;
+			}
+		}
+		if (known == pc) {
+			atomic_store_explicit(&rows[at].row, packed, memory_order_release);
+			return;
+		}
+	}
+}
+
+struct cfi_row cfi_row_of(uintptr_t pc, bool exact)
+{
+	struct cfi_row row;
+	if (!exact)
+		for (uint32_t at = place_of(pc);; at = (at + 1) & (ROWS - 1)) {
+			uintptr_t known = atomic_load_explicit(&rows[at].pc, memory_order_relaxed);
+			if (known == pc) {
+				uint64_t packed = atomic_load_explicit(&rows[at].row, memory_order_acquire);
+				if (!packed)
+					break;
+				memcpy(&row, &packed, sizeof row);
+				return row;
+			}
+			if (!known)
+				break;
+		}
+	uintptr_t wanted = exact ? pc : pc - 1;
+	uint32_t index = path_module_of(wanted);
+	if (index == UINT32_MAX) {
+		path_modules_refresh();
+		index = path_module_of(wanted);
+	}
+	if (index == UINT32_MAX)
+		return (struct cfi_row){.kind = CFI_NONE};
+	row = row_read(wanted, index);
+	if (!exact)
+		row_keep(pc, row);
+	return row;
+}
+
+void cfi_forget(uintptr_t start, uintptr_t end)
+{
+	for (uint32_t at = 0; rows && at < ROWS; at++) {
+		uintptr_t pc = atomic_load_explicit(&rows[at].pc, memory_order_relaxed);
+		if (pc > start && pc <= end)
+			atomic_store_explicit(&rows[at].row, 0, memory_order_release);
+	}
+}
+
+int cfi_init(void)
+{
+	void *memory = mmap(NULL, ROWS * sizeof *rows, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		return -ENOMEM;
+	rows = memory;
+	return 0;
+}

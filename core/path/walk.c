@@ -1,0 +1,274 @@
+/*
+ * The walk: from frame to frame by the rows of cfi.c, through signal frames by their ucontext, through code without
+ * unwind information by its frame pointer; libunwind takes over where a rule does not fit a row. Invariant: nothing is
+ * read from the stack before the kernel has confirmed its page readable, and the stack pointer only ever grows.
+ */
+#define _GNU_SOURCE
+#include "core/path/walk.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+
+#include "core/path/cfi.h"
+#include "core/path/module.h"
+
+#define PAGE 4096u
+#define GUESS_REACH (1u << 20)
+
+static size_t depth_limit = PATH_DEPTH_MAX;
+
+/* ---- memory that can be read ------------------------------------------------------------------------------------ */
+
+struct window {
+	uintptr_t low, high;
+};
+
+/* rt_sigprocmask reads its set before it rejects the operation: EFAULT tells an unreadable address, nothing changes. */
+static bool page_readable(uintptr_t address)
+{
+	long result;
+	register long size __asm__("r10") = 8;
+	__asm__ volatile("syscall"
+	                 : "=a"(result)
+	                 : "0"((long)SYS_rt_sigprocmask), "D"(-1L), "S"(address), "d"(0L), "r"(size)
+	                 : "rcx", "r11", "memory");
+	return result != -EFAULT;
+}
+
+/* Cost: two compares for a page that is known, one system call for each new one. */
+static bool readable(struct window *window, uintptr_t address)
+{
+	if (likely(address >= window->low && address < window->high))
+		return !(address & 7);
+	uintptr_t page = address & ~(uintptr_t)(PAGE - 1);
+	if (address & 7 || address < PAGE || address >> 47 || !page_readable(address))
+		return false;
+	if (page == window->high) {
+		window->high += PAGE;
+	} else {
+		window->low = page;
+		window->high = page + PAGE;
+	}
+	return true;
+}
+
+static uintptr_t load(uintptr_t address)
+{
+	return *(const uintptr_t *)address;
+}
+
+/* ---- libunwind -------------------------------------------------------------------------------------------------- */
+
+enum { UNW_RIP = 16, UNW_RSP = 7 }; /* libunwind-x86_64.h */
+typedef struct {
+	uint64_t words[127];
+} unw_cursor;
+
+static struct {
+	int (*getcontext)(ucontext_t *);
+	int (*init_local)(unw_cursor *, ucontext_t *);
+	int (*step)(unw_cursor *);
+	int (*get_reg)(unw_cursor *, int, uintptr_t *);
+	int (*set_caching_policy)(void *, int);
+	void **local_space;
+} unw;
+
+int walk_init(size_t depth_max)
+{
+	depth_limit = depth_max && depth_max < PATH_DEPTH_MAX ? depth_max : PATH_DEPTH_MAX;
+	void *library = dlopen("libunwind.so.8", RTLD_LOCAL | RTLD_NOW);
+	if (!library)
+		return -ENOENT;
+	unw.getcontext = (int (*)(ucontext_t *))dlsym(library, "_Ux86_64_getcontext");
+	unw.init_local = (int (*)(unw_cursor *, ucontext_t *))dlsym(library, "_ULx86_64_init_local");
+	unw.get_reg = (int (*)(unw_cursor *, int, uintptr_t *))dlsym(library, "_ULx86_64_get_reg");
+	unw.set_caching_policy = (int (*)(void *, int))dlsym(library, "_ULx86_64_set_caching_policy");
+	unw.local_space = dlsym(library, "_ULx86_64_local_addr_space");
+	int (*step)(unw_cursor *) = (int (*)(unw_cursor *))dlsym(library, "_ULx86_64_step");
+	if (!unw.getcontext || !unw.init_local || !unw.get_reg || !step)
+		return -ENOENT;
+	/* No cache (UNW_CACHE_NONE): its lock could be held by the thread that a signal handler interrupted. */
+	if (unw.set_caching_policy && unw.local_space)
+		unw.set_caching_policy(*unw.local_space, 0);
+	unw.step = step;
+	return 0;
+}
+
+/* The whole path again from here, since the frames below know every register. False: it got no further than we did. */
+static __attribute__((noinline, cold)) bool walk_by_library(const uintptr_t *fp, struct walk *walk)
+{
+	ucontext_t context;
+	unw_cursor cursor;
+	uintptr_t sp = 0, pc = 0;
+	if (!unw.step || unw.getcontext(&context) || unw.init_local(&cursor, &context))
+		return false;
+	for (int steps = 0; sp != (uintptr_t)(fp + 2); steps++)
+		if (steps == 32 || unw.step(&cursor) <= 0 || unw.get_reg(&cursor, UNW_RSP, &sp) < 0)
+			return false;
+	size_t count = 0;
+	bool more = true;
+	while (more && count < walk->max && unw.get_reg(&cursor, UNW_RIP, &pc) >= 0 && pc) {
+		if (count < walk->count && walk->pcs[count] != pc)
+			return false;
+		walk->pcs[count++] = pc;
+		more = unw.step(&cursor) > 0;
+	}
+	walk->cut = more && count == walk->max;
+	bool further = count >= walk->count;
+	walk->count = further ? count : walk->count;
+	return further;
+}
+
+/* ---- the walk --------------------------------------------------------------------------------------------------- */
+
+struct frame {
+	uintptr_t pc, sp, rbp;
+	uintptr_t rbp_at; /* where rbp was read from; 0 = not from the stack */
+	bool rbp_checked;
+	bool exact; /* pc is the next instruction, not a return address */
+};
+
+static void check_add(struct walk *walk, const uintptr_t *fp, uintptr_t address, uint64_t value, bool relative)
+{
+	if (!walk->offsets)
+		return;
+	int64_t offset = (int64_t)(address - (uintptr_t)fp);
+	if (offset < 0 || offset > INT32_MAX || walk->checks == WALK_CHECKS_MAX) {
+		walk->cacheable = false;
+		return;
+	}
+	walk->offsets[walk->checks] = (int32_t)offset | (relative ? WALK_RELATIVE : 0);
+	walk->values[walk->checks++] = relative ? value - (uintptr_t)fp : value;
+	walk->has_relative |= relative;
+}
+
+/* The path depends on the value of rbp from here on. */
+static void check_rbp(struct walk *walk, const uintptr_t *fp, struct frame *frame)
+{
+	if (!frame->rbp_checked)
+		check_add(walk, fp, frame->rbp_at, frame->rbp, true);
+	frame->rbp_checked = true;
+}
+
+static bool plausible(struct window *window, uintptr_t sp, uintptr_t rbp)
+{
+	if (rbp & 7 || rbp < sp || rbp - sp > GUESS_REACH || !readable(window, rbp) || !readable(window, rbp + 8))
+		return false;
+	uintptr_t ra = load(rbp + 8);
+	return ra >= PAGE && !(ra >> 47);
+}
+
+bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp)
+{
+	struct window window = {0, 0};
+	return plausible(&window, sp, rbp);
+}
+
+static bool step_signal(struct walk *walk, struct window *window, struct frame *frame)
+{
+	const ucontext_t *context = (const ucontext_t *)frame->sp;
+	const greg_t *registers = context->uc_mcontext.gregs;
+	walk->cacheable = false; /* the interrupted instruction is another one each time */
+	if (!readable(window, frame->sp) || !readable(window, (uintptr_t)&registers[REG_RIP]))
+		return false;
+	*frame = (struct frame){.pc = (uintptr_t)registers[REG_RIP],
+	                        .sp = (uintptr_t)registers[REG_RSP],
+	                        .rbp = (uintptr_t)registers[REG_RBP],
+	                        .exact = true};
+	return true;
+}
+
+/* The frame pointer convention, where nothing better is known. False with `guessed` set: the path ends here. */
+static bool row_guess(struct walk *walk, struct window *window, const uintptr_t *fp, const struct frame *frame,
+                      struct cfi_row *row)
+{
+	if (plausible(window, frame->sp, frame->rbp)) {
+		*row = (struct cfi_row){.kind = CFI_FP, .saved = CFI_AT_CFA, .fp_slot = -2, .cfa = 16};
+		return true;
+	}
+	int64_t sp = (int64_t)(frame->sp - (uintptr_t)fp), slot = (int64_t)(frame->rbp_at - (uintptr_t)fp);
+	if (sp > INT32_MAX || slot < 0 || slot > INT32_MAX)
+		walk->cacheable = false;
+	walk->guessed = true;
+	walk->guess_sp = (int32_t)sp;
+	walk->guess_slot = (int32_t)slot;
+	return false;
+}
+
+/* From `frame` to its caller by `row`. False: the row leads nowhere. */
+static bool step_row(struct walk *walk, struct window *window, const uintptr_t *fp, struct frame *frame,
+                     struct cfi_row row)
+{
+	uintptr_t cfa = frame->sp + (uintptr_t)(intptr_t)row.cfa;
+	if (row.kind != CFI_SP || row.saved == CFI_AT_FP)
+		check_rbp(walk, fp, frame);
+	if (row.kind != CFI_SP)
+		cfa = frame->rbp + (uintptr_t)(intptr_t)row.cfa;
+	if (row.kind == CFI_FP_LOADED) {
+		if (!readable(window, cfa))
+			return false;
+		uintptr_t slot = cfa;
+		cfa = load(slot);
+		check_add(walk, fp, slot, cfa, true);
+	}
+	/* A call pushes: the caller's stack pointer lies above. After a signal in a prologue it may lie just there. */
+	if (cfa < frame->sp + 8 || !readable(window, cfa - 8))
+		return false;
+	struct frame caller = {
+	        .pc = load(cfa - 8), .sp = cfa, .rbp = frame->rbp, .rbp_at = frame->rbp_at, .rbp_checked = frame->rbp_checked};
+	check_add(walk, fp, cfa - 8, caller.pc, false);
+	if (row.saved != CFI_KEPT) {
+		caller.rbp_at = (row.saved == CFI_AT_CFA ? cfa : frame->rbp) + (uintptr_t)(intptr_t)(row.fp_slot * 8);
+		if (!readable(window, caller.rbp_at))
+			return false;
+		caller.rbp = load(caller.rbp_at);
+		caller.rbp_checked = false;
+	}
+	*frame = caller;
+	return true;
+}
+
+void walk_run(const uintptr_t *fp, struct walk *walk)
+{
+	uintptr_t here = (uintptr_t)fp & ~(uintptr_t)(PAGE - 1);
+	struct window window = {here, ((uintptr_t)(fp + 1) & ~(uintptr_t)(PAGE - 1)) + PAGE};
+	struct frame frame = {.pc = fp[1], .sp = (uintptr_t)(fp + 2), .rbp = fp[0], .rbp_at = (uintptr_t)fp};
+	walk->count = walk->checks = 0;
+	walk->cut = walk->failed = walk->has_relative = walk->guessed = false;
+	walk->cacheable = walk->offsets != NULL;
+	walk->max = walk->max < depth_limit ? walk->max : depth_limit;
+	while (frame.pc) {
+		if (walk->count == walk->max) {
+			walk->cut = true;
+			return;
+		}
+		walk->pcs[walk->count++] = frame.pc;
+		struct cfi_row row = cfi_row_of(frame.pc, frame.exact);
+		bool stepped = true;
+		switch (row.kind) {
+		case CFI_END:
+			return;
+		case CFI_SIGNAL:
+			stepped = step_signal(walk, &window, &frame);
+			break;
+		case CFI_NONE:
+			if (!row_guess(walk, &window, fp, &frame, &row))
+				return;
+			stepped = step_row(walk, &window, fp, &frame, row);
+			break;
+		case CFI_HARD:
+			walk->cacheable = false;
+			walk->failed = !walk_by_library(fp, walk);
+			return;
+		default:
+			stepped = step_row(walk, &window, fp, &frame, row);
+		}
+		if (!stepped) {
+			walk->cacheable = false;
+			walk->failed = true;
+			return;
+		}
+	}
+}

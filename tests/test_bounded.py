@@ -1,0 +1,77 @@
+"""Nothing grows with the length of a run: frame tier under churn and escapes, recording, call paths."""
+import pytest
+
+import harness
+
+MIB = 1 << 20
+
+
+def churn(shim, count):
+    run = shim.run([harness.program("churn"), count], {"frame": "frame_mark", "hot-loop": 1 << 29}, timeout=600)
+    report = run.report
+    assert report["totals"]["live_blocks"] == 0
+    assert report["totals"]["allocs"] >= count * 3 // 4
+    assert report["tiers"]["frame"]["allocs"] >= 0.99 * report["totals"]["allocs"]
+    assert report["tiers"]["frame"]["peak_bytes"] < 2 * MIB
+    assert footprint(run) < 2 * MIB
+    return run
+
+
+def footprint(run):
+    """Most memory that the frame tier ever had committed; the report tells it with the tiers."""
+    frame = run.report["tiers"]["frame"]
+    return frame.get("footprint_peak_bytes", frame["peak_bytes"])
+
+
+def test_frame_tier_stays_small_under_churn(shim):
+    churn(shim, 10 ** 7)
+
+
+@pytest.mark.soak
+def test_frame_tier_stays_small_under_long_churn(shim):
+    churn(shim, 10 ** 8)
+
+
+def escapes(shim, frames, alive, mode="route"):
+    run = shim.run([harness.program("escapes"), frames, alive], {"frame": "frame_mark", "mode": mode}, timeout=600)
+    assert run.report["frames"]["count"] == frames + 1
+    assert run.site_sum("escape", "verdicts", "outlived_frame") == frames
+    assert run.site_sum("scratch", "verdicts", "died_in_segment") == 3 * frames
+    living = alive * 112
+    assert footprint(run) < 2 * living + 4 * MIB
+    assert run.recording.stat().st_size <= 16 * MIB
+    return run
+
+
+def test_one_escape_a_frame(shim):
+    run = escapes(shim, 200000, 1000)
+    escape = run.report["tiers"]
+    assert escape["pool"]["allocs"] > 150000, "the site was not demoted"
+    assert run.violations("FA601") and run.violations("FA501")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", ["observe", "route"])
+def test_one_escape_a_frame_for_long(shim, mode):
+    escapes(shim, 10 ** 6, 1000, mode)
+
+
+@pytest.mark.parametrize("mode", ["observe", "route"])
+def test_call_paths_without_end(shim, mode):
+    count = 150000
+    run = shim.run([harness.program("many_sites"), count], {"frame": "frame_mark", "mode": mode}, timeout=300)
+    assert run.recording.stat().st_size <= 16 * MIB
+    report = run.report
+    assert report["totals"]["allocs"] == count == sum(report["verdicts"].values())
+    assert report["totals"]["live_blocks"] == 0
+    assert report["losses"]["reasons"], "paths were folded; it must be told"
+
+
+def test_many_frames_keep_the_recording_small(shim):
+    known = [harness.program("known"), *"1 300000 2 1 0 0 0 0 0 mark exit".split()]
+    run = shim.run(known, {"frame": "frame_mark"}, timeout=300)
+    frames = run.report["frames"]
+    assert frames["count"] == 300001
+    assert run.recording.stat().st_size <= 4 * MIB
+    assert frames["allocs"]["p50"] == frames["allocs"]["max"] == 3
+    assert len(frames["series"]) >= 16384

@@ -1,0 +1,117 @@
+"""The keys of the JSON report that others read, and the text commands: all there, with values of the right kind."""
+import subprocess
+
+import pytest
+
+import harness
+
+NUMBER, TEXT, MAYBE = (int, float), str, (str, type(None))
+SPREAD = dict.fromkeys(["p50", "p95", "p99", "max"], NUMBER)
+TIER = dict.fromkeys(["allocs", "frees", "bytes", "peak_bytes"], int)
+VERDICTS = dict.fromkeys(["died_in_segment", "died_in_frame", "crossed_await", "outlived_frame", "died_elsewhere",
+                          "never_died", "outside_scopes"], int)
+FRAME = {"function": MAYBE, "signature": MAYBE, "linkage_name": MAYBE, "file": MAYBE, "line": (int, type(None)),
+         "module": MAYBE, "build_id": MAYBE, "offset": (int, str, type(None)), "inlined": bool}
+SCHEMA = {
+    "schema": TEXT, "mode": TEXT, "stacks": TEXT,
+    "target": {"exe": TEXT, "pid": int, "args": list, "start_unix_ns": int, "duration_ns": int, "ended": TEXT},
+    "totals": dict.fromkeys(["allocs", "frees", "bytes", "live_blocks", "live_bytes", "peak_bytes"], int),
+    "tiers": {"frame": TIER, "pool": TIER, "heap": TIER, "foreign": {"frees": int}},
+    "frames": {"count": int, "thread": (int, str, dict), "marker": MAYBE, "duration_ns": SPREAD, "allocs": SPREAD, "bytes": SPREAD,
+               "series": [dict.fromkeys(["n", "begin_ns", "end_ns", "allocs", "bytes", "escapes"], int)], "per_thread": list},
+    "verdicts": VERDICTS,
+    "tasks": dict.fromkeys(["started", "ended", "polls"], int),
+    "threads": [{"tid": int, "name": TEXT, "role": TEXT, "allocs": int, "frees": int}],
+    "markers": [{"name": TEXT, "kind": TEXT, "module": MAYBE, "bound": bool, "reason": MAYBE, "calls": int, "automatic": bool}],
+    "sites": [{"id": (int, str), "allocs": int, "frees": int, "bytes": int, "live_blocks": int, "live_bytes": int, "peak_bytes": int,
+               "verdicts": VERDICTS, "tier": dict, "live_bytes_at_peak": int, "stack": [FRAME],
+               "lifetime_frames": {"p50": NUMBER, "p95": NUMBER, "max": NUMBER}}],
+    "violations": [{"code": TEXT, "name": TEXT, "level": TEXT, "count": int, "bytes": int, "first_frame": int, "last_frame": int,
+                    "fingerprint": TEXT, "message": TEXT, "help": TEXT, "born": {"site": (int, str, type(None)), "thread": (int, str, dict, type(None)), "stack": [FRAME]},
+                    "scope_end": (dict, type(None)), "died": (dict, type(None))}],
+    "losses": {"events": (int, dict), "sites": int, "stacks": int, "reasons": list},
+}
+
+
+def check(value, schema, path="report"):
+    if isinstance(schema, dict):
+        assert isinstance(value, dict), path
+        for key, inner in schema.items():
+            assert key in value, f"{path}.{key} is missing"
+            check(value[key], inner, f"{path}.{key}")
+    elif isinstance(schema, list):
+        assert isinstance(value, list) and value, f"{path} is empty"
+        for i, item in enumerate(value):
+            check(item, schema[0], f"{path}[{i}]")
+    else:
+        assert isinstance(value, schema), f"{path} is {value!r}"
+
+
+@pytest.fixture(scope="module")
+def run(built, tmp_path_factory):
+    known = [harness.program("known"), *"2 30 50 3 2 3 2 3 4 mark exit".split()]
+    return harness.Shim(tmp_path_factory.mktemp("interface")).run(known, {"frame": "frame_mark@*"}, "fa-run")
+
+
+def test_every_key_is_there(run):
+    check(run.report, SCHEMA)
+    assert run.report["schema"] == "framealloc-report/1"
+    assert run.report["target"]["exe"] == str(harness.program("known"))
+    assert run.report["target"]["args"][1:3] == ["2", "30"]
+    assert run.report["frames"]["marker"] == "frame_mark@*"
+
+
+def test_functions_files_and_lines(run):
+    for site in run.sites("site_e"):
+        frame = site["stack"][0]
+        assert frame["file"].endswith("tests/programs/known.c")
+        line = open(harness.PROGRAMS / "known.c").read().splitlines()[frame["line"] - 1]
+        assert "malloc(40)" in line
+        assert [f["function"] for f in site["stack"]][1] == "owner"
+        assert site["stack"][0]["build_id"]
+
+
+def test_live_bytes_are_usable_bytes(run):
+    assert run.site_sum("site_l", "live_bytes") == 2 * 30 * 2 * 112
+    assert run.site_sum("site_l", "bytes") == 2 * 30 * 2 * 100
+    assert run.site_sum("site_l", "peak_bytes") >= 2 * 30 * 2 * 112
+
+
+@pytest.mark.parametrize("command", ["summary", "violations", "sites", "leaks", "frames", "threads", "markers", "list", "dump"])
+def test_text_commands(run, command):
+    done = harness.plain([harness.FA_REPORT, command, run.recording])
+    assert done.status == 0 and done.stdout and not done.stderr
+    assert b"\x1b[" not in done.stdout, "colour though it is no terminal"
+
+
+def test_text_is_in_the_manner_of_a_compiler(run):
+    text = harness.plain([harness.FA_REPORT, "violations", run.recording]).stdout.decode()
+    assert "FA601" in text and "known.c:" in text and "malloc(40)" in text
+    assert "help" in text
+
+
+@pytest.mark.parametrize("arguments, status", [
+    (["--deny", "FA601"], 1), (["--deny", "FA902"], 0), (["--nonsense"], 2), (["--format", "nonsense"], 2)])
+def test_exit_status(run, arguments, status):
+    assert harness.plain([harness.FA_REPORT, "violations", run.recording, *arguments]).status == status
+
+
+def test_unreadable_recordings_are_refused_in_one_line(built, tmp_path):
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"not a recording" * 1000)
+    for path in (junk, tmp_path / "missing", tmp_path):
+        done = harness.plain([harness.FA_REPORT, path])
+        assert done.status == 2 and done.stdout == b"" and done.stderr.count(b"\n") == 1
+
+
+def test_output_pipes_cleanly(run):
+    command = f"{harness.FA_REPORT} dump {run.recording} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True)
+    assert done.stderr == b"" and done.returncode in (0, 141)
+
+
+def test_fingerprints_are_the_same_in_another_run(run, built, tmp_path):
+    known = [harness.program("known"), *"2 30 50 3 2 3 2 3 4 mark exit".split()]
+    again = harness.Shim(tmp_path).run(known, {"frame": "frame_mark@*"})
+    keys = [{(v["code"], v["fingerprint"]) for v in r.violations() if v["code"] in ("FA601", "FA205", "FA201")} for r in (run, again)]
+    assert keys[0] == keys[1] and len(keys[0]) >= 4

@@ -1,0 +1,143 @@
+"""From the first allocation to the last: constructors, destructors, TLS, threads, signals, modules, every kind of end."""
+import signal
+
+import pytest
+
+import harness
+
+MODES = ["off", "observe", "route"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("main-thread-ends-first",)])
+@pytest.mark.parametrize("mode", MODES)
+def test_allocations_in_constructors_destructors_and_tls(shim, mode, arguments):
+    run = shim.run([harness.program("ends"), *arguments], {"mode": mode, "frame": "frame_mark@*"})
+    assert (run.stdout, run.stderr) == (b"last\n", b"")
+    if mode != "off":
+        assert run.violations("FA901") == run.violations("FA902") == []
+        totals, sites = run.report["totals"], run.report["sites"]
+        assert totals["allocs"] == sum(s["allocs"] for s in sites)
+        assert 0 <= totals["live_blocks"] < 40
+
+
+def test_ten_thousand_short_threads(shim):
+    count = 10000
+    run = shim.run([harness.program("short_threads"), count], {"mode": "route", "frame": "frame_mark"})
+    assert int(run.stdout) < 2048, "resident KiB grew with the number of threads"
+    assert run.site_sum("worker", "allocs") == 10 * count
+    assert run.site_sum("worker", "frees") == 10 * count
+    assert run.site_sum("worker", "live_blocks") == 0
+    assert run.report["totals"]["allocs"] == sum(t["allocs"] for t in run.report["threads"])
+    assert run.recording.stat().st_size <= 16 << 20
+
+
+def test_thirty_two_threads_alive_stay_exact(shim):
+    known = [harness.program("known"), *"16 30 10 2 1 2 2 2 0 mark exit".split()]
+    run = shim.run(known, {"frame": "frame_mark@*"})
+    assert run.site_sum("site_e", "verdicts", "outlived_frame") == 16 * 30 * 2
+    assert run.site_sum("site_r", "verdicts", "died_elsewhere") == 16 * 30 * 2
+
+
+@pytest.mark.parametrize("stacks", ["full", "none"])
+@pytest.mark.parametrize("mode", MODES)
+def test_smallest_stacks(shim, mode, stacks):
+    shim.run(harness.program("small_stack"), {"mode": mode, "stacks": stacks, "frame": "frame_mark@*"})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_signal_handlers_that_allocate(shim, mode):
+    if mode == "off":
+        pytest.skip("pass-through: glibc's own malloc is not safe in a handler")
+    run = shim.run([harness.program("signals"), 2000], {"mode": mode, "frame": "frame_mark"}, timeout=60)
+    assert run.stdout == b"1 0\n"
+    assert run.violations("FA901") == run.violations("FA902") == []
+    totals = run.report["totals"]
+    assert 0 <= totals["live_blocks"] <= 80
+
+
+@pytest.mark.parametrize("mode", ["observe", "route"])
+def test_libraries_loaded_and_unloaded(shim, mode):
+    library = harness.program("plugin", shared=True)
+    run = shim.run([harness.program("plugins"), library, 200], {"mode": mode, "frame": "frame_mark"})
+    assert run.violations("FA901") == []
+    made = [s for s in run.report["sites"] if any(f["module"] and f["module"].endswith("plugin.so") for f in s["stack"])]
+    assert sum(s["allocs"] for s in made if s["stack"][0]["function"] == "plugin_make") == 200
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_foreign_pointers_are_counted_and_passed_on(shim, mode):
+    run = shim.run(harness.program("foreign"), {"mode": mode, "frame": "frame_mark"})
+    if mode != "off":
+        assert run.report["tiers"]["foreign"]["frees"] >= 150
+        assert run.violations("FA901") == run.violations("FA902") == []
+
+
+def test_program_with_an_allocator_of_its_own(shim):
+    run = shim.run(harness.program("allocator_of_its_own"))
+    assert run.stdout == b"1\n"
+
+
+@pytest.mark.parametrize("via", ["preload", "fa-run"])
+def test_static_program_is_left_alone(shim, via):
+    static = harness.compile_to(harness.OUT / "tiny-static", [harness.PROGRAMS / "tiny.c"], [*harness.C_FLAGS, "-static"])
+    run = shim.run(static, via=via, expect=7)
+    assert run.stdout == b"still here\n"
+    assert (run.stderr == b"") == (via == "preload")
+    assert via == "preload" or b"static" in run.stderr
+
+
+ENDS = {"exit": 4, "_exit": 4, "quick_exit": 4, "abort": -signal.SIGABRT, "segv": -signal.SIGSEGV, "thread": 3,
+        "overflow": -signal.SIGSEGV}
+
+
+@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("via", ["preload", "fa-run"])
+def test_every_end_leaves_a_whole_recording(shim, how, via):
+    status = ENDS[how]
+    run = shim.run([harness.program("exits"), how], {"frame": "frame_mark"}, via, expect=None)
+    assert run.status == (status if status >= 0 or via == "preload" else 128 - status)
+    leaked = 60 if how == "thread" else 50
+    assert run.site_sum("leak", "allocs") == run.site_sum("leak", "verdicts", "never_died") == leaked
+    ended = run.report["target"]["ended"]
+    if status >= 0:
+        assert ended == "exit"
+    else:
+        assert ended == ("signal" if via == "fa-run" else "unknown")
+
+
+def test_exec_starts_a_recording_beside_the_old(shim):
+    process, recording = shim.start([harness.program("exits"), "exec"], {"frame": "frame_mark"})
+    process.communicate(timeout=30)
+    assert process.returncode == 4
+    files = sorted(recording.parent.glob("*.fatrace*"))
+    assert len(files) == 2, files
+    for path in files:
+        run = harness.Run(0, b"", b"", path)
+        assert run.site_sum("leak", "allocs") == 50
+
+
+def test_bare_preload_writes_to_the_state_folder_only(shim, tmp_path):
+    state, here = tmp_path / "state", tmp_path / "here"
+    here.mkdir()
+    env = {"LD_PRELOAD": harness.LIBRARY, "XDG_STATE_HOME": state}
+    run = harness.plain([harness.program("tiny")], env=env, cwd=here)
+    assert (run.status, run.stdout, run.stderr) == (7, b"still here\n", b"")
+    assert list(here.iterdir()) == []
+    recordings = list((state / "framealloc").glob("*.fatrace"))
+    assert len(recordings) == 1
+    assert harness.read_report(recordings[0])["totals"]["allocs"] >= 1
+
+
+@pytest.mark.parametrize("options, line", [("mode=fast", "mode"), ("frame-limt=1", "frame-limt"), ("nonsense", "nonsense")])
+def test_bad_option_is_one_line_and_the_program_runs_on(built, tmp_path, options, line):
+    env = {"LD_PRELOAD": harness.LIBRARY, "FA_OPTIONS": f"{options},output={tmp_path}/x.fatrace"}
+    run = harness.plain([harness.program("tiny")], env=env)
+    assert (run.status, run.stdout) == (7, b"still here\n")
+    assert run.stderr.count(b"\n") == 1 and line.encode() in run.stderr
+
+
+@pytest.mark.parametrize("output", ["/nonexistent/folder/x.fatrace", "/proc/x.fatrace", "/sys/x.fatrace"])
+def test_unwritable_output_stops_nobody(built, output):
+    env = {"LD_PRELOAD": harness.LIBRARY, "FA_OPTIONS": f"output={output}"}
+    run = harness.plain([harness.program("tiny")], env=env)
+    assert (run.status, run.stdout) == (7, b"still here\n")

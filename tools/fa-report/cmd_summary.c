@@ -1,0 +1,160 @@
+/* `fa-report RECORDING`: the page that answers what a run cost and what stands out. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/fa-report/report.h"
+
+static void print_target(struct report *report)
+{
+	const struct trace_header *header = &report->reader.header;
+	fprintf(report->out, "%s%s%s", text_color(report, "\033[1m"), header->exe, text_color(report, "\033[0m"));
+	const char *end = header->args + sizeof header->args;
+	for (const char *arg = header->args + strlen(header->args) + 1; arg < end && *arg; arg += strlen(arg) + 1)
+		fprintf(report->out, " %s", arg);
+	fprintf(report->out, "\n  process     pid %u, %s, ", header->pid, text_time((double)report->model.duration_ns));
+	if (header->ended == TRACE_ENDED_OPEN)
+		fprintf(report->out, "%s", report->model.ended);
+	else if (header->end_value >= 0)
+		fprintf(report->out, "%s %d", report->model.ended, header->end_value);
+	else
+		fprintf(report->out, "%s", report->model.ended);
+	fprintf(report->out, "; mode=%s stacks=%s\n", text_mode(header->mode), text_stacks(header->stacks));
+}
+
+static void print_frames(struct report *report)
+{
+	const struct model *model = &report->model;
+	if (!model->frames_count) {
+		fprintf(report->out, "  frames      none: no boundary was seen (--frame FUNC names one)\n");
+		return;
+	}
+	for (size_t i = 0; i < model->frames_count && i < 4; i++) {
+		const struct model_frames *f = &model->frames[i];
+		const struct trace_thread *thread = model_thread(model, f->thread);
+		fprintf(report->out, "  frames      %s on thread %u (%s)\n", text_count(f->count), thread->tid, thread->name);
+		fprintf(report->out, "              time  p50 %-10s p95 %-10s max %s\n", text_time((double)f->duration_ns.p50),
+		        text_time((double)f->duration_ns.p95), text_time((double)f->duration_ns.max));
+		fprintf(report->out, "              alloc p50 %-10s p95 %-10s max %s\n", text_count(f->allocs.p50),
+		        text_count(f->allocs.p95), text_count(f->allocs.max));
+		fprintf(report->out, "              bytes p50 %-10s p95 %-10s max %s\n", text_bytes((double)f->bytes.p50),
+		        text_bytes((double)f->bytes.p95), text_bytes((double)f->bytes.max));
+	}
+	if (model->frames_count > 4)
+		fprintf(report->out, "              … and %zu more frame threads (fa-report frames)\n", model->frames_count - 4);
+}
+
+static void print_markers(struct report *report)
+{
+	const struct reader_array *markers = reader_array(&report->reader, TRACE_KIND_MARKER, 0);
+	for (uint32_t i = 0; i < markers->count && i < 8; i++) {
+		const struct trace_marker *m = reader_at(markers, i);
+		fprintf(report->out, "  %s %s: %s%s%s, %s calls\n", i ? "           " : "marker     ", m->name,
+		        text_binding(m->binding) ? text_binding(m->binding) : "not bound", m->reason[0] ? ": " : "", m->reason,
+		        text_count(m->calls));
+	}
+}
+
+static void print_totals(struct report *report)
+{
+	const struct model *model = &report->model;
+	fprintf(report->out, "  heap        %s allocations, %s frees, %s requested; peak %s, live at the end %s in %s blocks\n",
+	        text_count(model->allocs), text_count(model->frees), text_bytes((double)model->bytes),
+	        text_bytes((double)model->peak_bytes), text_bytes((double)model->live_bytes),
+	        text_count(model->live_blocks > 0 ? (uint64_t)model->live_blocks : 0));
+	fprintf(report->out, "  tiers      ");
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		fprintf(report->out, " %s %s (%s)", text_tier(tier), text_percent(model->tier[tier].allocs, model->allocs),
+		        text_count(model->tier[tier].allocs));
+	uint64_t foreign = report->reader.header.foreign_frees;
+	if (foreign)
+		fprintf(report->out, "; %s frees of other allocators' blocks", text_count(foreign));
+	fputc('\n', report->out);
+}
+
+static void print_verdicts(struct report *report)
+{
+	const struct model_verdicts *v = &report->model.verdicts;
+	uint64_t all = report->model.allocs;
+	const struct {
+		const char *words;
+		uint64_t count;
+	} rows[] = {{"died in their segment", v->died_in_segment}, {"died in their frame", v->died_in_frame},
+	            {"crossed an await", v->crossed_await},        {"outlived their frame", v->outlived_frame},
+	            {"died on another thread", v->died_elsewhere}, {"never died", v->never_died},
+	            {"born outside frames", v->outside_scopes}};
+	const char *label = "blocks     ";
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		if (!rows[i].count)
+			continue;
+		fprintf(report->out, "  %s %7s %s (%s)\n", label, text_percent(rows[i].count, all), rows[i].words, text_count(rows[i].count));
+		label = "           ";
+	}
+}
+
+static uint64_t escapes_of(const struct model_site *site)
+{
+	return site->verdicts.outlived_frame + site->old_alive + site->verdicts.died_elsewhere;
+}
+
+static int by_escapes(const void *left, const void *right)
+{
+	const struct model_site *a = *(const struct model_site *const *)left, *b = *(const struct model_site *const *)right;
+	uint64_t x = escapes_of(a), y = escapes_of(b);
+	return x != y ? (x < y ? 1 : -1) : a->index < b->index ? -1 : 1;
+}
+
+static void print_escapes(struct report *report)
+{
+	const struct model *model = &report->model;
+	const struct model_site **list = calloc(model->site_count + 1, sizeof *list);
+	size_t count = 0;
+	for (size_t i = 0; list && i < model->site_count; i++)
+		if (escapes_of(&model->sites[i]))
+			list[count++] = &model->sites[i];
+	if (count) {
+		qsort(list, count, sizeof *list, by_escapes);
+		size_t top = report->options.top ? report->options.top : 10;
+		fprintf(report->out, "\n%stop escaping call sites%s (of %zu)\n", text_color(report, "\033[1m"),
+		        text_color(report, "\033[0m"), count);
+		fprintf(report->out, "  %12s %8s %14s  %s\n", "escapes", "share", "frames p50/max", "born in");
+		for (size_t i = 0; i < count && i < top; i++) {
+			char name[400], frames[48];
+			const struct model_site *site = list[i];
+			text_frame_name(name, sizeof name, text_headline(report, site->record->node).frame);
+			snprintf(frames, sizeof frames, "%llu/%llu", (unsigned long long)site->lifetime_p50, (unsigned long long)site->lifetime_max);
+			fprintf(report->out, "  %12s %8s %14s  %s\n", text_count(escapes_of(site)),
+			        text_percent(escapes_of(site), site->allocs - site->verdicts.outside_scopes), frames, name);
+		}
+	}
+	free(list);
+}
+
+static void print_violations(struct report *report)
+{
+	const struct model *model = &report->model;
+	uint64_t count[TRACE_LEVEL_ERROR + 1] = {0}, keys[TRACE_LEVEL_ERROR + 1] = {0};
+	for (size_t i = 0; i < model->violation_count; i++) {
+		count[model->violations[i].level] += model->violations[i].count;
+		keys[model->violations[i].level]++;
+	}
+	fprintf(report->out, "\n%sviolations%s", text_color(report, "\033[1m"), text_color(report, "\033[0m"));
+	if (!model->violation_count)
+		fprintf(report->out, "  none");
+	for (int level = TRACE_LEVEL_ERROR; level > TRACE_LEVEL_ALLOW; level--)
+		if (count[level])
+			fprintf(report->out, "  %s %s%s in %s places", text_count(count[level]), text_level((enum trace_level)level),
+			        count[level] == 1 ? "" : "s", text_count(keys[level]));
+	fprintf(report->out, "%s\n", model->violation_count ? "; `fa-report violations` shows them" : "");
+}
+
+void cmd_summary(struct report *report)
+{
+	print_target(report);
+	print_frames(report);
+	print_markers(report);
+	print_totals(report);
+	print_verdicts(report);
+	text_losses(report);
+	print_escapes(report);
+	print_violations(report);
+}

@@ -1,0 +1,65 @@
+/* `fa-report violations`: each key in the manner of a compiler, worst first. */
+#include "core/registry/codes.h"
+#include "tools/fa-report/report.h"
+
+static const char *level_color(enum trace_level level)
+{
+	return level == TRACE_LEVEL_ERROR ? "\033[1;31m" : level == TRACE_LEVEL_WARN ? "\033[1;33m" : "\033[1;34m";
+}
+
+static void print(struct report *report, const struct model_violation *v)
+{
+	const struct code_info *info = codes_find(v->code);
+	char message[1024], name[512];
+	text_violation_message(message, sizeof message, report, v);
+	fprintf(report->out, "%s%s[FA%03u]%s: %s\n", text_color(report, level_color(v->level)), text_level(v->level), v->code,
+	        text_color(report, "\033[0m"), message);
+	const struct model_site *site = v->site && v->site < report->model.site_count ? &report->model.sites[v->site] : NULL;
+	const struct trace_occurrence *first = v->record && v->record->occurrences ? &v->record->occurrence[0] : NULL;
+	const struct symbol_frame *head = site && site->record->node ? text_headline(report, site->record->node).frame
+	                                  : v->other                 ? text_headline(report, v->other).frame
+	                                                             : NULL;
+	if (head) {
+		if (head->file)
+			fprintf(report->out, "  --> %s:%d\n", head->file, head->line);
+		else {
+			text_frame_name(name, sizeof name, head);
+			fprintf(report->out, "  --> %s\n", name);
+		}
+		text_source_line(report, head);
+	}
+	if (site && site->record->node)
+		text_path(report, "born", site->record->node, 6);
+	if (first && first->scope_end_node)
+		text_path(report, "frame end", first->scope_end_node, 2);
+	if (first && first->died_node)
+		text_path(report, v->code > 900 ? "freed again" : "died", first->died_node, 4);
+	fprintf(report->out, "   = %s", text_count(v->count));
+	if (v->bytes)
+		fprintf(report->out, ", %s", text_bytes((double)v->bytes));
+	if (v->last_frame)
+		fprintf(report->out, ", frames %s to %s", text_count(v->first_frame), text_count(v->last_frame));
+	if (v->worst_lifetime_frames)
+		fprintf(report->out, ", at worst %s frames late", text_count(v->worst_lifetime_frames));
+	fprintf(report->out, "\n   = help: %s\n\n", info ? info->help : "");
+}
+
+void cmd_violations(struct report *report)
+{
+	const struct model *model = &report->model;
+	size_t top = report->options.top ? report->options.top : 20, shown = 0, wanted = 0;
+	for (size_t i = 0; i < model->violation_count; i++) {
+		if (model->violations[i].level < report->options.min_severity)
+			continue;
+		wanted++;
+		if (shown < top) {
+			print(report, &model->violations[i]);
+			shown++;
+		}
+	}
+	if (wanted > shown)
+		fprintf(report->out, "%zu more; --top %zu shows all\n", wanted - shown, wanted);
+	if (!wanted)
+		fprintf(report->out, "no violations\n");
+	text_losses(report);
+}

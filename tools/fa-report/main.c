@@ -1,0 +1,307 @@
+/* The command line of fa-report: commands, options, levels, exit status. */
+#define _GNU_SOURCE
+#include "tools/fa-report/main.h"
+
+#include <ctype.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/fa-report/report.h"
+
+struct command {
+	const char *name;
+	void (*text)(struct report *report); /* NULL: takes no recording */
+	const char *help;
+};
+
+static const struct command commands[] = {
+        {"summary", cmd_summary, "what the run cost and what stands out (default)"},
+        {"violations", cmd_violations, "each violation with its call paths, worst first"},
+        {"sites", cmd_sites, "call sites by allocations"},
+        {"leaks", cmd_leaks, "what was live at the end, and at the peak"},
+        {"frames", cmd_frames, "frames one by one"},
+        {"threads", cmd_threads, "threads and their roles"},
+        {"markers", cmd_markers, "markers bound and refused"},
+        {"dump", cmd_dump, "the recording's records"},
+        {"explain", NULL, "CODE: what a code means"},
+        {"list", NULL, "[FOLDER]: recordings in a folder"},
+};
+
+enum { OPT_FORMAT = 256, OPT_TOP, OPT_DENY, OPT_WARN, OPT_ALLOW, OPT_MIN, OPT_DENY_WARNINGS, OPT_SOURCE, OPT_SYSROOT, OPT_NO_INLINES, OPT_COLOR, OPT_VERSION };
+
+static const struct option options[] = {{"format", required_argument, NULL, OPT_FORMAT},
+                                        {"output", required_argument, NULL, 'o'},
+                                        {"top", required_argument, NULL, OPT_TOP},
+                                        {"deny", required_argument, NULL, OPT_DENY},
+                                        {"warn", required_argument, NULL, OPT_WARN},
+                                        {"allow", required_argument, NULL, OPT_ALLOW},
+                                        {"min-severity", required_argument, NULL, OPT_MIN},
+                                        {"deny-warnings", no_argument, NULL, OPT_DENY_WARNINGS},
+                                        {"source-path", required_argument, NULL, OPT_SOURCE},
+                                        {"sysroot", required_argument, NULL, OPT_SYSROOT},
+                                        {"no-inlines", no_argument, NULL, OPT_NO_INLINES},
+                                        {"color", required_argument, NULL, OPT_COLOR},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {"version", no_argument, NULL, OPT_VERSION},
+                                        {NULL, 0, NULL, 0}};
+
+struct rule {
+	uint32_t code; /* 0: all */
+	enum trace_level level;
+};
+
+static struct {
+	bool json, deny_warnings;
+	const char *output, *color;
+	struct symbols_options symbols;
+	struct report_options report;
+	struct rule rules[64];
+	size_t rule_count;
+	const char *sources[32];
+} line = {.color = "auto", .report.min_severity = TRACE_LEVEL_HINT};
+
+static __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *format, ...)
+{
+	va_list list;
+	va_start(list, format);
+	fputs("fa-report: ", stderr);
+	vfprintf(stderr, format, list);
+	fputc('\n', stderr);
+	va_end(list);
+	exit(2);
+}
+
+static void usage(FILE *out)
+{
+	fputs("usage: fa-report [COMMAND] RECORDING [options]\n\ncommands:\n", out);
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		fprintf(out, "  %-11s %s\n", commands[i].name, commands[i].help);
+	fputs("\noptions:\n"
+	      "  --format text|json   what to write\n"
+	      "  -o, --output FILE    where to (default: standard output)\n"
+	      "  --top N              rows of a table (JSON is never cut)\n"
+	      "  --deny CODE          exit with 1 when the code fired (FA601, 601, its name, or all; repeatable)\n"
+	      "  --warn CODE, --allow CODE   level of a code\n"
+	      "  --min-severity L     show violations from this level on: hint, warning, error\n"
+	      "  --deny-warnings      exit with 1 when any warning or error fired\n"
+	      "  --source-path DIR    where to look for sources (repeatable)\n"
+	      "  --sysroot DIR        where the modules' paths begin\n"
+	      "  --no-inlines         functions as they were called, without inlined ones\n"
+	      "  --color auto|always|never\n"
+	      "  --help, --version\n\n"
+	      "exit status: 0 nothing denied; 1 a denied code fired; 2 bad usage or unreadable recording\n",
+	      out);
+}
+
+const struct code_info *report_code(const char *text)
+{
+	const char *digits = strncasecmp(text, "FA", 2) == 0 ? text + 2 : text;
+	if (isdigit((unsigned char)*digits)) {
+		uint32_t number = (uint32_t)strtoul(digits, NULL, 10);
+		return codes_find(number == 702 ? 603 : number);
+	}
+	for (size_t i = 0; i < codes_count(); i++)
+		if (!strcasecmp(codes_at(i)->name, text))
+			return codes_at(i);
+	return NULL;
+}
+
+static void add_rule(const char *code, enum trace_level level)
+{
+	const struct code_info *info = strcasecmp(code, "all") ? report_code(code) : NULL;
+	if (!info && strcasecmp(code, "all"))
+		fail("no code %s; codes are FA001 to FA902 (fa-report explain CODE), or all", code);
+	if (line.rule_count == sizeof line.rules / sizeof *line.rules)
+		fail("more than %zu --deny, --warn and --allow", line.rule_count);
+	line.rules[line.rule_count++] = (struct rule){info ? info->number : 0, level};
+}
+
+static enum trace_level parse_level(const char *text)
+{
+	for (int level = TRACE_LEVEL_HINT; level <= TRACE_LEVEL_ERROR; level++)
+		if (!strcasecmp(text, text_level((enum trace_level)level)))
+			return (enum trace_level)level;
+	if (!strcasecmp(text, "warn"))
+		return TRACE_LEVEL_WARN;
+	if (!strcasecmp(text, "deny"))
+		return TRACE_LEVEL_ERROR;
+	fail("--min-severity %s: hint, warning or error", text);
+}
+
+static void parse_format(const char *text)
+{
+	line.json = strcmp(text, "json") == 0;
+	if (!line.json && strcmp(text, "text"))
+		fail("--format %s: this version writes text and json", text);
+}
+
+static void parse(int argc, char **argv)
+{
+	int option;
+	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+		switch (option) {
+		case OPT_FORMAT:
+			parse_format(optarg);
+			break;
+		case 'o':
+			line.output = optarg;
+			break;
+		case OPT_TOP: {
+			char *end;
+			line.report.top = strtoul(optarg, &end, 10);
+			if (*end || !line.report.top || *optarg == '-')
+				fail("--top %s: a number from 1 on", optarg);
+			break;
+		}
+		case OPT_DENY:
+			add_rule(optarg, TRACE_LEVEL_ERROR);
+			break;
+		case OPT_WARN:
+			add_rule(optarg, TRACE_LEVEL_WARN);
+			break;
+		case OPT_ALLOW:
+			add_rule(optarg, TRACE_LEVEL_ALLOW);
+			break;
+		case OPT_MIN:
+			line.report.min_severity = parse_level(optarg);
+			break;
+		case OPT_DENY_WARNINGS:
+			line.deny_warnings = true;
+			break;
+		case OPT_SOURCE:
+			if (line.report.source_paths == sizeof line.sources / sizeof *line.sources)
+				fail("more than %zu --source-path", line.report.source_paths);
+			line.sources[line.report.source_paths++] = optarg;
+			break;
+		case OPT_SYSROOT:
+			line.symbols.sysroot = optarg;
+			break;
+		case OPT_NO_INLINES:
+			line.symbols.no_inlines = true;
+			break;
+		case OPT_COLOR:
+			if (strcmp(optarg, "auto") && strcmp(optarg, "always") && strcmp(optarg, "never"))
+				fail("--color %s: auto, always or never", optarg);
+			line.color = optarg;
+			break;
+		case 'h':
+			usage(stdout);
+			exit(0);
+		case OPT_VERSION:
+			puts("fa-report " FA_VERSION);
+			exit(0);
+		default:
+			fputs("fa-report: see fa-report --help\n", stderr);
+			exit(2);
+		}
+	}
+	line.report.source_path = line.sources;
+}
+
+static bool wants_color(FILE *out)
+{
+	if (!strcmp(line.color, "always"))
+		return true;
+	const char *no_color = getenv("NO_COLOR");
+	return !strcmp(line.color, "auto") && !(no_color && *no_color) && isatty(fileno(out));
+}
+
+/* Levels as the command line says; true when a denied code fired. */
+static bool apply_rules(struct model *model)
+{
+	bool denied = false;
+	size_t kept = 0;
+	for (size_t i = 0; i < model->violation_count; i++) {
+		struct model_violation *v = &model->violations[i];
+		bool deny = line.deny_warnings && v->level >= TRACE_LEVEL_WARN;
+		for (size_t r = 0; r < line.rule_count; r++)
+			if (!line.rules[r].code || line.rules[r].code == v->code) {
+				v->level = line.rules[r].level;
+				deny = v->level == TRACE_LEVEL_ERROR || (line.deny_warnings && v->level == TRACE_LEVEL_WARN);
+			}
+		denied |= deny;
+		if (v->level != TRACE_LEVEL_ALLOW)
+			model->violations[kept++] = *v;
+	}
+	model->violation_count = kept;
+	return denied;
+}
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	return NULL;
+}
+
+static int without_recording(const struct command *command, FILE *out, const char *argument)
+{
+	if (!strcmp(command->name, "list")) {
+		char *folder = NULL;
+		const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+		if (!argument && asprintf(&folder, "%s%s/framealloc", state && *state ? state : home ? home : "", state && *state ? "" : "/.local/state") < 0)
+			abort();
+		int status = cmd_list(out, argument ? argument : folder, line.json);
+		free(folder);
+		return status;
+	}
+	if (!argument)
+		fail("explain wants a code, such as FA601");
+	if (!strcasecmp(argument, "all")) {
+		for (size_t i = 0; i < codes_count(); i++)
+			fprintf(out, "FA%03u  %-32s %s\n", codes_at(i)->number, codes_at(i)->name, text_level(codes_at(i)->level));
+		return 0;
+	}
+	return cmd_explain(out, argument, line.json);
+}
+
+static int with_recording(const struct command *command, FILE *out, const char *path)
+{
+	struct report report = {.path = path, .options = line.report, .out = out};
+	if (reader_open(&report.reader, path))
+		fail("%s", report.reader.damage);
+	if (report.reader.damage[0])
+		fprintf(stderr, "fa-report: %s\n", report.reader.damage);
+	if (model_build(&report.model, &report.reader) || !(report.symbols = symbols_open(&report.reader, &line.symbols)))
+		fail("%s: out of memory", path);
+	bool denied = apply_rules(&report.model);
+	report.options.color = !line.json && wants_color(out);
+	if (line.json)
+		out_json(&report);
+	else
+		command->text(&report);
+	symbols_close(report.symbols);
+	model_free(&report.model);
+	reader_close(&report.reader);
+	return denied ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_DFL);
+	parse(argc, argv);
+	const struct command *command = optind < argc ? find_command(argv[optind]) : NULL;
+	if (command)
+		optind++;
+	else
+		command = &commands[0];
+	const char *argument = optind < argc ? argv[optind++] : NULL;
+	if (optind < argc)
+		fail("one recording at a time; %s is too much", argv[optind]);
+	if (command->text && !argument) {
+		usage(stderr);
+		return 2;
+	}
+	FILE *out = line.output ? fopen(line.output, "w") : stdout;
+	if (!out)
+		fail("%s: %s", line.output, strerror(errno));
+	int status = command->text ? with_recording(command, out, argument) : without_recording(command, out, argument);
+	if (fflush(out) || ferror(out))
+		fail("%s: %s", line.output ? line.output : "standard output", strerror(errno));
+	return status;
+}

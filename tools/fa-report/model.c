@@ -1,0 +1,322 @@
+/* The sums. A recording may be read while it grows: figures of one moment may be apart by a few operations in flight. */
+#define _GNU_SOURCE
+#include "tools/fa-report/model.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/registry/codes.h"
+#include "tools/fa-report/model_frames.h"
+
+static uint64_t births_in(const uint64_t births[TRACE_BIRTH_COUNT])
+{
+	return births[TRACE_BIRTH_FRAME_IN] + births[TRACE_BIRTH_POOL_IN] + births[TRACE_BIRTH_HEAP_IN];
+}
+
+/* The record of the thread that last owned `slot` and ran frames; NULL when none did. */
+static const struct trace_thread *slot_owner(const struct model *model, uint32_t slot)
+{
+	const struct reader_array *threads = reader_array(model->reader, TRACE_KIND_THREAD, 0);
+	for (uint32_t i = threads->count; i--;) {
+		const struct trace_thread *thread = reader_at(threads, i);
+		if (thread->slot == slot)
+			return thread;
+	}
+	return NULL;
+}
+
+/* What one slot adds to a site. `old_births` gathers births whose frame has ended. */
+static void add_counter(struct model_site *site, const struct trace_counter *c, const struct trace_thread *owner,
+                        uint64_t *young)
+{
+	for (int b = 0; b < TRACE_BIRTH_COUNT; b++) {
+		site->births[b] += c->births[b];
+		site->allocs += c->births[b];
+	}
+	site->bytes += c->bytes;
+	site->live_bytes += c->live_bytes;
+	site->peak_bytes += c->peak_bytes > c->live_bytes ? c->peak_bytes : c->live_bytes > 0 ? c->live_bytes : 0;
+	site->verdicts.died_in_segment += c->died_in_segment;
+	site->verdicts.died_in_frame += c->died_in_frame;
+	site->verdicts.crossed_await += c->crossed_await;
+	site->verdicts.outlived_frame += c->outlived_frame;
+	site->verdicts.died_elsewhere += c->died_elsewhere;
+	site->died_in_segment_outside += c->died_in_segment_outside;
+	site->died_outside += c->died_outside;
+	site->tier_moves += c->tier_moves;
+	if (c->first_move_frame && (!site->first_move_frame || c->first_move_frame < site->first_move_frame))
+		site->first_move_frame = c->first_move_frame;
+	if (c->last_move_frame > site->last_move_frame)
+		site->last_move_frame = c->last_move_frame;
+	/* Alive and born in the open frame: alive in all, less those that were alive when it began and still are. */
+	uint32_t tag = (uint32_t)(c->frame_count >> 32);
+	if (owner && tag && !owner->end_ns && tag == (uint32_t)owner->frames) {
+		uint64_t in_scope = births_in(c->births);
+		uint64_t died = c->died_in_segment + c->died_in_frame + c->crossed_await + c->died_elsewhere;
+		*young += in_scope - died - c->old_at_frame;
+	}
+}
+
+static void site_finish(struct model_site *site, uint64_t young)
+{
+	struct model_verdicts *v = &site->verdicts;
+	v->outside_scopes = site->births[TRACE_BIRTH_POOL_OUT] + site->births[TRACE_BIRTH_HEAP_OUT];
+	uint64_t in_scope = births_in(site->births);
+	uint64_t died = v->died_in_segment + v->died_in_frame + v->crossed_await + v->outlived_frame + v->died_elsewhere;
+	v->never_died = in_scope > died ? in_scope - died : 0;
+	site->frees = died + site->died_in_segment_outside + site->died_outside;
+	site->live_blocks = (int64_t)(site->allocs - site->frees);
+	site->old_alive = young < v->never_died ? v->never_died - young : 0;
+	if (site->peak_bytes < site->live_bytes)
+		site->peak_bytes = site->live_bytes;
+	if (site->record->live_bytes_at_peak > (uint64_t)site->peak_bytes)
+		site->peak_bytes = (int64_t)site->record->live_bytes_at_peak;
+}
+
+static int sum_sites(struct model *model)
+{
+	const struct reader *reader = model->reader;
+	const struct reader_array *sites = reader_array(reader, TRACE_KIND_SITE, 0);
+	const struct reader_array *labels = reader_array(reader, TRACE_KIND_GROUP_LABEL, 0);
+	const struct reader_array *groups = reader_array(reader, TRACE_KIND_GROUP, 0);
+	model->site_count = sites->count;
+	model->sites = calloc(sites->count + 1u, sizeof *model->sites);
+	uint64_t *young = calloc(sites->count + 1u, sizeof *young);
+	if (!model->sites || !young) {
+		free(young);
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < sites->count; i++) {
+		model->sites[i].index = i;
+		model->sites[i].record = reader_at(sites, i);
+	}
+	for (uint32_t g = 0; g < labels->count && g < groups->count; g++) {
+		const struct trace_group_label *label = reader_at(labels, g);
+		const struct trace_group *group = reader_at(groups, g);
+		if (label->first_site >= sites->count)
+			continue;
+		const struct trace_thread *owner = slot_owner(model, label->slot);
+		for (uint32_t i = 0; i < TRACE_GROUP_SITES && label->first_site + i < sites->count; i++)
+			add_counter(&model->sites[label->first_site + i], &group->counter[i], owner, &young[label->first_site + i]);
+	}
+	for (uint32_t i = 0; i < sites->count; i++) {
+		struct model_site *site = &model->sites[i];
+		site_finish(site, young[i]);
+		model->verdicts.died_in_segment += site->verdicts.died_in_segment;
+		model->verdicts.died_in_frame += site->verdicts.died_in_frame;
+		model->verdicts.crossed_await += site->verdicts.crossed_await;
+		model->verdicts.outlived_frame += site->verdicts.outlived_frame;
+		model->verdicts.died_elsewhere += site->verdicts.died_elsewhere;
+		model->verdicts.never_died += site->verdicts.never_died;
+		model->verdicts.outside_scopes += site->verdicts.outside_scopes;
+		model->live_blocks += site->live_blocks;
+	}
+	free(young);
+	return 0;
+}
+
+/* Lifetimes of all dead in-scope blocks: zero for those that died in their frame. */
+static void lifetimes(struct model *model)
+{
+	const struct reader_array *records = reader_array(model->reader, TRACE_KIND_LIFETIME, 0);
+	for (uint32_t i = 0; i < records->count; i++) {
+		const struct trace_lifetime *record = reader_at(records, i);
+		if (record->site >= model->site_count)
+			continue;
+		struct model_site *site = &model->sites[record->site];
+		uint64_t zero = site->verdicts.died_in_segment + site->verdicts.died_in_frame + site->verdicts.crossed_await +
+		                site->verdicts.died_elsewhere;
+		uint64_t total = zero, seen = zero;
+		for (uint32_t b = 0; b < TRACE_LIFETIME_BUCKETS; b++)
+			total += record->bucket[b];
+		uint64_t *quantile[2] = {&site->lifetime_p50, &site->lifetime_p95};
+		uint64_t rank[2] = {(total + 1) / 2, (total * 95 + 99) / 100};
+		for (uint32_t b = 0; b < TRACE_LIFETIME_BUCKETS; b++) {
+			seen += record->bucket[b];
+			for (int q = 0; q < 2; q++)
+				if (!*quantile[q] && rank[q] > zero && seen >= rank[q])
+					*quantile[q] = trace_lifetime_low(b) < record->max ? trace_lifetime_low(b) : record->max;
+		}
+		site->lifetime_max = record->max;
+	}
+}
+
+static void sum_threads(struct model *model)
+{
+	const struct reader_array *threads = reader_array(model->reader, TRACE_KIND_THREAD, 0);
+	for (uint32_t i = 0; i < threads->count; i++) {
+		const struct trace_thread *thread = reader_at(threads, i);
+		for (int tier = 0; tier < TRACE_TIERS; tier++) {
+			model->tier[tier].allocs += thread->allocs[tier];
+			model->tier[tier].frees += thread->frees[tier];
+			model->tier[tier].bytes += thread->bytes[tier];
+			model->tier[tier].live_bytes += thread->live_bytes[tier];
+			model->allocs += thread->allocs[tier];
+			model->frees += thread->frees[tier];
+			model->bytes += thread->bytes[tier];
+			model->live_bytes += thread->live_bytes[tier];
+		}
+	}
+	model->peak_bytes = model->reader->header.peak_bytes;
+	if (model->live_bytes > (int64_t)model->peak_bytes)
+		model->peak_bytes = (uint64_t)model->live_bytes;
+	for (int tier = 0; tier < TRACE_TIERS; tier++) {
+		model->tier[tier].peak_bytes = model->reader->header.tier_peak_bytes[tier];
+		if (model->tier[tier].live_bytes > (int64_t)model->tier[tier].peak_bytes)
+			model->tier[tier].peak_bytes = (uint64_t)model->tier[tier].live_bytes;
+	}
+}
+
+/* ---- violations ------------------------------------------------------------------------------------------------ */
+
+static int add_violation(struct model *model, struct model_violation violation)
+{
+	struct model_violation *grown = realloc(model->violations, (model->violation_count + 1) * sizeof *grown);
+	if (!grown)
+		return -ENOMEM;
+	model->violations = grown;
+	grown[model->violation_count++] = violation;
+	return 0;
+}
+
+static struct model_violation derived(const struct model_site *site, uint32_t code, uint64_t count, uint64_t value,
+                                      uint64_t limit)
+{
+	const struct code_info *info = codes_find(code);
+	uint64_t mean = site->allocs ? site->bytes / site->allocs : 0;
+	return (struct model_violation){.code = code,
+	                                .level = info ? info->level : TRACE_LEVEL_WARN,
+	                                .site = site->index,
+	                                .count = count,
+	                                .bytes = count * mean,
+	                                .value = value,
+	                                .limit = limit,
+	                                .thread = UINT32_MAX};
+}
+
+/* The codes that are rates over a site's blocks, and blocks that never died though their frame ended. */
+static int derive(struct model *model, const struct model_site *site)
+{
+	const uint64_t *limit = model->reader->header.thresholds;
+	const struct model_verdicts *v = &site->verdicts;
+	uint64_t samples = limit[TRACE_THRESHOLD_MIN_SAMPLES], in_scope = births_in(site->births);
+	uint64_t survived = v->outlived_frame + site->old_alive;
+	int error = 0;
+	if (site->births[TRACE_BIRTH_FRAME_IN] && in_scope >= samples &&
+	    survived * 100 > in_scope * limit[TRACE_THRESHOLD_SURVIVAL])
+		error = add_violation(model, derived(site, 502, survived, survived * 100 / in_scope, limit[TRACE_THRESHOLD_SURVIVAL]));
+	uint64_t pool = site->births[TRACE_BIRTH_POOL_IN] + site->births[TRACE_BIRTH_POOL_OUT];
+	uint64_t scratch = v->died_in_segment + site->died_in_segment_outside;
+	if (!error && pool >= samples && pool * 2 > site->allocs && scratch * 100 >= site->allocs * limit[TRACE_THRESHOLD_SCRATCH])
+		error = add_violation(model, derived(site, 510, scratch, scratch * 100 / site->allocs, limit[TRACE_THRESHOLD_SCRATCH]));
+	uint64_t span = site->last_move_frame - site->first_move_frame + 1u;
+	if (!error && site->tier_moves >= samples && site->tier_moves * 100 > span * limit[TRACE_THRESHOLD_CHURN]) {
+		struct model_violation churn = derived(site, 520, site->tier_moves, site->tier_moves * 100 / span, limit[TRACE_THRESHOLD_CHURN]);
+		churn.first_frame = site->first_move_frame;
+		churn.last_frame = site->last_move_frame;
+		error = add_violation(model, churn);
+	}
+	if (!error && site->old_alive) {
+		struct model_violation escape = derived(site, 601, site->old_alive, 0, 0);
+		escape.never_died = true;
+		error = add_violation(model, escape);
+	}
+	return error;
+}
+
+static int recorded(struct model *model)
+{
+	const struct reader_array *records = reader_array(model->reader, TRACE_KIND_VIOLATION, 0);
+	int error = 0;
+	for (uint32_t i = 0; i < records->count && !error; i++) {
+		const struct trace_violation *r = reader_at(records, i);
+		if (r->code && r->count)
+			error = add_violation(model, (struct model_violation){.code = r->code,
+			                                                      .level = r->level <= TRACE_LEVEL_ERROR ? (enum trace_level)r->level : TRACE_LEVEL_ERROR,
+			                                                      .site = r->site,
+			                                                      .other = r->other,
+			                                                      .count = r->count,
+			                                                      .bytes = r->bytes,
+			                                                      .first_frame = r->first_frame,
+			                                                      .last_frame = r->last_frame,
+			                                                      .worst_lifetime_frames = r->worst_lifetime_frames,
+			                                                      .value = r->value,
+			                                                      .limit = r->limit,
+			                                                      .thread = r->thread,
+			                                                      .record = r});
+	}
+	return error;
+}
+
+static int by_weight(const void *left, const void *right)
+{
+	const struct model_violation *a = left, *b = right;
+	if (a->level != b->level)
+		return a->level < b->level ? 1 : -1;
+	if (a->bytes != b->bytes)
+		return a->bytes < b->bytes ? 1 : -1;
+	if (a->count != b->count)
+		return a->count < b->count ? 1 : -1;
+	return a->code < b->code ? -1 : a->code > b->code ? 1 : a->site < b->site ? -1 : 1;
+}
+
+/* ---- the process ----------------------------------------------------------------------------------------------- */
+
+static bool still_running(const struct trace_header *header)
+{
+	char path[64], text[1024];
+	snprintf(path, sizeof path, "/proc/%u/stat", header->pid);
+	FILE *file = fopen(path, "r");
+	size_t bytes = file ? fread(text, 1, sizeof text - 1, file) : 0;
+	if (file)
+		fclose(file);
+	text[bytes] = 0;
+	char *cursor = strrchr(text, ')');
+	if (!cursor || cursor[1] != ' ' || cursor[2] == 'Z')
+		return false;
+	for (int field = 2; cursor && field < 22; field++)
+		cursor = strchr(cursor + 1, ' ');
+	return cursor && strtoull(cursor, NULL, 10) == header->start_ticks;
+}
+
+static void describe_end(struct model *model)
+{
+	const struct trace_header *header = &model->reader->header;
+	uint64_t end = header->end_ns ? header->end_ns : header->last_ns;
+	model->duration_ns = end > header->start_ns ? end - header->start_ns : 0;
+	model->ended = header->ended == TRACE_ENDED_EXIT     ? "exit"
+	               : header->ended == TRACE_ENDED_SIGNAL ? "signal"
+	               : still_running(header)               ? "running"
+	                                                     : "unknown";
+}
+
+int model_build(struct model *model, const struct reader *reader)
+{
+	*model = (struct model){.reader = reader};
+	int error = sum_sites(model);
+	if (error)
+		return error;
+	lifetimes(model);
+	sum_threads(model);
+	describe_end(model);
+	error = model_frames_build(model);
+	if (!error)
+		error = recorded(model);
+	for (size_t i = 1; i < model->site_count && !error; i++)
+		error = derive(model, &model->sites[i]);
+	if (model->violation_count)
+		qsort(model->violations, model->violation_count, sizeof *model->violations, by_weight);
+	return error;
+}
+
+void model_free(struct model *model)
+{
+	for (size_t i = 0; i < model->frames_count; i++)
+		free(model->frames[i].series);
+	free(model->frames);
+	free(model->violations);
+	free(model->sites);
+	*model = (struct model){0};
+}

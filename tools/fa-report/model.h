@@ -1,0 +1,90 @@
+/*
+ * What a recording says, summed up: sites over all slots, threads, frames, verdicts, tiers, and the violations with
+ * those that only the sums can tell (rates, blocks that never died). Knows nothing of outputs.
+ */
+#ifndef FA_REPORT_MODEL_H
+#define FA_REPORT_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/trace/reader.h"
+
+struct model_verdicts {
+	uint64_t died_in_segment, died_in_frame, crossed_await, outlived_frame, died_elsewhere, never_died, outside_scopes;
+};
+
+struct model_site {
+	uint32_t index; /* record index */
+	const struct trace_site *record;
+	uint64_t allocs, frees, bytes;
+	int64_t live_blocks, live_bytes, peak_bytes;
+	uint64_t births[TRACE_BIRTH_COUNT];
+	uint64_t died_in_segment_outside, died_outside;
+	struct model_verdicts verdicts;
+	uint64_t old_alive; /* of never_died: those whose frame has ended */
+	uint64_t tier_moves;
+	uint32_t first_move_frame, last_move_frame;
+	uint64_t lifetime_p50, lifetime_p95, lifetime_max; /* frames */
+};
+
+struct model_quantiles {
+	uint64_t p50, p95, p99, max;
+};
+
+/* One frame of a series: a frame kept whole (count 1) or `count` older ones merged. */
+struct model_frame {
+	uint64_t number, count, begin_ns, end_ns, busy_ns, allocs, bytes, frees, escapes, violations;
+	uint64_t allocs_tier[TRACE_TIERS];
+	uint64_t pinned_bytes, live_kib;
+};
+
+struct model_frames {
+	uint32_t thread; /* record index */
+	uint64_t count;  /* boundaries seen: the last frame is open */
+	struct model_quantiles duration_ns, allocs, bytes;
+	struct model_frame *series;
+	size_t series_count;
+};
+
+struct model_violation {
+	uint32_t code;
+	enum trace_level level; /* as recorded, then as the command line says */
+	uint32_t site, other;
+	uint64_t count, bytes, first_frame, last_frame, worst_lifetime_frames, value, limit;
+	uint32_t thread;
+	const struct trace_violation *record; /* NULL: derived here */
+	bool never_died;
+};
+
+struct model {
+	const struct reader *reader;
+	struct model_site *sites; /* by record index */
+	size_t site_count;
+	struct model_verdicts verdicts;
+	uint64_t allocs, frees, bytes;
+	int64_t live_blocks, live_bytes;
+	uint64_t peak_bytes;
+	struct {
+		uint64_t allocs, frees, bytes, peak_bytes;
+		int64_t live_bytes;
+	} tier[TRACE_TIERS];
+	struct model_frames *frames; /* one for each thread with frames, most frames first */
+	size_t frames_count;
+	struct model_violation *violations; /* worst first */
+	size_t violation_count;
+	const char *ended; /* exit, signal, running, unknown */
+	uint64_t duration_ns;
+};
+
+/* 0 or -ENOMEM. */
+int model_build(struct model *model, const struct reader *reader);
+void model_free(struct model *model);
+
+static inline const struct trace_thread *model_thread(const struct model *model, uint32_t index)
+{
+	return reader_at(reader_array(model->reader, TRACE_KIND_THREAD, 0), index);
+}
+
+#endif

@@ -1,0 +1,316 @@
+/*
+ * Reads the command line. The registry drives it: each of its keys is a long option, --set reaches the same keys, and
+ * --help and --list-options print from it, so that nothing is listed twice. Called once, from main.
+ */
+#include "tools/fa-run/command.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/fa-run/say.h"
+
+/* Known to the registry, not yet carried by this version's shim: refused instead of ignored. No value: any. */
+static const struct {
+	const char *key, *value;
+} unavailable[] = {
+	{"preset", NULL}, {"policy", NULL},    {"frame-scope", NULL}, {"task", NULL},
+	{"await", NULL},  {"mode", "enforce"}, {"level", "full"},
+};
+
+enum { LONG_SET = 1, LONG_REPORT, LONG_NO_REPORT, LONG_VERSION, LONG_LIST, LONG_QUIET, LONG_HELP, LONG_KEY };
+
+static const struct option long_options[] = {
+	{"set", required_argument, NULL, LONG_SET},
+	{"report", no_argument, NULL, LONG_REPORT},
+	{"no-report", no_argument, NULL, LONG_NO_REPORT},
+	{"quiet", no_argument, NULL, LONG_QUIET},
+	{"help", no_argument, NULL, LONG_HELP},
+	{"version", no_argument, NULL, LONG_VERSION},
+	{"list-options", no_argument, NULL, LONG_LIST},
+	{"follow", no_argument, NULL, LONG_KEY}, /* before the registry's own: the first of a name counts */
+#define OPTION(id, key, argument, dflt, help) {key, required_argument, NULL, LONG_KEY},
+#include "core/registry/options.def"
+#undef OPTION
+#define THRESHOLD(id, key, dflt, min, max, unit, help) {key, required_argument, NULL, LONG_KEY},
+#include "core/registry/thresholds.def"
+#undef THRESHOLD
+	{NULL, 0, NULL, 0},
+};
+
+static const char usage[] =
+	"Usage: fa-run [options] [--] COMMAND [ARG...]\n"
+	"Run COMMAND with its heap served by libframealloc.so, and record what its frames do.\n"
+	"\n"
+	"  -o, --output FILE     recording (default fa-<exe>-<pid>.fatrace in the current folder; %e %p allowed)\n"
+	"  -m, --mode MODE       observe | route | off (default route)\n"
+	"      --frame FUNC      frame boundary at each entry of FUNC: NAME, MODULE!NAME or MODULE+0xOFFSET, globs\n"
+	"                        allowed; FUNC@* on all threads (repeatable; without it no frame is seen)\n"
+	"      --role ROLE=GLOB  threads whose name matches: frame, worker, async, io (repeatable)\n"
+	"      --stacks KIND     full | caller | none (default full)\n"
+	"      --budget BYTES    bytes one frame may allocate (suffixes K M G)\n"
+	"      --set KEY=VALUE   any option or threshold (repeatable); --list-options shows them\n"
+	"      --follow          children too, each its own recording\n"
+	"      --report, --no-report\n"
+	"                        print the summary at the end (default: when stderr is a terminal)\n"
+	"      --quiet           no status line and no summary; only what went wrong\n"
+	"      --list-options    every key with its default, then exit\n"
+	"      --help, --version\n"
+	"\n"
+	"The exit status is COMMAND's, 128+N when signal N ended it; 125 when fa-run failed, 126 when COMMAND cannot\n"
+	"be run, 127 when it is not found.\n";
+
+static bool is_available(const char *key, const char *value)
+{
+	for (size_t i = 0; i < sizeof unavailable / sizeof unavailable[0]; i++)
+		if (strcmp(unavailable[i].key, key) == 0 &&
+		    (!unavailable[i].value || (value && strcmp(unavailable[i].value, value) == 0)))
+			return false;
+	return true;
+}
+
+static void list_option(const char *key, const char *argument, const char *dflt, const char *help)
+{
+	char left[64];
+	snprintf(left, sizeof left, "%s=%s", key, argument);
+	printf("  %-36s %s%s%s%s%s\n", left, help, dflt[0] ? " [" : "", dflt, dflt[0] ? "]" : "",
+	       is_available(key, NULL) ? "" : " (not available in this version)");
+}
+
+static void list_threshold(const char *key, uint64_t dflt, const char *unit, const char *help)
+{
+	static const char suffixes[] = " KMG";
+	char text[32];
+	unsigned power = 0;
+	for (; unit[0] == 'B' && dflt && dflt % 1024 == 0 && power < 3; power++)
+		dflt /= 1024;
+	snprintf(text, sizeof text, "%" PRIu64 "%.*s%s", dflt, power ? 1 : 0, &suffixes[power],
+		 unit[0] == '%' || unit[0] == 'm' ? unit : "");
+	list_option(key,
+		    unit[0] == 'B'   ? "BYTES"
+		    : unit[0] == '%' ? "PERCENT"
+		    : unit[0] == 'm' ? "MS"
+				     : "N",
+		    text, help);
+}
+
+static void list_options(void)
+{
+	printf("Keys of --set and FA_OPTIONS, each also a long option; defaults in brackets; `...`: repeatable.\n");
+#define OPTION(id, key, argument, dflt, help) list_option(key, argument, dflt, help);
+#include "core/registry/options.def"
+#undef OPTION
+#define THRESHOLD(id, key, dflt, min, max, unit, help) list_threshold(key, dflt, unit, help);
+#include "core/registry/thresholds.def"
+#undef THRESHOLD
+}
+
+char *command_append(char *text, const char *key, const char *value)
+{
+	size_t used = text ? strlen(text) : 0;
+	char *grown = realloc(text, used + 1 + strlen(key) + 1 + 2 * strlen(value) + 1);
+	if (!grown)
+		abort();
+	char *at = grown + used;
+	if (used)
+		*at++ = ',';
+	at = stpcpy(at, key);
+	*at++ = '=';
+	for (; *value; value++) {
+		if (*value == ',' || *value == '\\')
+			*at++ = '\\';
+		*at++ = *value;
+	}
+	*at = 0;
+	return grown;
+}
+
+/* `given` is what the user typed, for the message. */
+static int set_key(struct command *command, const char *given, const char *key, const char *value)
+{
+	struct options_error error;
+	int result = options_set(&command->options, key, value, &error);
+	if (result < 0) {
+		say("%s", error.line);
+		return -EINVAL;
+	}
+	if (!is_available(key, value)) {
+		say(is_available(key, NULL) ? "%s: '%s' is not available in this version"
+					    : "%s is not available in this version",
+		    given, value);
+		return -EINVAL;
+	}
+	if (strcmp(key, "output") != 0)
+		command->shim_options = command_append(command->shim_options, key, value);
+	return 0;
+}
+
+static int set_pair(struct command *command, const char *pair)
+{
+	const char *equals = strchr(pair, '=');
+	if (!equals) {
+		say("--set %s: expected KEY=VALUE", pair);
+		return -EINVAL;
+	}
+	char *key = strndup(pair, (size_t)(equals - pair));
+	if (!key)
+		abort();
+	int result = set_key(command, key, key, equals + 1);
+	free(key);
+	return result;
+}
+
+static void say_error(void *context, const char *line)
+{
+	*(int *)context = -EINVAL;
+	say("%s", line);
+}
+
+/* What the registry would make of FA_OPTIONS `text`: nothing may be lost on the way into the program. */
+static int check_text(const char *text, struct options *scratch)
+{
+	int result = 0;
+	options_init(scratch);
+	options_parse(scratch, text, say_error, &result);
+	return result;
+}
+
+/* FA_OPTIONS of the environment comes first, so that the command line wins; what another fa-run set for its own
+   program (it then set FA_TARGET_PID too) is not ours. */
+static int take_environment(struct command *command)
+{
+	const char *text = getenv("FA_OPTIONS"), *policy = getenv("FA_POLICY");
+	struct options *options = &command->options;
+	options_init(options);
+	if (getenv("FA_TARGET_PID"))
+		return 0;
+	if (policy && policy[0] && !is_available("policy", NULL)) {
+		say("FA_POLICY: a policy file is not available in this version");
+		return -EINVAL;
+	}
+	if (!text || !text[0])
+		return 0;
+	int result = check_text(text, options);
+	if (result < 0)
+		return result;
+	const char *missing = options->preset.count        ? "preset"
+			      : options->frame_scope.count ? "frame-scope"
+			      : options->task.count        ? "task"
+			      : options->await.count       ? "await"
+			      : options->policy[0]         ? "policy"
+							   : NULL;
+	if (missing && is_available(missing, NULL))
+		missing = NULL;
+	if (options->mode == TRACE_MODE_ENFORCE && !is_available("mode", "enforce"))
+		missing = "mode=enforce";
+	if (options->level_full && !is_available("level", "full"))
+		missing = "level=full";
+	if (missing) {
+		say("FA_OPTIONS: %s is not available in this version", missing);
+		return -EINVAL;
+	}
+	command->shim_options = strdup(text);
+	return command->shim_options ? 0 : -ENOMEM;
+}
+
+/* `word` is what getopt_long did not take. */
+static int refuse_word(const char *word)
+{
+	char key[64];
+	struct options scratch;
+	struct options_error error;
+	bool is_long = word[0] == '-' && word[1] == '-';
+	snprintf(key, sizeof key, "%.*s", (int)strcspn(word, "="), word);
+	options_init(&scratch);
+	for (const struct option *option = long_options; is_long && option->name; option++) {
+		if (strcmp(option->name, key + 2) != 0)
+			continue;
+		say("option '%s' takes no value: see fa-run --help", key);
+		return -EINVAL;
+	}
+	if (is_long && options_set(&scratch, key + 2, "", &error) == -ENOENT)
+		say("%s", error.line);
+	else
+		say("unknown option '%s': see fa-run --help", word);
+	return -EINVAL;
+}
+
+static int parse_words(struct command *command, int argc, char **argv)
+{
+	int letter, index = 0, result = 0;
+	opterr = 0;
+	while (result == 0) {
+		int word = optind;
+		letter = getopt_long(argc, argv, "+:o:m:p:c:h", long_options, &index);
+		switch (letter) {
+		case -1:
+			command->argv = argv + optind;
+			return 0;
+		case 'o':
+			result = set_key(command, "--output", "output", optarg);
+			break;
+		case 'm':
+			result = set_key(command, "--mode", "mode", optarg);
+			break;
+		case 'p':
+			result = set_key(command, "--preset", "preset", optarg);
+			break;
+		case 'c':
+			result = set_key(command, "--policy", "policy", optarg);
+			break;
+		case 'h':
+		case LONG_HELP:
+			fputs(usage, stdout);
+			return 1;
+		case LONG_VERSION:
+			puts("fa-run (framealloc-shim) " FA_VERSION);
+			return 1;
+		case LONG_LIST:
+			list_options();
+			return 1;
+		case LONG_SET:
+			result = set_pair(command, optarg);
+			break;
+		case LONG_REPORT:
+			command->report = COMMAND_REPORT_YES;
+			break;
+		case LONG_NO_REPORT:
+			command->report = COMMAND_REPORT_NO;
+			break;
+		case LONG_QUIET:
+			command->quiet = true;
+			break;
+		case LONG_KEY: {
+			char given[64];
+			snprintf(given, sizeof given, "--%s", long_options[index].name);
+			result = set_key(command, given, long_options[index].name, optarg ? optarg : "1");
+			break;
+		}
+		case ':':
+			say("option '%s' needs a value: see fa-run --help", argv[word]);
+			return -EINVAL;
+		default:
+			return refuse_word(argv[word]);
+		}
+	}
+	return result;
+}
+
+int command_parse(struct command *command, int argc, char **argv)
+{
+	memset(command, 0, sizeof *command);
+	int result = take_environment(command);
+	if (result == 0)
+		result = parse_words(command, argc, argv);
+	if (result != 0)
+		return result;
+	if (!command->argv[0]) {
+		say("no COMMAND given: see fa-run --help");
+		return -EINVAL;
+	}
+	struct options scratch;
+	return check_text(command->shim_options ? command->shim_options : "", &scratch);
+}

@@ -1,0 +1,270 @@
+/*
+ * Chooses where the recording goes and never lets a live one be overwritten; knows it by magic, version and pid. The
+ * program's shim makes the file itself (exclusively), this side removes what is in the way and writes only the three
+ * fields that say how the program ended.
+ */
+#define _GNU_SOURCE
+#include "tools/fa-run/recording.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/fa-run/say.h"
+
+#define DEFAULT_TEMPLATE "fa-%e-%p.fatrace"
+
+bool recording_header(int fd, struct trace_header *header)
+{
+	return pread(fd, header, sizeof *header, 0) == (ssize_t)sizeof *header &&
+	       memcmp(header->magic, TRACE_MAGIC, sizeof header->magic) == 0 && header->version == TRACE_VERSION;
+}
+
+/* Field 22 of /proc/PID/stat, 0 when the process is gone (or a zombie). */
+static uint64_t process_start_ticks(pid_t pid)
+{
+	char path[64], text[1024];
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t bytes = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	if (fd >= 0)
+		close(fd);
+	if (bytes <= 0)
+		return 0;
+	text[bytes] = 0;
+	const char *at = strrchr(text, ')'); /* the name in parentheses may hold anything */
+	if (!at || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X')
+		return 0;
+	at += 2;
+	for (int field = 3; field < 22 && at; field++) {
+		at = strchr(at, ' ');
+		at = at ? at + 1 : NULL;
+	}
+	return at ? strtoull(at, NULL, 10) : 0;
+}
+
+static bool is_live(const struct trace_header *header)
+{
+	uint64_t ticks = process_start_ticks((pid_t)header->pid);
+	return header->ended == TRACE_ENDED_OPEN && ticks && (!header->start_ticks || ticks == header->start_ticks);
+}
+
+/* Removes what stands at the path when it is a finished recording or an empty file. */
+static int clear_path(const char *path)
+{
+	struct stat file;
+	if (lstat(path, &file))
+		return 0;
+	if (!S_ISREG(file.st_mode)) {
+		say("%s is there and no regular file: choose another --output", path);
+		return -EEXIST;
+	}
+	struct trace_header header;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	bool known = fd >= 0 && recording_header(fd, &header);
+	if (fd >= 0)
+		close(fd);
+	if (known && is_live(&header)) {
+		say("%s is the recording of process %" PRIu32 ", which still runs: choose another --output", path,
+		    header.pid);
+		return -EEXIST;
+	}
+	if (!known && file.st_size > 0) {
+		say("%s is there and no recording: choose another --output", path);
+		return -EEXIST;
+	}
+	unlink(path); /* when that fails, the shim's attempt fails, and is explained */
+	return 0;
+}
+
+static int too_long(void)
+{
+	say("the recording's path is too long: at most %d bytes", OPTIONS_PATH_BYTES - 1);
+	return -ENAMETOOLONG;
+}
+
+static void folder_of(const char *path, char folder[OPTIONS_PATH_BYTES])
+{
+	strcpy(folder, path);
+	char *slash = strrchr(folder, '/');
+	slash[slash == folder] = 0; /* the root keeps its slash */
+}
+
+static void check_folder(struct recording *recording)
+{
+	char folder[OPTIONS_PATH_BYTES];
+	folder_of(recording->path, folder);
+	if (faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0)
+		return;
+	say("cannot record into %s: %s; the program runs unrecorded", folder, strerror(errno));
+	recording->unwritable = true;
+}
+
+int recording_choose(struct recording *recording, const char *template_text, const char *exe_name, pid_t pid)
+{
+	char name[OPTIONS_PATH_BYTES], folder[OPTIONS_PATH_BYTES] = "";
+	bool is_default = !template_text[0];
+	*recording = (struct recording){.pid = pid};
+	if (options_expand(name, sizeof name, is_default ? DEFAULT_TEMPLATE : template_text, exe_name, (uint32_t)pid))
+		return too_long();
+	if (name[0] != '/' && !getcwd(folder, sizeof folder)) {
+		say("the current folder: %s", strerror(errno));
+		return -ENAMETOOLONG;
+	}
+	const char *separator = name[0] == '/' ? "" : "/";
+	for (unsigned attempt = 0;; attempt++) {
+		char number[16] = "";
+		struct stat file;
+		if (attempt)
+			snprintf(number, sizeof number, ".%u", attempt);
+		if (snprintf(recording->path, sizeof recording->path, "%s%s%s%s", folder, separator, name, number) >=
+		    (int)sizeof recording->path)
+			return too_long();
+		if (!is_default || lstat(recording->path, &file))
+			break;
+	}
+	check_folder(recording);
+	return is_default ? 0 : clear_path(recording->path);
+}
+
+/* The descriptor of the recording at `path` when it is the program's own; -EAGAIN: not begun yet, -ESRCH: another's. */
+static int open_ours(const struct recording *recording, const char *path, int flags, struct trace_header *header)
+{
+	int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -errno;
+	bool begun = recording_header(fd, header);
+	if (begun && header->pid == (uint32_t)recording->pid)
+		return fd;
+	close(fd);
+	return begun ? -ESRCH : -EAGAIN;
+}
+
+bool recording_ready(struct recording *recording)
+{
+	struct trace_header header;
+	int fd = recording->ready ? -1 : open_ours(recording, recording->path, O_RDONLY, &header);
+	if (fd >= 0) {
+		close(fd);
+		recording->ready = true;
+		strcpy(recording->latest, recording->path);
+		recording->next = 1;
+	}
+	return recording->ready;
+}
+
+/* 1: the library is mapped in the process, 0: it is not, -1: cannot be told. */
+static int is_mapped(pid_t pid, const char *library)
+{
+	char path[64], *line = NULL;
+	size_t capacity = 0;
+	int found = 0;
+	snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+	FILE *maps = fopen(path, "re");
+	if (!maps)
+		return -1;
+	while (!found && getline(&line, &capacity, maps) > 0)
+		found = strstr(line, library) != NULL;
+	free(line);
+	fclose(maps);
+	return found;
+}
+
+/* Why a file that the shim should have made is not there. */
+static const char *write_obstacle(const struct recording *recording)
+{
+	struct rlimit limit;
+	struct statvfs disk;
+	struct stat file;
+	char folder[OPTIONS_PATH_BYTES];
+	folder_of(recording->path, folder);
+	if (stat(folder, &file))
+		return "the folder is not there";
+	if (statvfs(folder, &disk) == 0 && (disk.f_flag & ST_RDONLY))
+		return "the file system is read-only";
+	if (statvfs(folder, &disk) == 0 && (uint64_t)disk.f_bavail * disk.f_frsize < 1 << 20)
+		return "the disk is full";
+	if (prlimit(0, RLIMIT_FSIZE, NULL, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+	    limit.rlim_cur < TRACE_MAX_BYTES)
+		return "the file size limit (ulimit -f) is too low";
+	if (lstat(recording->path, &file) == 0)
+		return "another file appeared there";
+	return NULL;
+}
+
+void recording_explain(const struct recording *recording, const char *library, bool running, int wait_status)
+{
+	if (recording->unwritable)
+		return;
+	const char *obstacle = write_obstacle(recording);
+	int mapped = running ? is_mapped(recording->pid, library) : -1;
+	if (mapped != 0 && obstacle)
+		say("no recording: %s could not be written: %s", recording->path, obstacle);
+	else if (mapped == 0)
+		say("no recording: ld.so did not load %s into the program (does a wrapper clear LD_PRELOAD?)", library);
+	else if (mapped == 1)
+		say("no recording: %s is loaded but has not begun %s", library, recording->path);
+	else if (!running && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == EXIT_NOT_FOUND)
+		say("no recording: the program ended (status 127) before %s could start, as when ld.so misses a "
+		    "library",
+		    library);
+	else
+		say("no recording: the program ended before %s began %s; ld.so may have refused to preload it", library,
+		    recording->path);
+}
+
+static void note_end(const char *path, int fd, uint64_t end_ns, enum trace_ended how, int32_t value)
+{
+	uint32_t ended = how;
+	if (pwrite(fd, &end_ns, sizeof end_ns, offsetof(struct trace_header, end_ns)) != sizeof end_ns ||
+	    pwrite(fd, &value, sizeof value, offsetof(struct trace_header, end_value)) != sizeof value ||
+	    pwrite(fd, &ended, sizeof ended, offsetof(struct trace_header, ended)) != sizeof ended)
+		say("the recording's end could not be noted: %s: %s", path, strerror(errno));
+}
+
+void recording_advance(struct recording *recording)
+{
+	struct trace_header newer, older;
+	char path[sizeof recording->latest];
+	for (; recording->ready; recording->next++) {
+		snprintf(path, sizeof path, "%s.%u", recording->path, recording->next);
+		int fd = open_ours(recording, path, O_RDONLY, &newer);
+		if (fd < 0 && fd != -ESRCH)
+			return;
+		if (fd < 0)
+			continue;
+		close(fd);
+		fd = open_ours(recording, recording->latest, O_RDWR, &older);
+		if (fd >= 0) {
+			note_end(recording->latest, fd, newer.start_ns, TRACE_ENDED_EXIT, -1);
+			close(fd);
+		}
+		strcpy(recording->latest, path);
+	}
+}
+
+void recording_finish(struct recording *recording, int wait_status)
+{
+	struct trace_header header;
+	struct timespec now;
+	recording_advance(recording);
+	int fd = recording->ready ? open_ours(recording, recording->latest, O_RDWR, &header) : -ENOENT;
+	if (fd < 0)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	note_end(recording->latest, fd, header.end_ns ? header.end_ns : now_ns, /* the shim's own time is closer */
+		 WIFSIGNALED(wait_status) ? TRACE_ENDED_SIGNAL : TRACE_ENDED_EXIT,
+		 WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
+	close(fd);
+}

@@ -13,6 +13,12 @@ static void at_exit(int status, void *argument)
 	runtime_end(status & 0xff, true);
 }
 
+/* quick_exit tells its handlers no status: the launcher knows it. */
+static void at_quick_end(void)
+{
+	runtime_end(0, false);
+}
+
 __attribute__((constructor(101))) static void start(void)
 {
 	runtime_finish_start();
@@ -20,5 +26,6 @@ __attribute__((constructor(101))) static void start(void)
 		return;
 	thread_internal_begin();
 	on_exit(at_exit, NULL);
+	at_quick_exit(at_quick_end);
 	thread_internal_end();
 }

@@ -17,7 +17,9 @@ def test_allocations_in_constructors_destructors_and_tls(shim, mode, arguments):
         assert run.violations("FA901") == run.violations("FA902") == []
         totals, sites = run.report["totals"], run.report["sites"]
         assert totals["allocs"] == sum(s["allocs"] for s in sites)
-        assert 0 <= totals["live_blocks"] < 40
+        # Two values a thread stay: their destructor would have to run more often than libc runs it.
+        assert run.site_sum("key_gone", "live_blocks") == 200
+        assert totals["live_blocks"] <= 210
 
 
 def test_ten_thousand_short_threads(shim):
@@ -97,7 +99,8 @@ def test_every_end_leaves_a_whole_recording(shim, how, via):
     run = shim.run([harness.program("exits"), how], {"frame": "frame_mark"}, via, expect=None)
     assert run.status == (status if status >= 0 or via == "preload" else 128 - status)
     leaked = 60 if how == "thread" else 50
-    assert run.site_sum("leak", "allocs") == run.site_sum("leak", "verdicts", "never_died") == leaked
+    assert run.site_sum("leak", "allocs") == run.site_sum("leak", "live_blocks") == leaked
+    assert run.site_sum("leak", "verdicts", "never_died") == 50
     ended = run.report["target"]["ended"]
     if status >= 0:
         assert ended == "exit"

@@ -29,7 +29,7 @@ def test_random_load(shim, mode, seed, threads):
 @pytest.mark.parametrize("options", [
     {"stacks": "none"}, {"stacks": "caller"}, {"frame-limit": "1M"}, {"demote-bytes": "1"}, {"promote-frames": "1"},
     {"frame-block": "64"}, {"frame-block": "32768", "pool-block": "8192"}, {"pool-block": "16"},
-    {"demote-bytes": "1T", "frame-limit": "16G"}], ids=lambda o: ",".join(f"{k}={v}" for k, v in o.items()))
+    {"demote-bytes": "1024G", "frame-limit": "16G"}], ids=lambda o: ",".join(f"{k}={v}" for k, v in o.items()))
 def test_random_load_at_odd_limits(shim, options):
     stress(shim, "route", 7, 4, 8000, **options)
 

@@ -26,7 +26,7 @@ struct walk {
 	bool has_relative;
 	bool cacheable; /* the checks determine the path */
 	/* The path ended at code without unwind information because rbp, found at `guess_slot`, was no frame pointer for
-	   a stack pointer at `guess_sp`: the checks hold only as long as it still is none. 0 = no such end. */
+	   a stack pointer at `guess_sp`: the checks hold only as long as it still is none. */
 	int32_t guess_slot, guess_sp;
 	bool guessed;
 };

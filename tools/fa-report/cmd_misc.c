@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "core/registry/codes.h"
@@ -38,47 +39,62 @@ static int is_recording(const struct dirent *entry)
 	return strstr(entry->d_name, ".fatrace") != NULL;
 }
 
-int cmd_list(FILE *out, const char *folder, bool json)
+/* One line, or one object of `list`. */
+static void list_one(FILE *out, const char *path, json_t *list)
 {
-	struct dirent **entries;
-	int count = scandir(folder, &entries, is_recording, versionsort);
-	if (count < 0) {
-		fprintf(stderr, "fa-report: %s: %s\n", folder, strerror(errno));
+	struct reader reader;
+	struct model model;
+	if (reader_open(&reader, path)) {
+		if (!list)
+			fprintf(out, "%s\n", reader.damage);
+		return;
+	}
+	if (model_build(&model, &reader) == 0) {
+		time_t seconds = (time_t)(reader.header.start_unix_ns / 1000000000u);
+		char when[40];
+		strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime(&seconds));
+		uint64_t frames = model.frames_count ? model.frames[0].count : 0;
+		if (list)
+			json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:I,s:I}", "path", path, "exe", reader.header.exe, "ended",
+			                                      model.ended, "allocs", (json_int_t)model.allocs, "frames", (json_int_t)frames));
+		else
+			fprintf(out, "%s  %-7s  %12s allocs  %8s frames  %s  %s\n", when, model.ended, text_count(model.allocs),
+			        text_count(frames), path, reader.header.exe);
+	}
+	model_free(&model);
+	reader_close(&reader);
+}
+
+int cmd_list(FILE *out, const char *place, bool json)
+{
+	struct stat what;
+	if (stat(place, &what)) {
+		fprintf(stderr, "fa-report: %s: %s\n", place, strerror(errno));
 		return 2;
 	}
 	json_t *list = json_array();
-	for (int i = 0; i < count; i++) {
-		char *path = NULL;
-		struct reader reader;
-		struct model model;
-		if (asprintf(&path, "%s/%s", folder, entries[i]->d_name) < 0)
-			abort();
-		if (reader_open(&reader, path)) {
-			if (!json)
-				fprintf(out, "%s\n", reader.damage);
-		} else if (model_build(&model, &reader) == 0) {
-			time_t seconds = (time_t)(reader.header.start_unix_ns / 1000000000u);
-			char when[40];
-			strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime(&seconds));
-			uint64_t frames = model.frames_count ? model.frames[0].count : 0;
-			if (!json)
-				fprintf(out, "%s  %-7s  %12s allocs  %8s frames  %s  %s\n", when, model.ended, text_count(model.allocs),
-				        text_count(frames), path, reader.header.exe);
-			else
-				json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:I,s:I}", "path", path, "exe", reader.header.exe, "ended",
-				                                      model.ended, "allocs", (json_int_t)model.allocs, "frames", (json_int_t)frames));
-			model_free(&model);
-			reader_close(&reader);
+	int count = 0;
+	if (!S_ISDIR(what.st_mode)) {
+		count = 1;
+		list_one(out, place, json ? list : NULL);
+	} else {
+		struct dirent **entries = NULL;
+		count = scandir(place, &entries, is_recording, versionsort);
+		for (int i = 0; i < count; i++) {
+			char *path = NULL;
+			if (asprintf(&path, "%s/%s", place, entries[i]->d_name) < 0)
+				abort();
+			list_one(out, path, json ? list : NULL);
+			free(path);
+			free(entries[i]);
 		}
-		free(path);
-		free(entries[i]);
+		free(entries);
 	}
-	free(entries);
 	if (json) {
 		json_dumpf(list, out, JSON_INDENT(1));
 		fputc('\n', out);
-	} else if (!count) {
-		fprintf(out, "no recordings in %s\n", folder);
+	} else if (count <= 0) {
+		fprintf(out, "no recordings in %s\n", place);
 	}
 	json_decref(list);
 	return 0;

@@ -28,7 +28,7 @@ static const struct command commands[] = {
         {"markers", cmd_markers, "markers bound and refused"},
         {"dump", cmd_dump, "the recording's records"},
         {"explain", NULL, "CODE: what a code means"},
-        {"list", NULL, "[FOLDER]: recordings in a folder"},
+        {"list", NULL, "[FOLDER|RECORDING]: recordings, one line each"},
 };
 
 enum { OPT_FORMAT = 256, OPT_TOP, OPT_DENY, OPT_WARN, OPT_ALLOW, OPT_MIN, OPT_DENY_WARNINGS, OPT_SOURCE, OPT_SYSROOT, OPT_NO_INLINES, OPT_COLOR, OPT_VERSION };

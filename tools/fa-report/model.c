@@ -10,6 +10,12 @@
 #include "core/registry/codes.h"
 #include "tools/fa-report/model_frames.h"
 
+/* Level counters may hold anything in a damaged recording: sums wrap instead of overflowing. */
+static void add_level(int64_t *sum, int64_t value)
+{
+	*sum = (int64_t)((uint64_t)*sum + (uint64_t)value);
+}
+
 static uint64_t births_in(const uint64_t births[TRACE_BIRTH_COUNT])
 {
 	return births[TRACE_BIRTH_FRAME_IN] + births[TRACE_BIRTH_POOL_IN] + births[TRACE_BIRTH_HEAP_IN];
@@ -36,8 +42,9 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
 		site->allocs += c->births[b];
 	}
 	site->bytes += c->bytes;
-	site->live_bytes += c->live_bytes;
-	site->peak_bytes += c->peak_bytes > c->live_bytes ? c->peak_bytes : c->live_bytes > 0 ? c->live_bytes : 0;
+	add_level(&site->live_bytes, c->live_bytes);
+	int64_t peak = c->peak_bytes > c->live_bytes ? c->peak_bytes : c->live_bytes;
+	add_level(&site->peak_bytes, peak > 0 ? peak : 0);
 	site->verdicts.died_in_segment += c->died_in_segment;
 	site->verdicts.died_in_frame += c->died_in_frame;
 	site->verdicts.crossed_await += c->crossed_await;
@@ -111,7 +118,7 @@ static int sum_sites(struct model *model)
 		model->verdicts.died_elsewhere += site->verdicts.died_elsewhere;
 		model->verdicts.never_died += site->verdicts.never_died;
 		model->verdicts.outside_scopes += site->verdicts.outside_scopes;
-		model->live_blocks += site->live_blocks;
+		add_level(&model->live_blocks, site->live_blocks);
 	}
 	free(young);
 	return 0;
@@ -152,11 +159,11 @@ static void sum_threads(struct model *model)
 			model->tier[tier].allocs += thread->allocs[tier];
 			model->tier[tier].frees += thread->frees[tier];
 			model->tier[tier].bytes += thread->bytes[tier];
-			model->tier[tier].live_bytes += thread->live_bytes[tier];
+			add_level(&model->tier[tier].live_bytes, thread->live_bytes[tier]);
 			model->allocs += thread->allocs[tier];
 			model->frees += thread->frees[tier];
 			model->bytes += thread->bytes[tier];
-			model->live_bytes += thread->live_bytes[tier];
+			add_level(&model->live_bytes, thread->live_bytes[tier]);
 		}
 	}
 	model->peak_bytes = model->reader->header.peak_bytes;

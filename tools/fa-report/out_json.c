@@ -251,7 +251,8 @@ static void write_markers(struct report *report)
 		json_object_set_new(one, "kind", string(text_marker_kind(marker->kind)));
 		json_object_set_new(one, "module", module ? string(module->path) : json_null());
 		json_object_set_new(one, "offset", number(marker->offset));
-		json_object_set_new(one, "bound", string(text_binding(marker->binding)));
+		json_object_set_new(one, "bound", json_boolean(text_binding(marker->binding) != NULL));
+		json_object_set_new(one, "binding", string(text_binding(marker->binding)));
 		json_object_set_new(one, "reason", marker->reason[0] ? string(marker->reason) : json_null());
 		json_object_set_new(one, "calls", number(marker->calls));
 		json_object_set_new(one, "automatic", json_boolean(marker->automatic));

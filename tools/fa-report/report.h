@@ -36,7 +36,7 @@ void cmd_frames(struct report *report);
 void cmd_threads(struct report *report);
 void cmd_markers(struct report *report);
 void cmd_dump(struct report *report);
-int cmd_list(FILE *out, const char *folder, bool json);
+int cmd_list(FILE *out, const char *place, bool json); /* a folder or a recording */
 int cmd_explain(FILE *out, const char *code, bool json);
 
 /* ---- words that several commands use (text.c) -------------------------------------------------------------------- */

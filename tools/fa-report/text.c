@@ -122,44 +122,6 @@ static const char *base_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-/* Functions that only pass an allocation on: nobody's own code. */
-static bool passes_on(const struct symbol_frame *frame)
-{
-	static const char *const prefixes[] = {"operator new",  "operator delete", "std::",        "__gnu_cxx::", "alloc::",
-	                                       "<alloc::",      "core::",          "hashbrown::",  "__rust_",     "__rdl_",
-	                                       "__rg_",         "g_malloc",        "g_realloc",    "g_free",      "g_slice",
-	                                       "xmalloc",       "xrealloc",        "xcalloc",      "SDL_malloc",  "SDL_realloc",
-	                                       "SDL_calloc",    "SDL_free",        "Memory::",     "PyMem_",      "PyObject_Malloc",
-	                                       "_PyMem_",       "_PyObject_Malloc","_PyObject_Free","CowData<"};
-	static const char *const modules[] = {"libc.so", "ld-linux", "libframealloc", "libstdc++"};
-	if (frame->module)
-		for (size_t i = 0; i < sizeof modules / sizeof *modules; i++)
-			if (!strncmp(base_name(frame->module), modules[i], strlen(modules[i])))
-				return true;
-	for (size_t i = 0; frame->function && i < sizeof prefixes / sizeof *prefixes; i++)
-		if (!strncmp(frame->function, prefixes[i], strlen(prefixes[i])))
-			return true;
-	return false;
-}
-
-struct text_frame_pick text_headline(struct report *report, uint32_t node)
-{
-	struct text_frame_pick first = {NULL, 0};
-	size_t at = 0;
-	for (; node; node = symbols_parent(report->symbols, node)) {
-		const struct symbol_place *place = symbols_of_node(report->symbols, node);
-		for (size_t i = 0; i < place->count; i++, at++) {
-			if (place->own)
-				continue;
-			if (!first.frame)
-				first = (struct text_frame_pick){&place->frame[i], at};
-			if (!passes_on(&place->frame[i]))
-				return (struct text_frame_pick){&place->frame[i], at};
-		}
-	}
-	return first;
-}
-
 void text_frame_name(char *out, size_t bytes, const struct symbol_frame *frame)
 {
 	if (!frame)

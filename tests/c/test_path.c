@@ -1,0 +1,518 @@
+/* Call paths against glibc's backtrace(): every shape of frame, the cache's answers compared with full walks, and programs
+   that lie to it. `test_path --bench` prints the costs. Frames must stay as compiled: no sanitizer.
+   Sources: core/path/module.c core/path/cfi.c core/path/walk.c core/path/cache.c core/base.c; libs: -ldl */
+#define _GNU_SOURCE
+#include <alloca.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <execinfo.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "core/path/path.h"
+
+#define NOINLINE __attribute__((noinline, noclone))
+#define REALIGNED __attribute__((noinline, noclone, force_align_arg_pointer))
+
+static int failures;
+static __thread struct path_cache *cache;
+static __thread volatile int keep; /* read after calls, so that none becomes a jump */
+static bool quiet;                 /* in the bench: path_value alone */
+
+#define CHECK(condition, ...)                                                                                          \
+	do {                                                                                                           \
+		if (!(condition)) {                                                                                    \
+			failures++;                                                                                    \
+			printf("%s:%d: %s: ", __func__, __LINE__, #condition);                                         \
+			printf(__VA_ARGS__);                                                                           \
+			printf("\n");                                                                                  \
+		}                                                                                                      \
+	} while (0)
+
+static uint32_t hash_path(const uintptr_t *pcs, size_t count, bool cut)
+{
+	uint64_t hash = cut;
+	for (size_t i = 0; i < count; i++)
+		hash = (hash ^ pcs[i]) * 0x9e3779b97f4a7c15u, hash ^= hash >> 29;
+	return (uint32_t)hash;
+}
+
+/* What an interposed function does. The pcs above the hook must be what backtrace() says. */
+static NOINLINE void hook(void)
+{
+	const uintptr_t *fp = __builtin_frame_address(0);
+	static __thread void *theirs[PATH_DEPTH_MAX + 64];
+	static __thread uintptr_t ours[PATH_DEPTH_MAX];
+	if (!cache)
+		cache = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	errno = 4711;
+	uint32_t value = path_value(cache, fp, hash_path);
+	CHECK(errno == 4711, "errno %d", errno);
+	if (quiet)
+		return;
+	bool cut;
+	size_t count = path_capture(fp, ours, PATH_DEPTH_MAX, &cut);
+	size_t all = (size_t)backtrace(theirs, PATH_DEPTH_MAX + 64), skipped = 0;
+	while (skipped < all && (uintptr_t)theirs[skipped] != fp[1])
+		skipped++;
+	CHECK(cut == (all - skipped > PATH_DEPTH_MAX), "cut %d, %zu frames", cut, all - skipped);
+	CHECK(cut || count == all - skipped, "%zu frames, backtrace has %zu", count, all - skipped);
+	for (size_t i = 0; i < count && skipped + i < all; i++)
+		if (ours[i] != (uintptr_t)theirs[skipped + i]) {
+			CHECK(false, "frame %zu of %zu: %#lx, backtrace has %p", i, count, ours[i], theirs[skipped + i]);
+			break;
+		}
+	CHECK(value == hash_path(ours, count, cut), "wrong value at %zu frames", count);
+}
+
+static struct path_stats stats(void)
+{
+	struct path_stats now = {0};
+	path_cache_stats(cache, &now);
+	return now;
+}
+
+static NOINLINE void plain(int depth)
+{
+	if (depth > 0)
+		plain(depth - 1);
+	else
+		hook();
+	keep++;
+}
+
+static NOINLINE void test_recursion(void)
+{
+	for (int round = 0; round < 3; round++)
+		for (int depth = 0; depth < 60; depth++)
+			plain(depth);
+	plain(PATH_DEPTH_MAX + 30);
+	plain(PATH_DEPTH_MAX + 30);
+}
+
+/* The same stack depth and return address, but a local array of changing size between, filled with return addresses
+   that other paths left: each was true once at some offset. */
+static uintptr_t stale[64];
+static size_t stale_count;
+
+static NOINLINE void collect(void)
+{
+	void *pcs[64];
+	stale_count = (size_t)backtrace(pcs, 64);
+	memcpy(stale, pcs, stale_count * sizeof pcs[0]);
+	hook();
+	keep++;
+}
+
+static NOINLINE void variable(int words, void (*next)(void))
+{
+	volatile uintptr_t *area = alloca((size_t)words * sizeof *area);
+	for (int i = 0; i < words; i++)
+		area[i] = stale_count ? stale[(size_t)i % stale_count] : 0;
+	next();
+	keep += (int)area[words / 2];
+}
+
+static NOINLINE void leaf_a(void)
+{
+	variable(40, hook);
+	keep++;
+}
+
+static NOINLINE void leaf_b(void)
+{
+	variable(24, collect);
+	variable(24, hook);
+	keep++;
+}
+
+static NOINLINE void between(int words, void (*next)(void))
+{
+	char area[words * 16];
+	memset(area, words, sizeof area);
+	next();
+	keep += area[words];
+}
+
+/* Copies the live stack above into an alloca area, shifted: whole stale chains at every offset a candidate may hold. */
+static NOINLINE void mirror(int words, int shift)
+{
+	volatile uintptr_t *area = alloca(((size_t)words + 64) * sizeof *area);
+	const uintptr_t *above = __builtin_frame_address(0);
+	for (int i = 0; i + shift < words; i++)
+		area[i + shift] = above[i];
+	hook();
+	keep += (int)area[0];
+}
+
+static NOINLINE void mirror_from(int kind, int words, int shift)
+{
+	if (kind == 0)
+		mirror(words, shift);
+	else if (kind == 1)
+		mirror(words, shift);
+	else
+		between(2 + words % 5, hook);
+	keep++;
+}
+
+static NOINLINE void test_deception(void)
+{
+	for (int round = 0; round < 200; round++) {
+		leaf_a();
+		leaf_b();
+		between(3 + round % 11, leaf_a);
+		between(3 + round % 7, leaf_b);
+		variable(8 + round % 50, round & 1 ? leaf_a : leaf_b);
+		mirror_from(round % 3, 16 + round % 48, round % 9);
+	}
+}
+
+static REALIGNED void realigned(int depth)
+{
+	_Alignas(64) volatile char aligned[128];
+	memset((char *)aligned, depth, sizeof aligned);
+	if (depth > 0)
+		realigned(depth - 1);
+	else
+		hook();
+	CHECK(((uintptr_t)aligned & 63) == 0, "not aligned");
+	keep += aligned[5];
+}
+
+static REALIGNED void realigned_variable(int words)
+{
+	_Alignas(64) volatile char aligned[64];
+	volatile char *area = alloca((size_t)words);
+	aligned[0] = area[0] = 1;
+	realigned(words % 5);
+	hook();
+	keep += aligned[0] + area[0];
+}
+
+static NOINLINE void test_realigned(void)
+{
+	for (int round = 0; round < 100; round++) {
+		realigned(round % 6);
+		realigned_variable(16 + round * 8 % 200);
+		between(3 + round % 5, hook);
+	}
+}
+
+/* The call is the function's last instruction: the return address lies behind its end. */
+static ucontext_t back_from_noreturn;
+static NOINLINE __attribute__((noreturn)) void never_returns(void)
+{
+	hook();
+	setcontext(&back_from_noreturn);
+	abort();
+}
+
+static NOINLINE void calls_noreturn(void)
+{
+	keep++;
+	never_returns();
+}
+
+static NOINLINE void test_noreturn(void)
+{
+	volatile int passes = 0;
+	getcontext(&back_from_noreturn);
+	if (passes++ < 3)
+		calls_noreturn();
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+	plain(2);
+}
+
+static NOINLINE void test_signals(void)
+{
+	static char stack[65536];
+	stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
+	sigaltstack(&alternate, NULL);
+	for (int flags = 0; flags < 2; flags++) {
+		struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags ? SA_ONSTACK : 0};
+		sigaction(SIGUSR1, &action, NULL);
+		for (int i = 0; i < 5; i++)
+			raise(SIGUSR1);
+	}
+}
+
+/* A handler that allocates while its thread is inside path_value. */
+static volatile int ticks;
+static void on_tick(int number)
+{
+	(void)number;
+	const uintptr_t *fp = __builtin_frame_address(0);
+	path_value(cache, fp, hash_path);
+	ticks++;
+}
+
+static NOINLINE void test_reentry(void)
+{
+	struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+	sigaction(SIGALRM, &action, NULL);
+	timer_t timer;
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
+	struct itimerspec often = {{0, 50000}, {0, 50000}};
+	timer_create(CLOCK_MONOTONIC, &event, &timer);
+	timer_settime(timer, 0, &often, NULL);
+	quiet = true;
+	for (int i = 0; i < 400000; i++)
+		plain(i % 30);
+	quiet = false;
+	timer_delete(timer);
+	signal(SIGALRM, SIG_IGN);
+	CHECK(ticks > 10, "%d ticks", ticks);
+	for (int depth = 0; depth < 30; depth++)
+		plain(depth);
+}
+
+/* Coroutines: small stacks, freed and mapped again at the same place. */
+static ucontext_t scheduler, coroutine;
+static int coroutine_depth;
+static void coroutine_main(void)
+{
+	for (int i = 0; i < 4; i++) {
+		plain(coroutine_depth % 7 + i);
+		variable(8 + coroutine_depth % 9, hook);
+		swapcontext(&coroutine, &scheduler);
+	}
+}
+
+static NOINLINE void test_coroutines(void)
+{
+	for (coroutine_depth = 0; coroutine_depth < 60; coroutine_depth++) {
+		size_t bytes = 16384 + 4096 * (size_t)(coroutine_depth % 3);
+		void *stack = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		getcontext(&coroutine);
+		coroutine.uc_stack = (stack_t){.ss_sp = stack, .ss_size = bytes};
+		coroutine.uc_link = &scheduler;
+		makecontext(&coroutine, coroutine_main, 0);
+		for (int i = 0; i < 4; i++) {
+			swapcontext(&scheduler, &coroutine);
+			plain(i);
+		}
+		munmap(stack, bytes);
+	}
+}
+
+static void *thread_main(void *argument)
+{
+	int seed = (int)(intptr_t)argument;
+	for (int i = 0; i < 500; i++) {
+		plain((i * 7 + seed) % 40);
+		variable(4 + i % 13, hook);
+	}
+	CHECK(stats().wrong == 0 && stats().failed == 0, "thread");
+	return NULL;
+}
+
+static NOINLINE void test_threads(void)
+{
+	pthread_t threads[4];
+	for (intptr_t i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, thread_main, (void *)i);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* Two libraries of the same layout loaded at the same place, one after the other: the paths through them differ though
+   every return address is the same, which their modules' indices tell. */
+static uint32_t modules_of_path(const uintptr_t *pcs, size_t count, bool cut)
+{
+	(void)cut;
+	return count > 1 ? path_module_of(pcs[1]) : 0;
+}
+
+static uint32_t module_seen;
+static NOINLINE void hook_module(void)
+{
+	const uintptr_t *fp = __builtin_frame_address(0);
+	static struct path_cache *own;
+	if (!own)
+		own = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	module_seen = path_value(own, fp, modules_of_path);
+}
+
+static NOINLINE void hook_module_from_here(void)
+{
+	hook_module();
+	keep++;
+}
+
+static const char *library_make(char *path, const char *folder, int number)
+{
+	char command[1024];
+	snprintf(path, 256, "%s/lib%d.so", folder, number);
+	snprintf(command, sizeof command,
+	         "echo 'int id = %d; int enter(void (*f)(void)) { f(); return id; }' | "
+	         "cc -shared -fPIC -O1 -Wl,--build-id -xc - -o %s",
+	         number, path);
+	return system(command) ? NULL : path;
+}
+
+static NOINLINE void test_reload(void)
+{
+	char folder[] = "/tmp/test_path_XXXXXX", paths[2][256], command[300];
+	if (!mkdtemp(folder))
+		return;
+	uintptr_t addresses[6];
+	uint32_t seen[6];
+	for (int i = 0; i < 2; i++)
+		CHECK(library_make(paths[i], folder, i), "no compiler");
+	for (int i = 0; i < 6; i++) {
+		void *library = dlopen(paths[i % 2], RTLD_NOW | RTLD_LOCAL);
+		int (*enter)(void (*)(void)) = (int (*)(void (*)(void)))dlsym(library, "enter");
+		path_modules_refresh();
+		addresses[i] = (uintptr_t)enter;
+		for (int round = 0; round < 3; round++)
+			enter(hook_module_from_here);
+		seen[i] = module_seen;
+		const struct path_module *module = path_module_at(seen[i]);
+		CHECK(module && !strcmp(module->path, paths[i % 2]), "path through %s", module ? module->path : "nothing");
+		CHECK(module && module->build_id_bytes == 20 && !module->unloaded, "build id");
+		enter(hook);
+		dlclose(library);
+		path_modules_refresh();
+		CHECK(module && module->unloaded, "not marked");
+	}
+	CHECK(addresses[0] != addresses[2] || seen[0] == seen[2], "an index moved");
+	if (addresses[0] != addresses[1])
+		printf("note: the libraries were not loaded at the same place\n");
+	snprintf(command, sizeof command, "rm -r %s", folder);
+	CHECK(!system(command), "rm");
+}
+
+/* Code without unwind information, with and without a frame pointer. */
+static NOINLINE void test_generated(void)
+{
+	static const uint8_t with_frame[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3}; /* push, mov, call *rdi */
+	static const uint8_t without[] = {0x55, 0x31, 0xed, 0xff, 0xd7, 0x5d, 0xc3};          /* xor ebp,ebp instead */
+	uint8_t *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memcpy(code, with_frame, sizeof with_frame);
+	memcpy(code + 64, without, sizeof without);
+	for (int i = 0; i < 50; i++) {
+		void (*entry)(void (*)(void)) = (void (*)(void (*)(void)))(void *)(code + 64 * (i % 2));
+		quiet = true;
+		entry(hook);
+		quiet = false;
+		uintptr_t pcs[8];
+		bool cut;
+		CHECK(path_capture(__builtin_frame_address(0), pcs, 8, &cut) > 1, "after generated code");
+	}
+	munmap(code, 4096);
+}
+
+/* ---- the bench -------------------------------------------------------------------------------------------------- */
+
+static double now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+static volatile bool bench_captures;
+static double bench_ns;
+static NOINLINE void bench_leaf(void)
+{
+	const uintptr_t *fp = __builtin_frame_address(0);
+	uintptr_t pcs[PATH_DEPTH_MAX];
+	bool cut;
+	int rounds = bench_captures ? 20000 : 2000000;
+	double start = now_ns();
+	if (bench_captures)
+		for (int i = 0; i < rounds; i++)
+			path_capture(fp, pcs, PATH_DEPTH_MAX, &cut);
+	else
+		for (int i = 0; i < rounds; i++)
+			path_value(cache, fp, hash_path);
+	bench_ns = (now_ns() - start) / rounds;
+}
+
+static NOINLINE void bench_at(int depth)
+{
+	if (depth > 1)
+		bench_at(depth - 1);
+	else
+		bench_leaf();
+	keep++;
+}
+
+static NOINLINE void descend(unsigned *seed, int depth)
+{
+	*seed = *seed * 1103515245u + 12345u;
+	unsigned choice = *seed >> 16;
+	hook();
+	if (depth && choice % 4)
+		descend(seed, depth - 1);
+	if (depth && choice % 3 == 0)
+		descend(seed, depth - 1);
+	keep++;
+}
+
+static void bench(void)
+{
+	void *frames[64];
+	int above = backtrace(frames, 64); /* frames that are there anyway */
+	static const int depths[] = {10, 17, 20, 40};
+	quiet = true;
+	for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++) {
+		bench_captures = false;
+		bench_at(depths[i] - above);
+		double hit = bench_ns;
+		bench_captures = true;
+		bench_at(depths[i] - above);
+		printf("depth %d: hit %.1f ns, full walk %.0f ns\n", depths[i], hit, bench_ns);
+	}
+	struct path_stats before = stats();
+	unsigned seed = 1;
+	double start = now_ns();
+	for (int i = 0; i < 200000; i++)
+		descend(&seed, 12);
+	double total = now_ns() - start;
+	struct path_stats after = stats();
+	double calls = (double)(after.hits - before.hits + after.captures - before.captures);
+	printf("recursive descent: %.0f calls, %.1f ns each, %.3f %% hits\n", calls, total / calls,
+	       100.0 * (double)(after.hits - before.hits) / calls);
+}
+
+int main(int argc, char **argv)
+{
+	uintptr_t caller;
+	bool cut;
+	CHECK(path_capture(__builtin_frame_address(0), &caller, 1, &cut) == 1, "before path_init: the caller");
+	void *warm[4];
+	backtrace(warm, 4); /* loads libgcc_s before the modules are read */
+	CHECK(path_init(PATH_DEPTH_MAX) == 0, "path_init");
+	test_recursion();
+	if (argc > 1 && !strcmp(argv[1], "--bench")) {
+		bench();
+		return failures != 0;
+	}
+	test_deception();
+	test_realigned();
+	test_noreturn();
+	test_signals();
+	test_coroutines();
+	test_threads();
+	test_reload();
+	test_generated();
+	test_reentry();
+	struct path_stats end = stats();
+	printf("%lu hits, %lu full walks, %lu checks, %lu wrong, %lu failed\n", end.hits, end.captures, end.checks, end.wrong,
+	       end.failed);
+	CHECK(end.hits > 1000 && end.checks > 10 && !end.wrong, "statistics");
+	return failures != 0;
+}

@@ -33,7 +33,7 @@ struct entry {
 
 struct path_cache {
 	uint32_t ready; /* the module epoch it agrees with; 0 = new, BUSY = in use */
-	uint32_t half;  /* that is being filled */
+	uint32_t half; /* that is being filled */
 	struct path_stats stats;
 	uint32_t used[2];
 	uint32_t unloads; /* module_unloads when last looked at */
@@ -176,15 +176,15 @@ static void insert(struct path_cache *cache, const uintptr_t *fp, const struct w
 	uint16_t key = key_of(fp);
 	uint32_t head = head_of(fp[1], key);
 	*entry = (struct entry){.ra = fp[1],
-	                        .next = cache->heads[head],
-	                        .value = value,
-	                        .checks = (uint16_t)walk->checks,
-	                        .key = key,
-	                        .has_relative = walk->has_relative,
-	                        .guessed = walk->guessed,
-	                        .head = (uint16_t)head,
-	                        .guess_slot = walk->guess_slot,
-	                        .guess_sp = walk->guess_sp};
+				.next = cache->heads[head],
+				.value = value,
+				.checks = (uint16_t)walk->checks,
+				.key = key,
+				.has_relative = walk->has_relative,
+				.guessed = walk->guessed,
+				.head = (uint16_t)head,
+				.guess_slot = walk->guess_slot,
+				.guess_sp = walk->guess_sp};
 	memcpy(entry->values, walk->values, walk->checks * sizeof walk->values[0]);
 	memcpy(entry->values + walk->checks, walk->offsets, walk->checks * sizeof walk->offsets[0]);
 	cache->heads[head] = (uint32_t)((uint8_t *)entry - cache->arena) + 1;
@@ -222,7 +222,7 @@ static uint32_t intern_barred(path_intern_fn intern, const struct walk *walk)
 static struct walk walk_of(struct path_cache *cache)
 {
 	return (struct walk){
-	        .pcs = cache->pcs[0], .max = PATH_DEPTH_MAX, .offsets = cache->offsets, .values = cache->values};
+		.pcs = cache->pcs[0], .max = PATH_DEPTH_MAX, .offsets = cache->offsets, .values = cache->values};
 }
 
 /* A handler interrupted a use of this cache. */
@@ -277,7 +277,7 @@ static bool entry_is(const struct entry *entry, const struct walk *walk)
 
 /* A sampled hit: would a full walk have said the same? */
 static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_t *fp, path_intern_fn intern,
-                                        struct entry *entry)
+					struct entry *entry)
 {
 	struct walk walk = walk_of(cache);
 	walk_run(fp, &walk);

@@ -22,7 +22,7 @@ enum { REG_RBP = 6, REG_RSP = 7, REG_RA = 16 };
 static struct {
 	_Atomic uintptr_t pc;
 	_Atomic uint64_t row;
-} *rows;
+} * rows;
 static _Atomic uint32_t rows_used;
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------ */
@@ -145,7 +145,7 @@ static struct bytes record(const uint8_t *at, const struct path_module *module)
 }
 
 static bool cie_read(const uint8_t *at, const struct path_module *module, struct frame_info *info, uint8_t *encoding,
-                     bool *augmented)
+		     bool *augmented)
 {
 	struct bytes in = record(at, module);
 	uint64_t id = take(&in, 4), version = take(&in, 1);
@@ -212,6 +212,7 @@ struct rules {
 	int64_t fp_offset;
 	bool fp_hard, ra_undefined, ra_hard;
 	int64_t ra_offset;
+	uintptr_t pc; /* that the row is for */
 };
 
 static uint8_t cfa_kind_of(uint64_t reg)
@@ -267,13 +268,26 @@ static void rule_restore(struct rules *rules, const struct rules *initial, uint6
 	}
 }
 
+/* The linker's for .plt, where only an interrupted instruction lies: CFA = rsp + 8 + ((rip & 15) >= n ? 8 : 0). */
+static bool rule_plt(struct rules *rules, const struct bytes *code)
+{
+	static const uint8_t head[] = {0x77, 0x08, 0x80, 0x00, 0x3f, 0x1a}, tail[] = {0x2a, 0x33, 0x24, 0x22};
+	const uint8_t *at = code->at;
+	if (code->end - at != 11 || memcmp(at, head, sizeof head) || memcmp(at + 7, tail, sizeof tail) ||
+	    at[6] < 0x30 || at[6] > 0x3f)
+		return false;
+	rules->cfa_kind = CFI_SP;
+	rules->cfa = 8 + ((rules->pc & 15) >= (uintptr_t)(at[6] - 0x30) ? 8 : 0);
+	return true;
+}
+
 /* The two expressions that GCC writes for realigned stacks: CFA = *(rbp + n), rbp saved at rbp + n. */
 static void rule_expression(struct rules *rules, struct bytes *in, bool cfa, uint64_t reg)
 {
 	uint64_t length = take_uleb(in);
 	struct bytes code = {.at = in->at, .end = in->at + length, .bad = in->bad};
 	skip(in, length);
-	if (in->bad)
+	if (in->bad || (cfa && rule_plt(rules, &code)))
 		return;
 	uint64_t first = take(&code, 1);
 	int64_t offset = take_sleb(&code);
@@ -293,7 +307,7 @@ static void rule_expression(struct rules *rules, struct bytes *in, bool cfa, uin
 
 /* Runs `in` until the location passes `pc`. False: malformed, or an instruction that we do not know. */
 static bool run(struct bytes in, const struct frame_info *info, uintptr_t *location, uintptr_t pc, struct rules *rules,
-                const struct rules *initial)
+		const struct rules *initial)
 {
 	struct rules remembered[REMEMBERED_MAX];
 	size_t depth = 0;
@@ -411,8 +425,8 @@ static struct cfi_row row_pack(const struct rules *rules)
 		return (struct cfi_row){.kind = CFI_END};
 	row.cfa = (int32_t)rules->cfa;
 	row.fp_slot = (int16_t)(rules->fp_offset / 8);
-	if (rules->cfa_kind == CFI_HARD || rules->fp_hard || rules->ra_hard || rules->ra_offset != -8 || row.cfa != rules->cfa ||
-	    row.fp_slot * 8 != rules->fp_offset)
+	if (rules->cfa_kind == CFI_HARD || rules->fp_hard || rules->ra_hard || rules->ra_offset != -8 ||
+	    row.cfa != rules->cfa || row.fp_slot * 8 != rules->fp_offset)
 		return (struct cfi_row){.kind = CFI_HARD};
 	return row;
 }
@@ -450,7 +464,7 @@ static struct cfi_row row_read(uintptr_t pc, uint32_t index)
 		return (struct cfi_row){.kind = CFI_NONE};
 	if (info.signal)
 		return (struct cfi_row){.kind = CFI_SIGNAL};
-	struct rules rules = {.cfa_kind = CFI_HARD, .saved = CFI_KEPT, .ra_offset = -8}, initial;
+	struct rules rules = {.cfa_kind = CFI_HARD, .saved = CFI_KEPT, .ra_offset = -8, .pc = pc}, initial;
 	uintptr_t location = info.start;
 	if (!run(info.initial, &info, &location, UINTPTR_MAX, &rules, &rules))
 		return (struct cfi_row){.kind = CFI_HARD};
@@ -527,7 +541,8 @@ void cfi_forget(uintptr_t start, uintptr_t end)
 
 int cfi_init(void)
 {
-	void *memory = mmap(NULL, ROWS * sizeof *rows, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *memory = mmap(NULL, ROWS * sizeof *rows, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	rows = memory;

@@ -8,20 +8,20 @@
 #include "core/base.h"
 
 enum cfi_kind {
-	CFI_UNKNOWN,   /* never in a row that was looked up: 0 marks an empty place in the table */
-	CFI_SP,        /* CFA = sp + cfa */
-	CFI_FP,        /* CFA = rbp + cfa */
+	CFI_UNKNOWN, /* never in a row that was looked up: 0 marks an empty place in the table */
+	CFI_SP, /* CFA = sp + cfa */
+	CFI_FP, /* CFA = rbp + cfa */
 	CFI_FP_LOADED, /* CFA = *(rbp + cfa): a function that realigned its stack */
-	CFI_END,       /* the outermost frame */
-	CFI_SIGNAL,    /* the kernel's trampoline: a ucontext lies at sp */
-	CFI_HARD,      /* has a rule that does not fit a row */
-	CFI_NONE,      /* no information: generated code, or a module without .eh_frame */
+	CFI_END, /* the outermost frame */
+	CFI_SIGNAL, /* the kernel's trampoline: a ucontext lies at sp */
+	CFI_HARD, /* has a rule that does not fit a row */
+	CFI_NONE, /* no information: generated code, or a module without .eh_frame */
 };
 
 enum cfi_saved {
-	CFI_KEPT,     /* rbp is as in the callee */
-	CFI_AT_CFA,   /* saved at CFA + fp_slot * 8 */
-	CFI_AT_FP,    /* saved at rbp + fp_slot * 8 */
+	CFI_KEPT, /* rbp is as in the callee */
+	CFI_AT_CFA, /* saved at CFA + fp_slot * 8 */
+	CFI_AT_FP, /* saved at rbp + fp_slot * 8 */
 };
 
 /* The return address lies at CFA - 8 in every kind that has a CFA. */

@@ -48,7 +48,8 @@ static size_t text_used;
 static const void *text_keep(const void *from, size_t bytes)
 {
 	if (!text) {
-		void *memory = mmap(NULL, TEXT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		void *memory = mmap(NULL, TEXT_BYTES, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (memory == MAP_FAILED)
 			return NULL;
 		text = memory;
@@ -80,10 +81,12 @@ static void build_id_keep(struct path_module *module, const uint8_t *note, size_
 	while (bytes >= sizeof(Elf64_Nhdr)) {
 		Elf64_Nhdr header;
 		memcpy(&header, note, sizeof header);
-		size_t name_bytes = round_up(header.n_namesz, 4), all = sizeof header + name_bytes + round_up(header.n_descsz, 4);
+		size_t name_bytes = round_up(header.n_namesz, 4),
+		       all = sizeof header + name_bytes + round_up(header.n_descsz, 4);
 		if (all > bytes)
 			return;
-		if (header.n_type == NT_GNU_BUILD_ID && header.n_namesz == 4 && !memcmp(note + sizeof header, "GNU", 4)) {
+		if (header.n_type == NT_GNU_BUILD_ID && header.n_namesz == 4 &&
+		    !memcmp(note + sizeof header, "GNU", 4)) {
 			module->build_id = text_keep(note + sizeof header + name_bytes, header.n_descsz);
 			module->build_id_bytes = module->build_id ? header.n_descsz : 0;
 			return;
@@ -94,7 +97,7 @@ static void build_id_keep(struct path_module *module, const uint8_t *note, size_
 }
 
 static void unwind_table_find(struct module_unwind *unwind, const struct path_module *module, const uint8_t *header,
-                              size_t bytes)
+			      size_t bytes)
 {
 	/* The one layout that linkers write: version 1, table of sorted 32-bit pairs relative to the header itself. */
 	if (bytes < 12 || header[0] != 1 || header[2] != 0x03 || header[3] != 0x3b || (header[1] & 0x0f) != 0x0b)
@@ -157,10 +160,12 @@ static void module_add(const struct dl_phdr_info *info, struct path_module *foun
 	found->path = name_keep(info, found->start);
 	for (size_t i = 0; i < info->dlpi_phnum && !found->build_id; i++)
 		if (info->dlpi_phdr[i].p_type == PT_NOTE)
-			build_id_keep(found, (const uint8_t *)(found->base + info->dlpi_phdr[i].p_vaddr), info->dlpi_phdr[i].p_memsz);
+			build_id_keep(found, (const uint8_t *)(found->base + info->dlpi_phdr[i].p_vaddr),
+				      info->dlpi_phdr[i].p_memsz);
 	const ElfW(Phdr) *frames = header_of(info, PT_GNU_EH_FRAME);
 	if (frames)
-		unwind_table_find(&unwinds[index], found, (const uint8_t *)(found->base + frames->p_vaddr), frames->p_memsz);
+		unwind_table_find(&unwinds[index], found, (const uint8_t *)(found->base + frames->p_vaddr),
+				  frames->p_memsz);
 	if (found->base && found->base == getauxval(AT_BASE)) {
 		loader_start = found->start;
 		loader_bytes = found->end - found->start;
@@ -313,7 +318,8 @@ bool module_is_loader(uintptr_t pc)
 void module_suspect(void)
 {
 	uint32_t epoch = atomic_load(&module_epoch);
-	while (!atomic_compare_exchange_weak(&module_epoch, &epoch, epoch >= UINT32_MAX - 1 ? MODULE_NOT_STARTED + 1 : epoch + 1))
+	while (!atomic_compare_exchange_weak(&module_epoch, &epoch,
+					     epoch >= UINT32_MAX - 1 ? MODULE_NOT_STARTED + 1 : epoch + 1))
 		;
 }
 

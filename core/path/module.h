@@ -11,7 +11,7 @@
 /* What unwinding needs of a module. `table` is the sorted search table of .eh_frame_hdr; NULL when there is none. */
 struct module_unwind {
 	const uint8_t *header; /* .eh_frame_hdr, the base of the table's offsets */
-	const int32_t *table;  /* pairs: function start, FDE; both relative to `header` */
+	const int32_t *table; /* pairs: function start, FDE; both relative to `header` */
 	size_t entries;
 };
 

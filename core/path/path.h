@@ -16,7 +16,8 @@
 
 #define PATH_DEPTH_MAX 512
 
-/* Called on a miss with the exact path, innermost first; must not call malloc. `cut`: deeper than the cap. */
+/* Called on a miss with the exact path, innermost first; must not call malloc. `cut`: deeper than the cap. The modules
+   of the path are known then; path_modules_refresh does nothing inside, so that the callee may hold a lock. */
 typedef uint32_t (*path_intern_fn)(const uintptr_t *pcs, size_t count, bool cut);
 
 struct path_cache; /* opaque; path_cache_bytes() long, page aligned */
@@ -47,7 +48,7 @@ void path_cache_stats(const struct path_cache *cache, struct path_stats *stats);
 #define PATH_MODULES_MAX 1024
 struct path_module {
 	uintptr_t base, start, end; /* load bias, lowest and highest mapped address of PT_LOADs */
-	const char *path;           /* /proc/self/exe's target for the main program; "[vdso]" for the vdso */
+	const char *path; /* /proc/self/exe's target for the main program; "[vdso]" for the vdso */
 	const uint8_t *build_id;
 	size_t build_id_bytes;
 	bool unloaded;

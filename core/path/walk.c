@@ -31,9 +31,9 @@ static bool page_readable(uintptr_t address)
 	long result;
 	register long size __asm__("r10") = 8;
 	__asm__ volatile("syscall"
-	                 : "=a"(result)
-	                 : "0"((long)SYS_rt_sigprocmask), "D"(-1L), "S"(address), "d"(0L), "r"(size)
-	                 : "rcx", "r11", "memory");
+			 : "=a"(result)
+			 : "0"((long)SYS_rt_sigprocmask), "D"(-1L), "S"(address), "d"(0L), "r"(size)
+			 : "rcx", "r11", "memory");
 	return result != -EFAULT;
 }
 
@@ -89,9 +89,6 @@ int walk_init(size_t depth_max)
 	int (*step)(unw_cursor *) = (int (*)(unw_cursor *))dlsym(library, "_ULx86_64_step");
 	if (!unw.getcontext || !unw.init_local || !unw.get_reg || !step)
 		return -ENOENT;
-	/* No cache (UNW_CACHE_NONE): its lock could be held by the thread that a signal handler interrupted. */
-	if (unw.set_caching_policy && unw.local_space)
-		unw.set_caching_policy(*unw.local_space, 0);
 	unw.step = step;
 	return 0;
 }
@@ -102,7 +99,13 @@ static __attribute__((noinline, cold)) bool walk_by_library(const uintptr_t *fp,
 	ucontext_t context;
 	unw_cursor cursor;
 	uintptr_t sp = 0, pc = 0;
-	if (!unw.step || unw.getcontext(&context) || unw.init_local(&cursor, &context))
+	if (!unw.step || unw.getcontext(&context))
+		return false;
+	/* No cache (UNW_CACHE_NONE): its lock could be held by the thread that a signal handler interrupted. Not said at
+	   start-up: libunwind's own start opens a pipe, and most programs never come here. */
+	if (unw.set_caching_policy && unw.local_space)
+		unw.set_caching_policy(*unw.local_space, 0);
+	if (unw.init_local(&cursor, &context))
 		return false;
 	for (int steps = 0; sp != (uintptr_t)(fp + 2); steps++)
 		if (steps == 32 || unw.step(&cursor) <= 0 || unw.get_reg(&cursor, UNW_RSP, &sp) < 0)
@@ -113,7 +116,8 @@ static __attribute__((noinline, cold)) bool walk_by_library(const uintptr_t *fp,
 		if (count < walk->count && walk->pcs[count] != pc)
 			return false;
 		walk->pcs[count++] = pc;
-		more = unw.step(&cursor) > 0;
+		/* Where there is no unwind information libunwind would guess, and probe memory through its pipe. */
+		more = cfi_row_of(pc, false).kind != CFI_NONE && unw.step(&cursor) > 0;
 	}
 	walk->cut = more && count == walk->max;
 	bool further = count >= walk->count;
@@ -174,15 +178,15 @@ static bool step_signal(struct walk *walk, struct window *window, struct frame *
 	if (!readable(window, frame->sp) || !readable(window, (uintptr_t)&registers[REG_RIP]))
 		return false;
 	*frame = (struct frame){.pc = (uintptr_t)registers[REG_RIP],
-	                        .sp = (uintptr_t)registers[REG_RSP],
-	                        .rbp = (uintptr_t)registers[REG_RBP],
-	                        .exact = true};
+				.sp = (uintptr_t)registers[REG_RSP],
+				.rbp = (uintptr_t)registers[REG_RBP],
+				.exact = true};
 	return true;
 }
 
 /* The frame pointer convention, where nothing better is known. False with `guessed` set: the path ends here. */
 static bool row_guess(struct walk *walk, struct window *window, const uintptr_t *fp, const struct frame *frame,
-                      struct cfi_row *row)
+		      struct cfi_row *row)
 {
 	if (plausible(window, frame->sp, frame->rbp)) {
 		*row = (struct cfi_row){.kind = CFI_FP, .saved = CFI_AT_CFA, .fp_slot = -2, .cfa = 16};
@@ -199,7 +203,7 @@ static bool row_guess(struct walk *walk, struct window *window, const uintptr_t 
 
 /* From `frame` to its caller by `row`. False: the row leads nowhere. */
 static bool step_row(struct walk *walk, struct window *window, const uintptr_t *fp, struct frame *frame,
-                     struct cfi_row row)
+		     struct cfi_row row)
 {
 	uintptr_t cfa = frame->sp + (uintptr_t)(intptr_t)row.cfa;
 	if (row.kind != CFI_SP || row.saved == CFI_AT_FP)
@@ -216,8 +220,11 @@ static bool step_row(struct walk *walk, struct window *window, const uintptr_t *
 	/* A call pushes: the caller's stack pointer lies above. After a signal in a prologue it may lie just there. */
 	if (cfa < frame->sp + 8 || !readable(window, cfa - 8))
 		return false;
-	struct frame caller = {
-	        .pc = load(cfa - 8), .sp = cfa, .rbp = frame->rbp, .rbp_at = frame->rbp_at, .rbp_checked = frame->rbp_checked};
+	struct frame caller = {.pc = load(cfa - 8),
+			       .sp = cfa,
+			       .rbp = frame->rbp,
+			       .rbp_at = frame->rbp_at,
+			       .rbp_checked = frame->rbp_checked};
 	check_add(walk, fp, cfa - 8, caller.pc, false);
 	if (row.saved != CFI_KEPT) {
 		caller.rbp_at = (row.saved == CFI_AT_CFA ? cfa : frame->rbp) + (uintptr_t)(intptr_t)(row.fp_slot * 8);

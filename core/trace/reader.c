@@ -28,11 +28,11 @@ static const uint32_t record_sizes[TRACE_KIND_COUNT] = {
 /* The whole file; it is bounded by TRACE_MAX_BYTES. */
 static int load(const char *path, uint8_t **data, size_t *bytes)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* never waits for the other end of a pipe */
 	if (fd < 0)
 		return -errno;
 	struct stat stat;
-	int error = fstat(fd, &stat) ? -errno : S_ISDIR(stat.st_mode) ? -EISDIR : 0;
+	int error = fstat(fd, &stat) ? -errno : S_ISDIR(stat.st_mode) ? -EISDIR : !S_ISREG(stat.st_mode) ? -EINVAL : 0;
 	size_t room = !error && stat.st_size < (off_t)TRACE_MAX_BYTES ? (size_t)stat.st_size : TRACE_MAX_BYTES;
 	*bytes = 0;
 	*data = error ? NULL : malloc(room + 1);
@@ -137,7 +137,8 @@ int reader_open(struct reader *reader, const char *path)
 	size_t bytes = 0;
 	int error = load(path, &data, &bytes);
 	if (error) {
-		snprintf(reader->damage, sizeof reader->damage, "%s: %s", path, strerror(-error));
+		snprintf(reader->damage, sizeof reader->damage, "%s: %s", path,
+		         error == -EINVAL ? "not a recording (no plain file)" : strerror(-error));
 		return error;
 	}
 	size_t table_end = TRACE_PAGE_BYTES * (1 + TRACE_TABLE_PAGES);

@@ -13,7 +13,7 @@ import test_golden  # noqa: E402
 RECORDINGS = {
     "known-route.fatrace": ("known", "2 40 30 5 2 3 2 4 6 mark kill", {"mode": "route", "frame": "frame_mark@*"}),
     "known-observe.fatrace": ("known", "1 25 20 3 1 2 1 3 4 sleep exit", {"mode": "observe", "frame": "nanosleep"}),
-    "demoted.fatrace": ("escapes", "9000 300", {"mode": "route", "frame": "frame_mark"}),
+    "demoted.fatrace": ("escapes", "4000 1000", {"mode": "route", "frame": "frame_mark"}),
 }
 
 
@@ -28,8 +28,8 @@ def main():
         env = {"LD_PRELOAD": library, "FA_OPTIONS": harness.option_text([*harness.as_pairs(options), ("output", folder / name)])}
         harness.plain([copy, *arguments.split()], env=env, cwd=folder)
         (test_golden.GOLDEN / f"{name}.xz").write_bytes(lzma.compress((folder / name).read_bytes(), preset=9))
-        report = test_golden.steady(harness.read_report(folder / name))
-        (test_golden.GOLDEN / f"{name}.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+        report = test_golden.pinned(harness.read_report(folder / name))
+        (test_golden.GOLDEN / f"{name}.json").write_text(json.dumps(report, indent=0, sort_keys=True) + "\n")
     (test_golden.GOLDEN / "layout.txt").write_text(test_golden.layout())
     shutil.rmtree(folder)
 

@@ -48,7 +48,7 @@ static void handler(int number)
 int main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
-	struct itimerval timer = {{0, 50}, {0, 50}};
+	struct itimerval timer = {{0, 500}, {0, 500}};
 	struct timespec now, end;
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	long ms = argc > 1 ? atol(argv[1]) : 1000;

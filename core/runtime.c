@@ -77,10 +77,13 @@ static const char *file_name(const char *path)
 	return name;
 }
 
-static uint64_t start_ticks(void)
+/* When a process started, in clock ticks: with its pid, its identity. 0: no such process. */
+static uint64_t start_ticks(uint32_t pid)
 {
-	char text[1024];
-	int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+	char text[1024], path[48];
+	size_t n = base_text_copy(path, sizeof path, "/proc/");
+	base_text_copy(base_text_number(path + n, pid), 8, "/stat");
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t bytes = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
 	if (fd >= 0)
 		close(fd);
@@ -109,7 +112,7 @@ static void describe_process(void)
 	header->start_unix_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	header->start_ns = header->last_ns = base_now_ns();
 	header->pid = process;
-	header->start_ticks = start_ticks();
+	header->start_ticks = start_ticks(process);
 	header->mode = runtime.mode;
 	header->stacks = runtime.stacks;
 	header->stacks_asked = runtime.options.stacks;
@@ -155,6 +158,25 @@ static bool default_template(char *out, size_t bytes)
 	return true;
 }
 
+/* Whether nothing stands at `path`, or the recording of a process that is gone. */
+static bool may_replace(const char *path)
+{
+	struct stat there;
+	if (lstat(path, &there))
+		return true;
+	struct trace_header header;
+	int fd = S_ISREG(there.st_mode) ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+	ssize_t bytes = fd < 0 ? -1 : read(fd, &header, sizeof header);
+	if (fd >= 0)
+		close(fd);
+	if (bytes != (ssize_t)sizeof header)
+		return false;
+	for (int i = 0; i < 8; i++)
+		if (header.magic[i] != TRACE_MAGIC[i])
+			return false;
+	return header.pid != process && (start_ticks(header.pid) != header.start_ticks || !header.start_ticks);
+}
+
 static int open_recording(void)
 {
 	char template_text[OPTIONS_PATH_BYTES], path[OPTIONS_PATH_BYTES], exe[OPTIONS_PATH_BYTES];
@@ -176,13 +198,13 @@ static int open_recording(void)
 	}
 	if (by_default)
 		make_folders(path);
-	/* An exec in the same process finds its predecessor's recording and stays beside it. */
+	/* Beside what must stay: a live recording (an exec in the same process finds its own), and what is no recording. */
 	size_t length = base_text_length(path);
-	struct stat there;
-	for (uint32_t n = 1; n < 1000 && lstat(path, &there) == 0; n++) {
+	for (uint32_t n = 1; n < 1000 && !may_replace(path); n++) {
 		path[length] = '.';
 		*base_text_number(path + length + 1, n) = 0;
 	}
+	unlink(path);
 	return trace_open(path);
 }
 

@@ -59,13 +59,16 @@ void site_modules_sync(void)
 	}
 }
 
+/* A module that was loaded since is noticed before any lock is taken: dl_iterate_phdr takes the loader's. */
+static void notice_module_of(uintptr_t address)
+{
+	if (path_module_of(address) == UINT32_MAX)
+		path_modules_refresh();
+}
+
 uint32_t site_module_of(uintptr_t address)
 {
 	uint32_t module = path_module_of(address);
-	if (module == UINT32_MAX) {
-		path_modules_refresh();
-		module = path_module_of(address);
-	}
 	if (module != UINT32_MAX && module >= trace_count(&trace_modules))
 		site_modules_sync();
 	return module < trace_count(&trace_modules) ? module : TRACE_NO_MODULE;
@@ -101,6 +104,17 @@ static uint32_t node_intern(const struct trace_node *node, bool may_add)
 		return UINT32_MAX;
 	table.hash[at] = index + 1;
 	return index;
+}
+
+/* A signal handler's path ends at the trampoline that the kernel returns through: where the interrupted code stood is
+   no reason for an allocation, and would make every interrupted instruction a path of its own. */
+static size_t without_interrupted(const uintptr_t *pcs, size_t count)
+{
+	static const uint8_t trampoline[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05}; /* mov $15, %rax; syscall */
+	for (size_t i = 1; i < count; i++)
+		if (path_module_of(pcs[i]) != UINT32_MAX && !memcmp((const void *)pcs[i], trampoline, sizeof trampoline))
+			return i + 1;
+	return count;
 }
 
 /* Lock held. The node of the `count` innermost pcs. */
@@ -164,6 +178,7 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut)
 	}
 	if (cut)
 		trace_loss(TRACE_LOSS_DEPTH, 1);
+	count = without_interrupted(pcs, count);
 	size_t depth = depth_kept();
 	uint32_t site = site_at_depth(pcs, count, count, cut, depth >= count);
 	if (!site) {
@@ -179,7 +194,7 @@ static uint32_t intern_node(const uintptr_t *pcs, size_t count, bool cut)
 {
 	if (!count || !base_lock(&table.lock))
 		return 0;
-	uint32_t node = path_node(pcs, count, cut, true);
+	uint32_t node = path_node(pcs, without_interrupted(pcs, count), cut, true);
 	base_unlock(&table.lock);
 	if (node != UINT32_MAX)
 		return node;
@@ -211,6 +226,7 @@ uint32_t site_of_caller(struct thread *thread, const uintptr_t *fp)
 	uint32_t slot = (uint32_t)(caller * 0x9e3779b97f4a7c15u >> 56);
 	if (likely(thread->caller_site[slot].caller == caller))
 		return thread->caller_site[slot].site;
+	notice_module_of(caller);
 	thread->caller_site[slot].site = site_intern(&caller, 1, false);
 	thread->caller_site[slot].caller = caller;
 	return thread->caller_site[slot].site;
@@ -223,6 +239,7 @@ uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp)
 	if (runtime.stacks == TRACE_STACKS_FULL)
 		return path_value(thread->other_paths, fp, intern_node);
 	uintptr_t caller = fp[1];
+	notice_module_of(caller);
 	return intern_node(&caller, 1, false);
 }
 

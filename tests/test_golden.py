@@ -51,7 +51,19 @@ def steady(value):
     drop = {"function", "signature", "linkage_name", "file", "line", "inlined", "message", "help", "fingerprint"}
     if isinstance(value, dict):
         return {k: steady(v) for k, v in value.items() if k not in drop}
-    return [steady(v) for v in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [steady(v) for v in value if not (isinstance(v, dict) and v.get("inlined"))]
+    return value
+
+
+def pinned(report):
+    """What of a report is compared: steady, in an order of its own, long runs of frames by their ends."""
+    report = steady(report)
+    report["violations"].sort(key=lambda v: (v["code"], str(v["born"]["site"]), v["died"] is None, v["count"]))
+    for frames in (report["frames"], *report["frames"]["per_thread"]):
+        series = frames.get("series", [])
+        frames["series"] = [len(series), *series[:10], *series[-10:]]
+    return report
 
 
 def unpack(name, folder):
@@ -62,7 +74,7 @@ def unpack(name, folder):
 
 @pytest.mark.parametrize("name", sorted(p.name[:-3] for p in GOLDEN.glob("*.fatrace.xz")))
 def test_reads_as_it_did(built, tmp_path, name):
-    report = steady(harness.read_report(unpack(name, tmp_path)))
+    report = pinned(harness.read_report(unpack(name, tmp_path)))
     assert report == json.loads((GOLDEN / f"{name}.json").read_text())
 
 

@@ -174,6 +174,9 @@ static uint64_t suffix_factor(const char *suffix, const char *unit)
 	case 'G':
 		factor = 1ull << 30;
 		break;
+	case 'T':
+		factor = 1ull << 40;
+		break;
 	}
 	bool end = !suffix[1] || (unit[0] == 'B' && (strcmp(suffix + 1, "B") == 0 || strcmp(suffix + 1, "iB") == 0));
 	return end ? factor : 0;

@@ -18,13 +18,17 @@
 
 #include "core/path/path.h"
 
+#ifdef __clang__
+#define NOINLINE __attribute__((noinline))
+#else
 #define NOINLINE __attribute__((noinline, noclone))
-#define REALIGNED __attribute__((noinline, noclone, force_align_arg_pointer))
+#endif
+#define REALIGNED NOINLINE __attribute__((force_align_arg_pointer))
 
 static int failures;
 static __thread struct path_cache *cache;
 static __thread volatile int keep; /* read after calls, so that none becomes a jump */
-static bool quiet;                 /* in the bench: path_value alone */
+static bool quiet; /* in the bench: path_value alone */
 
 #define CHECK(condition, ...)                                                                                          \
 	do {                                                                                                           \
@@ -66,7 +70,8 @@ static NOINLINE void hook(void)
 	CHECK(cut || count == all - skipped, "%zu frames, backtrace has %zu", count, all - skipped);
 	for (size_t i = 0; i < count && skipped + i < all; i++)
 		if (ours[i] != (uintptr_t)theirs[skipped + i]) {
-			CHECK(false, "frame %zu of %zu: %#lx, backtrace has %p", i, count, ours[i], theirs[skipped + i]);
+			CHECK(false, "frame %zu of %zu: %#lx, backtrace has %p", i, count, ours[i],
+			      theirs[skipped + i]);
 			break;
 		}
 	CHECK(value == hash_path(ours, count, cut), "wrong value at %zu frames", count);
@@ -264,11 +269,11 @@ static NOINLINE void test_reentry(void)
 	sigaction(SIGALRM, &action, NULL);
 	timer_t timer;
 	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
-	struct itimerspec often = {{0, 50000}, {0, 50000}};
+	struct itimerspec often = {{0, 500000}, {0, 500000}};
 	timer_create(CLOCK_MONOTONIC, &event, &timer);
 	timer_settime(timer, 0, &often, NULL);
 	quiet = true;
-	for (int i = 0; i < 400000; i++)
+	for (int i = 0; i < 5000000 && ticks < 50; i++)
 		plain(i % 30);
 	quiet = false;
 	timer_delete(timer);
@@ -356,9 +361,9 @@ static const char *library_make(char *path, const char *folder, int number)
 	char command[1024];
 	snprintf(path, 256, "%s/lib%d.so", folder, number);
 	snprintf(command, sizeof command,
-	         "echo 'int id = %d; int enter(void (*f)(void)) { f(); return id; }' | "
-	         "cc -shared -fPIC -O1 -Wl,--build-id -xc - -o %s",
-	         number, path);
+		 "echo 'int id = %d; int enter(void (*f)(void)) { f(); return id; }' | "
+		 "cc -shared -fPIC -O1 -Wl,--build-id -xc - -o %s",
+		 number, path);
 	return system(command) ? NULL : path;
 }
 
@@ -380,7 +385,8 @@ static NOINLINE void test_reload(void)
 			enter(hook_module_from_here);
 		seen[i] = module_seen;
 		const struct path_module *module = path_module_at(seen[i]);
-		CHECK(module && !strcmp(module->path, paths[i % 2]), "path through %s", module ? module->path : "nothing");
+		CHECK(module && !strcmp(module->path, paths[i % 2]), "path through %s",
+		      module ? module->path : "nothing");
 		CHECK(module && module->build_id_bytes == 20 && !module->unloaded, "build id");
 		enter(hook);
 		dlclose(library);
@@ -398,7 +404,7 @@ static NOINLINE void test_reload(void)
 static NOINLINE void test_generated(void)
 {
 	static const uint8_t with_frame[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3}; /* push, mov, call *rdi */
-	static const uint8_t without[] = {0x55, 0x31, 0xed, 0xff, 0xd7, 0x5d, 0xc3};          /* xor ebp,ebp instead */
+	static const uint8_t without[] = {0x55, 0x31, 0xed, 0xff, 0xd7, 0x5d, 0xc3}; /* xor ebp,ebp instead */
 	uint8_t *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	memcpy(code, with_frame, sizeof with_frame);
 	memcpy(code + 64, without, sizeof without);
@@ -511,8 +517,8 @@ int main(int argc, char **argv)
 	test_generated();
 	test_reentry();
 	struct path_stats end = stats();
-	printf("%lu hits, %lu full walks, %lu checks, %lu wrong, %lu failed\n", end.hits, end.captures, end.checks, end.wrong,
-	       end.failed);
+	printf("%lu hits, %lu full walks, %lu checks, %lu wrong, %lu failed\n", end.hits, end.captures, end.checks,
+	       end.wrong, end.failed);
 	CHECK(end.hits > 1000 && end.checks > 10 && !end.wrong, "statistics");
 	return failures != 0;
 }

@@ -1,4 +1,4 @@
-/* `fa-report explain`, `list` and `dump`. */
+/* `fa-report explain` and `list`: the commands that need no recording. */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
@@ -98,35 +98,4 @@ int cmd_list(FILE *out, const char *place, bool json)
 	}
 	json_decref(list);
 	return 0;
-}
-
-void cmd_dump(struct report *report)
-{
-	static const char *const kinds[TRACE_KIND_COUNT] = {"none",  "module", "node",         "site",      "group label", "group",    "thread",
-	                                                    "frame", "merged frame", "frame histogram", "lifetime",  "violation",   "marker"};
-	const struct trace_header *h = &report->reader.header;
-	fprintf(report->out, "version %u, pid %u, shim %s, mode %s, stacks %s (asked %s)\n", h->version, h->pid, h->build_version,
-	        text_mode(h->mode), text_stacks(h->stacks), text_stacks(h->stacks_asked));
-	fprintf(report->out, "options %s\n", h->options);
-	fprintf(report->out, "chunks %u, pages %u, segments leased %llu, lifetimes clamped %llu\n", h->chunk_count, h->file_pages,
-	        (unsigned long long)h->segments_leased, (unsigned long long)h->clamped_lifetimes);
-	fprintf(report->out, "call paths: %llu unwound, %llu from the cache, %llu re-verified, %llu wrong\n",
-	        (unsigned long long)h->stack_captures, (unsigned long long)h->stack_hits, (unsigned long long)h->stack_checks,
-	        (unsigned long long)h->stack_wrong);
-	for (size_t i = 0; i < report->reader.array_count; i++) {
-		const struct reader_array *array = &report->reader.arrays[i];
-		fprintf(report->out, "%-16s owner %-4u %8u records of %u bytes\n", kinds[array->kind], array->owner, array->count,
-		        array->record_bytes);
-	}
-	const struct reader_array *modules = reader_array(&report->reader, TRACE_KIND_MODULE, 0);
-	for (uint32_t i = 0; i < modules->count; i++) {
-		const struct trace_module *m = reader_at(modules, i);
-		fprintf(report->out, "module %u: %s at 0x%llx%s\n", i, m->path, (unsigned long long)m->base, m->unloaded_ns ? " (unloaded)" : "");
-	}
-	for (uint32_t i = 0; i < report->model.site_count; i++) {
-		const struct model_site *s = &report->model.sites[i];
-		fprintf(report->out, "site %u: node %u, %llu allocs, %llu frees\n", i, s->record->node, (unsigned long long)s->allocs,
-		        (unsigned long long)s->frees);
-	}
-	text_losses(report);
 }

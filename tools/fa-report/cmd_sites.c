@@ -43,14 +43,6 @@ static const struct model_site **sorted(const struct model *model, site_key key,
 	return list;
 }
 
-static void site_name(struct report *report, char *out, size_t bytes, const struct model_site *site)
-{
-	if (site->record->class_bytes)
-		snprintf(out, bytes, "up to %u bytes, %s thread", site->record->class_bytes, text_role(site->record->role));
-	else
-		text_frame_name(out, bytes, text_headline(report, site->record->node).frame);
-}
-
 void cmd_sites(struct report *report)
 {
 	size_t count, top = report->options.top ? report->options.top : 25;
@@ -59,7 +51,7 @@ void cmd_sites(struct report *report)
 	for (size_t i = 0; i < count && i < top; i++) {
 		const struct model_site *s = list[i];
 		char name[400];
-		site_name(report, name, sizeof name, s);
+		text_site_name(name, sizeof name, report, s);
 		uint64_t pool = s->births[TRACE_BIRTH_POOL_IN] + s->births[TRACE_BIRTH_POOL_OUT];
 		uint64_t heap = s->births[TRACE_BIRTH_HEAP_IN] + s->births[TRACE_BIRTH_HEAP_OUT];
 		fprintf(report->out, "%14s %10s %10s  %5.0f%% %5.0f%% %5.0f%%  %s%s\n", text_count(s->allocs), text_bytes((double)s->bytes),
@@ -82,7 +74,7 @@ static void leak_table(struct report *report, const char *title, site_key key, u
 	        text_bytes((double)total), count);
 	for (size_t i = 0; i < count && i < top; i++) {
 		char name[400];
-		site_name(report, name, sizeof name, list[i]);
+		text_site_name(name, sizeof name, report, list[i]);
 		uint64_t blocks = key == key_live ? (uint64_t)list[i]->live_blocks : list[i]->record->live_blocks_at_peak;
 		fprintf(report->out, "  %10s in %s blocks  %s\n", text_bytes((double)key(list[i])), text_count(blocks), name);
 		text_path(report, "", list[i]->record->node, 4);

@@ -96,37 +96,72 @@ static uint64_t escapes_of(const struct model_site *site)
 	return site->verdicts.outlived_frame + site->old_alive + site->verdicts.died_elsewhere;
 }
 
+/* Sites whose headline is the same call, as one row. */
+struct escape_row {
+	const struct symbol_frame *call;
+	const struct model_site *site; /* the first of them */
+	uint64_t escapes, born, worst_frames, paths;
+};
+
+static int by_call(const void *left, const void *right)
+{
+	const struct escape_row *a = left, *b = right;
+	return a->call != b->call ? (a->call < b->call ? -1 : 1) : a->site->index < b->site->index ? -1 : 1;
+}
+
 static int by_escapes(const void *left, const void *right)
 {
-	const struct model_site *a = *(const struct model_site *const *)left, *b = *(const struct model_site *const *)right;
-	uint64_t x = escapes_of(a), y = escapes_of(b);
-	return x != y ? (x < y ? 1 : -1) : a->index < b->index ? -1 : 1;
+	const struct escape_row *a = left, *b = right;
+	return a->escapes != b->escapes ? (a->escapes < b->escapes ? 1 : -1) : a->site->index < b->site->index ? -1 : 1;
+}
+
+static size_t merge_rows(struct escape_row *row, size_t count)
+{
+	size_t merged = 0;
+	qsort(row, count, sizeof *row, by_call);
+	for (size_t i = 0; i < count; i++) {
+		struct escape_row *last = merged ? &row[merged - 1] : NULL;
+		if (!last || !row[i].call || last->call != row[i].call) {
+			row[merged++] = row[i];
+			continue;
+		}
+		last->escapes += row[i].escapes;
+		last->born += row[i].born;
+		last->paths++;
+		if (row[i].worst_frames > last->worst_frames)
+			last->worst_frames = row[i].worst_frames;
+	}
+	qsort(row, merged, sizeof *row, by_escapes);
+	return merged;
 }
 
 static void print_escapes(struct report *report)
 {
 	const struct model *model = &report->model;
-	const struct model_site **list = calloc(model->site_count + 1, sizeof *list);
+	struct escape_row *row = calloc(model->site_count + 1, sizeof *row);
 	size_t count = 0;
-	for (size_t i = 0; list && i < model->site_count; i++)
-		if (escapes_of(&model->sites[i]))
-			list[count++] = &model->sites[i];
+	for (size_t i = 0; row && i < model->site_count; i++) {
+		const struct model_site *site = &model->sites[i];
+		if (escapes_of(site))
+			row[count++] = (struct escape_row){text_headline(report, site->record->node).frame, site, escapes_of(site),
+			                                   site->allocs - site->verdicts.outside_scopes, site->lifetime_max, 1};
+	}
 	if (count) {
-		qsort(list, count, sizeof *list, by_escapes);
-		size_t top = report->options.top ? report->options.top : 10;
-		fprintf(report->out, "\n%stop escaping call sites%s (of %zu)\n", text_color(report, "\033[1m"),
-		        text_color(report, "\033[0m"), count);
-		fprintf(report->out, "  %12s %8s %14s  %s\n", "escapes", "share", "frames p50/max", "born in");
+		size_t paths = count, top = report->options.top ? report->options.top : 10;
+		count = merge_rows(row, count);
+		fprintf(report->out, "\n%stop escaping call sites%s (of %zu, with %zu call paths)\n", text_color(report, "\033[1m"),
+		        text_color(report, "\033[0m"), count, paths);
+		fprintf(report->out, "  %12s %8s %8s %12s  %s\n", "escapes", "share", "paths", "frames lived", "born in");
 		for (size_t i = 0; i < count && i < top; i++) {
-			char name[400], frames[48];
-			const struct model_site *site = list[i];
-			text_frame_name(name, sizeof name, text_headline(report, site->record->node).frame);
-			snprintf(frames, sizeof frames, "%llu/%llu", (unsigned long long)site->lifetime_p50, (unsigned long long)site->lifetime_max);
-			fprintf(report->out, "  %12s %8s %14s  %s\n", text_count(escapes_of(site)),
-			        text_percent(escapes_of(site), site->allocs - site->verdicts.outside_scopes), frames, name);
+			char name[400], lived[48] = "";
+			text_site_name(name, sizeof name, report, row[i].site);
+			if (row[i].worst_frames)
+				snprintf(lived, sizeof lived, "up to %s", text_count(row[i].worst_frames));
+			fprintf(report->out, "  %12s %8s %8s %12s  %s\n", text_count(row[i].escapes),
+			        text_percent(row[i].escapes, row[i].born), text_count(row[i].paths), lived, name);
 		}
 	}
-	free(list);
+	free(row);
 }
 
 static void print_violations(struct report *report)

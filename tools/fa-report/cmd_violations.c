@@ -47,19 +47,12 @@ static void print(struct report *report, const struct model_violation *v)
 void cmd_violations(struct report *report)
 {
 	const struct model *model = &report->model;
-	size_t top = report->options.top ? report->options.top : 20, shown = 0, wanted = 0;
-	for (size_t i = 0; i < model->violation_count; i++) {
-		if (model->violations[i].level < report->options.min_severity)
-			continue;
-		wanted++;
-		if (shown < top) {
-			print(report, &model->violations[i]);
-			shown++;
-		}
-	}
-	if (wanted > shown)
-		fprintf(report->out, "%zu more; --top %zu shows all\n", wanted - shown, wanted);
-	if (!wanted)
+	size_t top = report->options.top ? report->options.top : 20;
+	for (size_t i = 0; i < model->violation_count && i < top; i++)
+		print(report, &model->violations[i]);
+	if (model->violation_count > top)
+		fprintf(report->out, "%zu more; --top %zu shows all\n", model->violation_count - top, model->violation_count);
+	if (!model->violation_count)
 		fprintf(report->out, "no violations\n");
 	text_losses(report);
 }

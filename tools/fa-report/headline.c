@@ -10,8 +10,8 @@
 #include "tools/fa-report/report.h"
 
 enum {
-	LEVELS = 2,          /* wrappers of wrappers, no deeper: an interpreter's loop has many callers too */
-	CALLERS_FIRST = 16,  /* distinct callers that make an innermost call a wrapper */
+	LEVELS = 2, /* wrappers of wrappers, no deeper: an interpreter's loop has many callers too */
+	CALLERS_FIRST = 16, /* distinct callers that make an innermost call a wrapper */
 	CALLERS_SECOND = 32, /* and the call around a wrapper */
 };
 
@@ -118,11 +118,11 @@ static bool begins_with_any(const char *text, const char *const *prefix, size_t 
 static bool passes_on(const struct symbol_frame *frame)
 {
 	static const char *const prefixes[] = {
-	        "operator new",  "operator delete", "std::",      "__gnu_cxx::",     "alloc::",          "<alloc::",
-	        "core::",        "hashbrown::",     "__rust_",    "__rdl_",          "__rg_",            "g_malloc",
-	        "g_realloc",     "g_free",          "g_slice",    "xmalloc",         "xrealloc",         "xcalloc",
-	        "SDL_malloc",    "SDL_realloc",     "SDL_calloc", "SDL_free",        "Memory::",         "CowData<",
-	        "PyMem_",        "PyObject_Malloc", "_PyMem_",    "_PyObject_Malloc", "_PyObject_Free",  "ggc_internal_"};
+		"operator new", "operator delete", "std::",      "__gnu_cxx::",      "alloc::",        "<alloc::",
+		"core::",       "hashbrown::",     "__rust_",    "__rdl_",           "__rg_",          "g_malloc",
+		"g_realloc",    "g_free",          "g_slice",    "xmalloc",          "xrealloc",       "xcalloc",
+		"SDL_malloc",   "SDL_realloc",     "SDL_calloc", "SDL_free",         "Memory::",       "CowData<",
+		"PyMem_",       "PyObject_Malloc", "_PyMem_",    "_PyObject_Malloc", "_PyObject_Free", "ggc_internal_"};
 	static const char *const modules[] = {"libc.so", "ld-linux", "libframealloc", "libstdc++"};
 	const char *slash = frame->module ? strrchr(frame->module, '/') : NULL;
 	const char *module = slash ? slash + 1 : frame->module;

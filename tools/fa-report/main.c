@@ -59,10 +59,11 @@ static struct {
 	const char *output, *color;
 	struct symbols_options symbols;
 	struct report_options report;
+	enum trace_level min_severity;
 	struct rule rules[64];
 	size_t rule_count;
 	const char *sources[32];
-} line = {.color = "auto", .report.min_severity = TRACE_LEVEL_HINT};
+} line = {.color = "auto", .min_severity = TRACE_LEVEL_HINT};
 
 static __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *format, ...)
 {
@@ -167,7 +168,7 @@ static void parse(int argc, char **argv)
 			add_rule(optarg, TRACE_LEVEL_ALLOW);
 			break;
 		case OPT_MIN:
-			line.report.min_severity = parse_level(optarg);
+			line.min_severity = parse_level(optarg);
 			break;
 		case OPT_DENY_WARNINGS:
 			line.deny_warnings = true;
@@ -210,7 +211,7 @@ static bool wants_color(FILE *out)
 	return !strcmp(line.color, "auto") && !(no_color && *no_color) && isatty(fileno(out));
 }
 
-/* Levels as the command line says; true when a denied code fired. */
+/* Levels as the command line says, and only those it wants to see; true when a denied code fired. */
 static bool apply_rules(struct model *model)
 {
 	bool denied = false;
@@ -224,7 +225,7 @@ static bool apply_rules(struct model *model)
 				deny = v->level == TRACE_LEVEL_ERROR || (line.deny_warnings && v->level == TRACE_LEVEL_WARN);
 			}
 		denied |= deny;
-		if (v->level != TRACE_LEVEL_ALLOW)
+		if (v->level != TRACE_LEVEL_ALLOW && v->level >= line.min_severity)
 			model->violations[kept++] = *v;
 	}
 	model->violation_count = kept;
@@ -291,6 +292,8 @@ int main(int argc, char **argv)
 	else
 		command = &commands[0];
 	const char *argument = optind < argc ? argv[optind++] : NULL;
+	if (optind < argc && command == &commands[0] && access(argument, F_OK))
+		fail("no command %s; fa-report --help lists them", argument);
 	if (optind < argc)
 		fail("one recording at a time; %s is too much", argv[optind]);
 	if (command->text && !argument) {

@@ -208,7 +208,9 @@ static int derive(struct model *model, const struct model_site *site)
 {
 	const uint64_t *limit = model->reader->header.thresholds;
 	const struct model_verdicts *v = &site->verdicts;
-	uint64_t samples = limit[TRACE_THRESHOLD_MIN_SAMPLES], in_scope = births_in(site->births);
+	/* A share of nothing is none, whatever a damaged recording has for a limit. */
+	uint64_t samples = limit[TRACE_THRESHOLD_MIN_SAMPLES] ? limit[TRACE_THRESHOLD_MIN_SAMPLES] : 1;
+	uint64_t in_scope = births_in(site->births);
 	uint64_t survived = v->outlived_frame + site->old_alive;
 	int error = 0;
 	if (site->births[TRACE_BIRTH_FRAME_IN] && in_scope >= samples &&
@@ -216,9 +218,9 @@ static int derive(struct model *model, const struct model_site *site)
 		error = add_violation(model, derived(site, 502, survived, survived * 100 / in_scope, limit[TRACE_THRESHOLD_SURVIVAL]));
 	uint64_t pool = site->births[TRACE_BIRTH_POOL_IN] + site->births[TRACE_BIRTH_POOL_OUT];
 	uint64_t scratch = v->died_in_segment + site->died_in_segment_outside;
-	if (!error && pool >= samples && pool * 2 > site->allocs && scratch * 100 >= site->allocs * limit[TRACE_THRESHOLD_SCRATCH])
+	if (!error && pool >= samples && site->allocs >= pool && pool * 2 > site->allocs && scratch * 100 >= site->allocs * limit[TRACE_THRESHOLD_SCRATCH])
 		error = add_violation(model, derived(site, 510, scratch, scratch * 100 / site->allocs, limit[TRACE_THRESHOLD_SCRATCH]));
-	uint64_t span = site->last_move_frame - site->first_move_frame + 1u;
+	uint64_t span = site->last_move_frame >= site->first_move_frame ? site->last_move_frame - (uint64_t)site->first_move_frame + 1 : 1;
 	if (!error && site->tier_moves >= samples && site->tier_moves * 100 > span * limit[TRACE_THRESHOLD_CHURN]) {
 		struct model_violation churn = derived(site, 520, site->tier_moves, site->tier_moves * 100 / span, limit[TRACE_THRESHOLD_CHURN]);
 		churn.first_frame = site->first_move_frame;

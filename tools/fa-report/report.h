@@ -10,7 +10,6 @@
 struct report_options {
 	size_t top; /* 0: the command's own default */
 	bool color;
-	enum trace_level min_severity;
 	const char **source_path;
 	size_t source_paths;
 };
@@ -62,6 +61,8 @@ struct text_frame_pick {
 /* The frame to name a path by: the innermost that is neither the shim, libc, nor a language's allocation wrapper. */
 struct text_frame_pick text_headline(struct report *report, uint32_t node);
 void text_frame_name(char *out, size_t bytes, const struct symbol_frame *frame);
+/* A site by its headline; without call paths by its size class and role. */
+void text_site_name(char *out, size_t bytes, struct report *report, const struct model_site *site);
 /* Prints a path, innermost first, trimmed: what lies inside the headline is left out, and what lies far outside. */
 void text_path(struct report *report, const char *label, uint32_t node, size_t frames);
 /* The source line, when there is a file to be found. */

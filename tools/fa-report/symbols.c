@@ -3,12 +3,14 @@
 #define _GNU_SOURCE
 #include "tools/fa-report/symbols.h"
 
-#include <dwarf.h>
 #include <elfutils/libdwfl.h>
 #include <libiberty/demangle.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#include "tools/fa-report/symbols_dwarf.h"
 
 struct function_symbol {
 	uint64_t start, end;
@@ -30,6 +32,7 @@ struct symbols {
 	const struct reader_array *nodes, *modules;
 	struct symbols_options options;
 	Dwfl *dwfl;
+	struct symbols_dwarf *dwarf;
 	struct module *module;
 	struct symbol_place **of_node;
 	struct symbol_place **hash; /* by (module, offset) */
@@ -52,7 +55,10 @@ struct symbols *symbols_open(const struct reader *reader, const struct symbols_o
 	symbols->nodes = reader_array(reader, TRACE_KIND_NODE, 0);
 	symbols->modules = reader_array(reader, TRACE_KIND_MODULE, 0);
 	symbols->options = *options;
+	/* Debug files come from this machine: a report waits for no server. */
+	unsetenv("DEBUGINFOD_URLS");
 	symbols->dwfl = dwfl_begin(&callbacks);
+	symbols->dwarf = symbols_dwarf_open();
 	symbols->module = calloc(symbols->modules->count + 1u, sizeof *symbols->module);
 	symbols->of_node = calloc(symbols->nodes->count + 1u, sizeof *symbols->of_node);
 	symbols->hash_size = 1024;
@@ -60,7 +66,7 @@ struct symbols *symbols_open(const struct reader *reader, const struct symbols_o
 		symbols->hash_size *= 2;
 	symbols->hash = calloc(symbols->hash_size, sizeof *symbols->hash);
 	symbols->key = calloc(symbols->hash_size, sizeof *symbols->key);
-	if (symbols->dwfl && symbols->module && symbols->of_node && symbols->hash && symbols->key)
+	if (symbols->dwfl && symbols->dwarf && symbols->module && symbols->of_node && symbols->hash && symbols->key)
 		return symbols;
 	symbols_close(symbols);
 	return NULL;
@@ -69,6 +75,7 @@ struct symbols *symbols_open(const struct reader *reader, const struct symbols_o
 void symbols_close(struct symbols *symbols)
 {
 	/* Names and places are left to the process's end: outputs hold on to them. */
+	symbols_dwarf_close(symbols->dwarf);
 	if (symbols->dwfl)
 		dwfl_end(symbols->dwfl);
 	free(symbols->module);
@@ -136,9 +143,13 @@ static struct module *module_at(struct symbols *symbols, uint32_t index)
 	char *path = NULL;
 	if (asprintf(&path, "%s%s", symbols->options.sysroot ? symbols->options.sysroot : "", record->path) < 0)
 		return module;
-	dwfl_report_begin_add(symbols->dwfl);
-	module->dwfl = dwfl_report_offline(symbols->dwfl, path, path, -1);
-	dwfl_report_end(symbols->dwfl, NULL, NULL);
+	/* Plain files only: a damaged recording may name a pipe or a device. */
+	struct stat what;
+	if (stat(path, &what) == 0 && S_ISREG(what.st_mode)) {
+		dwfl_report_begin_add(symbols->dwfl);
+		module->dwfl = dwfl_report_offline(symbols->dwfl, path, path, -1);
+		dwfl_report_end(symbols->dwfl, NULL, NULL);
+	}
 	free(path);
 	GElf_Addr bias = 0;
 	if (module->dwfl && (!dwfl_module_getelf(module->dwfl, &bias) || !build_id_agrees(module->dwfl, record)))
@@ -184,29 +195,6 @@ static const char *symbol_name(const struct module *module, uint64_t offset)
 	return NULL;
 }
 
-static const char *die_linkage_name(Dwarf_Die *die)
-{
-	Dwarf_Attribute attribute;
-	if (dwarf_attr_integrate(die, DW_AT_linkage_name, &attribute) || dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attribute))
-		return dwarf_formstring(&attribute);
-	return dwarf_attr_integrate(die, DW_AT_name, &attribute) ? dwarf_formstring(&attribute) : NULL;
-}
-
-static const char *call_file(Dwarf_Die *cu, Dwarf_Die *inlined, int *line)
-{
-	Dwarf_Attribute attribute;
-	Dwarf_Word index, number;
-	Dwarf_Files *files;
-	size_t count;
-	*line = 0;
-	if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_line, &attribute), &number) == 0)
-		*line = (int)number;
-	if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_file, &attribute), &index) == 0 &&
-	    dwarf_getsrcfiles(cu, &files, &count) == 0 && index < count)
-		return dwarf_filesrc(files, index, NULL, NULL);
-	return NULL;
-}
-
 static struct symbol_frame *place_add(struct symbol_place *place, const struct symbol_frame *like)
 {
 	place->frame = realloc(place->frame, (place->count + 1) * sizeof *place->frame);
@@ -223,41 +211,36 @@ static bool from_dwarf(const struct symbols *symbols, const struct module *modul
 	Dwarf_Addr bias;
 	Dwarf_Addr address = lookup + module->bias;
 	Dwarf_Die *cu = dwfl_module_addrdie(module->dwfl, address, &bias);
-	if (!cu)
+	if (!cu || dwarf_haspc(cu, address - bias) != 1) /* the nearest unit is offered even where none has the address */
 		return false;
 	const char *file = NULL;
 	int line = 0;
 	Dwfl_Line *source = dwfl_module_getsrc(module->dwfl, address);
 	if (source)
 		file = dwfl_lineinfo(source, NULL, &line, NULL, NULL, NULL);
-	Dwarf_Die *scopes = NULL;
-	int count = dwarf_getscopes(cu, address - bias, &scopes);
-	bool found = false;
-	for (int i = 0; i < count && !found; i++) {
-		int tag = dwarf_tag(&scopes[i]);
-		if (tag != DW_TAG_inlined_subroutine && tag != DW_TAG_subprogram)
+	Dwarf_Die chain[SYMBOLS_DWARF_DEPTH];
+	size_t count = symbols_dwarf_chain(symbols->dwarf, cu, address - bias, chain);
+	for (size_t i = 0; i < count; i++) {
+		bool inlined = i + 1 < count;
+		if (inlined && symbols->options.no_inlines) {
+			file = symbols_dwarf_call(cu, &chain[i], &line);
 			continue;
-		found = tag == DW_TAG_subprogram;
-		bool keep = found || !symbols->options.no_inlines;
-		if (keep) {
-			struct symbol_frame *frame = place_add(place, like);
-			name_frame(frame, die_linkage_name(&scopes[i]));
-			frame->file = file;
-			frame->line = line;
-			frame->inlined = !found;
 		}
-		if (!found && keep)
-			file = call_file(cu, &scopes[i], &line);
+		struct symbol_frame *frame = place_add(place, like);
+		name_frame(frame, symbols_dwarf_name(&chain[i]));
+		frame->file = file;
+		frame->line = line;
+		frame->inlined = inlined;
+		if (inlined)
+			file = symbols_dwarf_call(cu, &chain[i], &line);
 	}
-	free(scopes);
-	if (!found && file && !place->count) {
+	if (file && !count) {
 		struct symbol_frame *frame = place_add(place, like);
 		frame->file = file;
 		frame->line = line;
 		name_frame(frame, symbol_name(module, lookup));
-		found = true;
 	}
-	return found;
+	return place->count > 0;
 }
 
 static struct symbol_place *look_up(struct symbols *symbols, const struct trace_node *node)

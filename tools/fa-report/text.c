@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/registry/codes.h"
 #include "tools/fa-report/report.h"
@@ -136,6 +137,14 @@ void text_frame_name(char *out, size_t bytes, const struct symbol_frame *frame)
 		snprintf(out, bytes, "0x%llx (no module)", (unsigned long long)frame->offset);
 }
 
+void text_site_name(char *out, size_t bytes, struct report *report, const struct model_site *site)
+{
+	if (site->record->class_bytes)
+		snprintf(out, bytes, "blocks of up to %u bytes, role %s", site->record->class_bytes, text_role(site->record->role));
+	else
+		text_frame_name(out, bytes, text_headline(report, site->record->node).frame);
+}
+
 void text_path(struct report *report, const char *label, uint32_t node, size_t frames)
 {
 	size_t skip = text_headline(report, node).at, at = 0, shown = 0, left = 0;
@@ -159,16 +168,23 @@ void text_path(struct report *report, const char *label, uint32_t node, size_t f
 		fprintf(report->out, "   %-11s … %zu more\n", "", left);
 }
 
+/* Plain files only: a name from a recording may be anything's. */
+static FILE *open_plain(const char *path)
+{
+	struct stat what;
+	return stat(path, &what) == 0 && S_ISREG(what.st_mode) ? fopen(path, "r") : NULL;
+}
+
 static FILE *open_source(struct report *report, const char *path)
 {
-	FILE *file = fopen(path, "r");
+	FILE *file = open_plain(path);
 	for (size_t i = 0; !file && i < report->options.source_paths; i++) {
 		/* The whole path below the folder, then ever shorter tails of it. */
 		for (const char *tail = path; tail && !file; tail = strchr(tail + 1, '/')) {
 			char *name = NULL;
 			if (asprintf(&name, "%s/%s", report->options.source_path[i], *tail == '/' ? tail + 1 : tail) < 0)
 				return NULL;
-			file = fopen(name, "r");
+			file = open_plain(name);
 			free(name);
 		}
 	}
@@ -197,27 +213,41 @@ void text_source_line(struct report *report, const struct symbol_frame *frame)
 
 /* ---- sentences ------------------------------------------------------------------------------------------------- */
 
+/* What the measured value and the limit of a code count. */
+static const char *measured(uint32_t code, uint64_t value)
+{
+	char *out = buffer();
+	switch (code) {
+	case 3:
+	case 301:
+	case 604:
+		return text_bytes((double)value);
+	case 501:
+		snprintf(out, 48, "%s frames", text_count(value));
+		return out;
+	case 502:
+	case 510:
+	case 520:
+		snprintf(out, 48, "%s %%", text_count(value));
+		return out;
+	default:
+		return text_count(value);
+	}
+}
+
 void text_violation_message(char *out, size_t bytes, struct report *report, const struct model_violation *v)
 {
 	const struct code_info *info = codes_find(v->code);
-	const char *sentence = info ? info->sentence : "unknown code";
-	char where[400] = "";
+	char where[400] = "", limit[128] = "";
 	const struct model_site *site = v->site && v->site < report->model.site_count ? &report->model.sites[v->site] : NULL;
-	if (site && site->record->node) {
+	if (site && (site->record->node || site->record->class_bytes)) {
 		char name[300];
-		text_frame_name(name, sizeof name, text_headline(report, site->record->node).frame);
+		text_site_name(name, sizeof name, report, site);
 		snprintf(where, sizeof where, ": %s", name);
-	} else if (site && site->record->class_bytes) {
-		snprintf(where, sizeof where, ": blocks of up to %u bytes, %s thread", site->record->class_bytes,
-		         text_role(site->record->role));
 	}
-	if (v->never_died)
-		snprintf(out, bytes, "%s and was never freed%s", sentence, where);
-	else if (v->limit)
-		snprintf(out, bytes, "%s%s (%llu, limit %llu)", sentence, where, (unsigned long long)v->value,
-		         (unsigned long long)v->limit);
-	else
-		snprintf(out, bytes, "%s%s", sentence, where);
+	if (v->limit)
+		snprintf(limit, sizeof limit, " (%s, limit %s)", measured(v->code, v->value), measured(v->code, v->limit));
+	snprintf(out, bytes, "%s%s%s%s", info ? info->sentence : "unknown code", v->never_died ? " and was never freed" : "", where, limit);
 }
 
 void text_losses(struct report *report)

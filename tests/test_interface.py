@@ -22,7 +22,7 @@ SCHEMA = {
     "verdicts": VERDICTS,
     "tasks": dict.fromkeys(["started", "ended", "polls"], int),
     "threads": [{"tid": int, "name": TEXT, "role": TEXT, "allocs": int, "frees": int}],
-    "markers": [{"name": TEXT, "kind": TEXT, "module": MAYBE, "bound": (bool, str), "reason": MAYBE, "calls": int, "automatic": bool}],
+    "markers": [{"name": TEXT, "kind": TEXT, "module": MAYBE, "bound": bool, "binding": MAYBE, "reason": MAYBE, "calls": int, "automatic": bool}],
     "sites": [{"id": (int, str), "allocs": int, "frees": int, "bytes": int, "live_blocks": int, "live_bytes": int, "peak_bytes": int,
                "verdicts": VERDICTS, "tier": dict, "live_bytes_at_peak": int, "stack": [FRAME],
                "lifetime_frames": {"p50": NUMBER, "p95": NUMBER, "max": NUMBER}}],

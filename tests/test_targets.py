@@ -112,7 +112,7 @@ def test_frames(target, witness, shimmed, mode):
     frames = shimmed(mode).report["frames"]
     assert frames["count"] in target.frames
     markers = [m for m in shimmed(mode).report["markers"] if m["name"] == target.boundary]
-    assert [m["bound"] for m in markers] == ["patch"]
+    assert [m["binding"] for m in markers] == ["patch"]
 
 
 @pytest.mark.parametrize("mode", ["route", "observe"])

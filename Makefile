@@ -28,7 +28,7 @@ RUN_OBJ := $(RUN_SRC:%.c=$(BUILD)/tool/%.o)
 LIBS_report := -ldw -lelf -liberty -ljansson
 LIBS_run :=
 
-.PHONY: all clean help install uninstall test check format lint
+.PHONY: all clean help install uninstall test soak check format lint
 all: $(BUILD)/libframealloc.so $(BUILD)/libframealloc-jemalloc.so $(BUILD)/fa-run $(BUILD)/fa-report ## build the library and both tools
 
 $(BUILD)/shim/%.o: %.c
@@ -79,6 +79,9 @@ $(BUILD)/fa-run: $(RUN_OBJ)
 
 test: all ## run every test
 	$(Q)/usr/bin/python3 -m pytest -q tests
+
+soak: all ## run the tests that take minutes
+	$(Q)/usr/bin/python3 -m pytest -q -ra -m soak tests
 
 check: ## set up the machine, build, run every test
 	$(Q)scripts/check

@@ -57,6 +57,11 @@ void segment_publish(uint64_t id, uint32_t thread, uint32_t frame, uint32_t awai
 	__atomic_store_n(&record->check, (uint32_t)(id / SEGMENT_TABLE), __ATOMIC_RELEASE);
 }
 
+bool segment_was_leased(uint64_t id)
+{
+	return id && id < atomic_load_explicit(&next_lease, memory_order_relaxed);
+}
+
 bool segment_resolve(uint64_t id, struct segment_record *out)
 {
 	const struct segment_record *record = &table[id % SEGMENT_TABLE];

@@ -37,6 +37,9 @@ static always_inline bool segment_is_inherited(uint64_t id)
 	return id < segment_first_own;
 }
 
+/* Whether the id may have been given out: tells a header from what a free list left in its place. */
+bool segment_was_leased(uint64_t id);
+
 /* False: the id is older than the table. */
 bool segment_resolve(uint64_t id, struct segment_record *out);
 

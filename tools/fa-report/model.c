@@ -119,6 +119,8 @@ static int sum_sites(struct model *model)
 		model->verdicts.never_died += site->verdicts.never_died;
 		model->verdicts.outside_scopes += site->verdicts.outside_scopes;
 		add_level(&model->live_blocks, site->live_blocks);
+		model->frees_outside += site->died_in_segment_outside + site->died_outside;
+		model->frees_outside_in_segment += site->died_in_segment_outside;
 	}
 	free(young);
 	return 0;

@@ -65,6 +65,8 @@ struct model {
 	struct model_verdicts verdicts;
 	uint64_t allocs, frees, bytes;
 	int64_t live_blocks, live_bytes;
+	uint64_t frees_outside;            /* of blocks born outside every frame */
+	uint64_t frees_outside_in_segment; /* of these, in the segment they were born in */
 	uint64_t peak_bytes;
 	struct {
 		uint64_t allocs, frees, bytes, peak_bytes;

@@ -132,6 +132,11 @@ static void write_totals(struct report *report)
 	json_object_set_new(totals, "live_bytes", json_integer(model->live_bytes));
 	json_object_set_new(totals, "peak_bytes", number(model->peak_bytes));
 	json_object_set_new(totals, "peak_error_bytes", number(header->peak_error_bytes));
+	const struct model_verdicts *v = &model->verdicts;
+	/* Of the frees of blocks born in a frame, those that came before the frame's end, on whichever thread. */
+	json_object_set_new(totals, "frees_in_frame", number(v->died_in_segment + v->died_in_frame + v->crossed_await + v->died_elsewhere));
+	json_object_set_new(totals, "frees_outside", number(model->frees_outside));
+	json_object_set_new(totals, "frees_outside_in_segment", number(model->frees_outside_in_segment));
 	json_object_set_new(totals, "untracked_allocs", number(header->untracked_allocs));
 	dump(report, totals);
 	key(report, "tiers");

@@ -1,0 +1,138 @@
+/* Death of a block, and pointers that are no block's start. */
+#define _GNU_SOURCE
+#include "core/alloc.h"
+
+#include <stdlib.h>
+
+#include "core/next.h"
+#include "core/operation.h"
+#include "core/site.h"
+#include "core/violation.h"
+
+/* A pointer outside the region: somebody else's. */
+static cold_path void foreign(void *pointer)
+{
+	runtime_start();
+	if (trace_header)
+		trace_add(&trace_header->foreign_frees, 1);
+	next.free(pointer);
+}
+
+/* A pointer that is no live block of ours. */
+void operation_bad_pointer(void *pointer, const uintptr_t *fp)
+{
+	struct thread *thread = thread_self;
+	bool twice = operation_has_header(pointer) && block_is_dead(block_of(pointer));
+	if (thread->gate == THREAD_READY) {
+		thread_busy(thread);
+		struct violation v = {.code = twice ? 902 : 901,
+		                      .level = TRACE_LEVEL_ERROR,
+		                      .site = 0,
+		                      .other = site_node_of_call(thread, fp),
+		                      .count = 1,
+		                      .frame = thread->frame,
+		                      .occurrence = {.born_thread = UINT32_MAX,
+		                                     .died_thread = thread->record_index,
+		                                     .died_frame = thread->frame}};
+		v.occurrence.died_node = v.other;
+		if (twice) { /* its header tells where it was born, unless a list of free blocks runs through it */
+			struct block *block = block_of(pointer);
+			bool told = (block_tag(block) & 3) != TRACE_TIER_POOL && segment_was_leased(block_segment(block));
+			v.site = told && block_site(block) < trace_count(&trace_sites) ? block_site(block) : 0;
+			v.bytes = v.occurrence.size_bytes = block_size(block);
+		}
+		violation_record(thread, &v);
+		thread_idle(thread);
+	}
+	if (runtime.options.abort_on_heap_error) {
+		base_say(twice ? "double free (FA902)" : "invalid free (FA901)");
+		abort();
+	}
+}
+
+/* Nobody accounts for this free: the block is untracked, or this process records nothing. What belongs to a thread's
+   tiers stays where it is in the child of a fork: its owner is not here. */
+static void free_unaccounted(struct block *block)
+{
+	block_kill(block);
+	if ((block_tag(block) & 3) == TRACE_TIER_HEAP)
+		heap_free(block);
+	else if ((block_tag(block) & 3) == BLOCK_DIRECT)
+		direct_free(block);
+}
+
+static cold_path void free_slow(struct block *block, const uintptr_t *fp)
+{
+	bool untracked = block_tag(block) & BLOCK_UNTRACKED;
+	struct thread *thread = thread_self;
+	if (thread->gate == (THREAD_READY | THREAD_INTERNAL) && !untracked) {
+		/* The shim's own work (dlopen, say) frees a block of the program: accounted, without a call path. */
+		operation_die(thread, block, NULL);
+		operation_give_room(thread, block, false);
+		return;
+	}
+	struct place place = operation_place();
+	if (place.nested) {
+		if (untracked)
+			block_kill(block);
+		else if (place.thread)
+			operation_die(place.thread, block, NULL);
+		remote_give(thread, block, true);
+	} else if (!place.thread || untracked) {
+		free_unaccounted(block);
+	} else {
+		thread_busy(place.thread);
+		operation_die(place.thread, block, place.late ? NULL : fp);
+		operation_give_room(place.thread, block, false);
+		thread_idle(place.thread);
+	}
+	if (place.late)
+		thread_late_leave();
+}
+
+/* Any death but that of a frame block in its own segment. */
+static __attribute__((noinline)) void free_elsewhere(struct thread *thread, struct block *block, const uintptr_t *fp)
+{
+	operation_die(thread, block, fp);
+	operation_give_room(thread, block, false);
+}
+
+void alloc_free(void *pointer, const uintptr_t *fp)
+{
+	if (unlikely(!operation_is_ours(pointer, fp))) {
+		if (!region_holds(pointer))
+			foreign(pointer);
+		return;
+	}
+	struct block *block = block_of(pointer);
+	struct thread *thread = thread_self;
+	if (unlikely(thread->gate != THREAD_READY || block_tag(block) & BLOCK_UNTRACKED)) {
+		free_slow(block, fp);
+		return;
+	}
+	thread_busy(thread);
+	if (likely((block_tag(block) & (BLOCK_IN_SCOPE | 0xf)) == BLOCK_IN_SCOPE && block_segment(block) == thread->segment)) {
+		/* A frame block that dies in its segment was born on this thread: its span is ours. */
+		struct trace_counter *counter = thread_counter(thread, block_site(block));
+		block_kill(block);
+		account_death(thread, counter, TRACE_TIER_FRAME, block_size(block));
+		counter->died_in_segment++;
+		frame_give(thread, block);
+	} else {
+		free_elsewhere(thread, block, fp);
+	}
+	thread_idle(thread);
+}
+
+size_t alloc_usable(void *pointer)
+{
+	if (likely(operation_is_ours(pointer, NULL)))
+		return block_usable(block_size(block_of(pointer)));
+	return region_holds(pointer) ? 0 : next.malloc_usable_size(pointer);
+}
+
+void alloc_hand_over(void *pointer)
+{
+	if (operation_has_header(pointer) && block_is_live(block_of(pointer)))
+		block_of(pointer)->state |= (uint64_t)BLOCK_HANDED << BLOCK_TAG_SHIFT;
+}

@@ -1,0 +1,106 @@
+/* realloc: a death and a birth. Where the room can be kept, it is kept. */
+#define _GNU_SOURCE
+#include "core/alloc.h"
+
+#include "core/next.h"
+#include "core/operation.h"
+#include "core/site.h"
+
+/* True when `size` bytes fit where the block lies and its tier would serve them there again. */
+static bool fits_in_place(struct thread *thread, struct block *block, size_t size)
+{
+	size_t old = block_usable(block_size(block)), wanted = block_usable(size);
+	switch (block_tag(block) & 3) {
+	case TRACE_TIER_FRAME:
+		/* A span is walked by its headers' sizes: only the top block may change its own. */
+		return frame_span_of(block)->owner == thread && (old == wanted || frame_resize_top(thread, block, size));
+	case TRACE_TIER_POOL:
+		return pool_slab_of(block)->owner == thread && wanted <= pool_capacity(block) &&
+		       wanted >= pool_capacity(block) / 2;
+	default:
+		return wanted == old;
+	}
+}
+
+/* A realloc is a death and a birth. Where the room can be kept, it is kept. */
+static void *resize(struct thread *thread, struct block *block, size_t size, const uintptr_t *fp)
+{
+	uint32_t site = site_of_call(thread, size, fp), tag = block_tag(block);
+	size_t old_size = block_usable(block_size(block)); /* a program may use all that malloc_usable_size told it */
+	struct trace_counter *counter = thread_counter(thread, site);
+	enum trace_tier was = (enum trace_tier)(tag & 3), accounted = (enum trace_tier)(tag >> 2 & 3);
+	enum trace_tier wanted = operation_pick_tier(thread, counter, size, 0);
+	if (block_segment(block) != thread->segment)
+		wanted = route_resize(wanted, accounted, size, runtime.pool_block_max);
+	enum trace_tier tier = wanted;
+	uint64_t word = thread->segment << BLOCK_SITE_BITS | site;
+	uint32_t scope_tag = thread->in_frame ? BLOCK_IN_SCOPE : 0;
+	bool observe = runtime.mode == TRACE_MODE_OBSERVE;
+	void *pointer;
+
+	/* A block of a frame that has ended would pin its span for another frame's sake: it moves where it belongs. */
+	bool stays = !(tag & BLOCK_ALIGNED) && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread->segment);
+	if (stays && fits_in_place(thread, block, size)) {
+		tier = observe ? wanted : was;
+		operation_account_death(thread, block, fp);
+		pointer = block_start(block, word, scope_tag | BLOCK_TIER(was) | BLOCK_ACCOUNT(tier), size);
+	} else if (stays && was == TRACE_TIER_HEAP && (observe || wanted == TRACE_TIER_HEAP)) {
+		struct block dead = *block;
+		pointer = heap_realloc(block, size, word, scope_tag | BLOCK_ACCOUNT(wanted));
+		if (!pointer)
+			return NULL;
+		operation_account_death(thread, &dead, fp);
+	} else {
+		pointer = observe ? heap_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier), false)
+		                  : operation_take_room(thread, site, &tier, size, 0, false, word, scope_tag);
+		if (!pointer)
+			return NULL;
+		memcpy(pointer, block + 1, old_size < size ? old_size : size);
+		operation_die(thread, block, fp);
+		operation_give_room(thread, block, false);
+	}
+	account_birth(thread, counter, site, tier, tier + thread->birth_shift, size);
+	if (tier != accounted) {
+		counter->tier_moves++;
+		counter->last_move_frame = thread->frame;
+		if (!counter->first_move_frame)
+			counter->first_move_frame = thread->frame;
+	}
+	if (unlikely(tier == TRACE_TIER_HEAP && thread->in_frame))
+		account_heap_in_frame(thread, counter, site);
+	return pointer;
+}
+
+/* Without a place of the calling thread: allocate, copy, free, each by its own slow way. */
+static cold_path void *resize_slow(struct block *block, size_t size, const uintptr_t *fp)
+{
+	size_t old_size = block_usable(block_size(block)); /* a program may use all that malloc_usable_size told it */
+	void *pointer = alloc_new(size, 0, false, fp);
+	if (!pointer)
+		return NULL;
+	memcpy(pointer, block + 1, old_size < size ? old_size : size);
+	alloc_free(block + 1, fp);
+	return pointer;
+}
+
+void *alloc_resize(void *pointer, size_t size, const uintptr_t *fp)
+{
+	if (unlikely(!operation_is_ours(pointer, fp))) {
+		if (region_holds(pointer))
+			return NULL;
+		runtime_start();
+		if (trace_header)
+			trace_add(&trace_header->foreign_frees, 1);
+		return next.realloc(pointer, size);
+	}
+	if (unlikely(size > BLOCK_SIZE_MAX))
+		return NULL;
+	struct block *block = block_of(pointer);
+	struct thread *thread = thread_self;
+	if (unlikely(thread->gate != THREAD_READY || block_tag(block) & BLOCK_UNTRACKED))
+		return resize_slow(block, size, fp);
+	thread_busy(thread);
+	void *moved = resize(thread, block, size, fp);
+	thread_idle(thread);
+	return moved;
+}

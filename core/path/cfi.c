@@ -1,7 +1,6 @@
 /*
- * Reads .eh_frame: binary search in .eh_frame_hdr, then the CIE's and FDE's instructions up to the wanted address.
- * Called by the walk at misses. Every read is bounded by the module's mapping; what the row cannot express becomes
- * CFI_HARD, never a guess. Format: LSB core specification 10.6, DWARF 5 section 6.4.
+ * Runs a function's unwind instructions up to the wanted address and keeps the resulting rows. Called by the walk at
+ * misses. What a row cannot express becomes CFI_HARD, never a guess. Format: DWARF 5 section 6.4.
  */
 #define _GNU_SOURCE
 #include "core/path/cfi.h"
@@ -10,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/path/eh_frame.h"
 #include "core/path/module.h"
 
 #define ROWS (1u << 16)
@@ -24,184 +24,6 @@ static struct {
 	_Atomic uint64_t row;
 } * rows;
 static _Atomic uint32_t rows_used;
-
-/* ---- bytes ------------------------------------------------------------------------------------------------------ */
-
-struct bytes {
-	const uint8_t *at, *end;
-	bool bad;
-};
-
-static uint64_t take(struct bytes *in, size_t count)
-{
-	uint64_t value = 0;
-	if ((size_t)(in->end - in->at) < count) {
-		in->bad = true;
-		in->at = in->end;
-		return 0;
-	}
-	memcpy(&value, in->at, count);
-	in->at += count;
-	return value;
-}
-
-static uint64_t take_uleb(struct bytes *in)
-{
-	uint64_t value = 0;
-	for (unsigned shift = 0;; shift += 7) {
-		uint8_t byte = (uint8_t)take(in, 1);
-		if (shift < 64)
-			value |= (uint64_t)(byte & 0x7f) << shift;
-		if (!(byte & 0x80))
-			return value;
-	}
-}
-
-static int64_t take_sleb(struct bytes *in)
-{
-	uint64_t value = 0;
-	unsigned shift = 0;
-	uint8_t byte;
-	do {
-		byte = (uint8_t)take(in, 1);
-		if (shift < 64)
-			value |= (uint64_t)(byte & 0x7f) << shift;
-		shift += 7;
-	} while (byte & 0x80);
-	if (shift < 64 && byte & 0x40)
-		value |= ~(uint64_t)0 << shift;
-	return (int64_t)value;
-}
-
-static void skip(struct bytes *in, uint64_t count)
-{
-	if (count > (uint64_t)(in->end - in->at)) {
-		in->bad = true;
-		in->at = in->end;
-	} else {
-		in->at += count;
-	}
-}
-
-/* A pointer in one of the DW_EH_PE encodings that code addresses use. */
-static uint64_t take_encoded(struct bytes *in, uint8_t encoding, bool is_length)
-{
-	uintptr_t here = (uintptr_t)in->at;
-	uint64_t value;
-	switch (encoding & 0x0f) {
-	case 0x00:
-	case 0x04:
-	case 0x0c:
-		value = take(in, 8);
-		break;
-	case 0x03:
-		value = take(in, 4);
-		break;
-	case 0x0b:
-		value = (uint64_t)(int64_t)(int32_t)take(in, 4);
-		break;
-	default:
-		in->bad = true;
-		return 0;
-	}
-	if (is_length)
-		return value;
-	switch (encoding & 0xf0) {
-	case 0x00:
-		return value;
-	case 0x10:
-		return value + here;
-	default:
-		in->bad = true;
-		return 0;
-	}
-}
-
-/* ---- CIE and FDE ------------------------------------------------------------------------------------------------ */
-
-struct frame_info {
-	uintptr_t start, end;
-	uint64_t code_align;
-	int64_t data_align;
-	bool signal;
-	struct bytes initial, program;
-};
-
-/* The body of the record at `at`; its first word is the CIE pointer (0 in a CIE). */
-static struct bytes record(const uint8_t *at, const struct path_module *module)
-{
-	struct bytes in = {.at = at, .end = (const uint8_t *)module->end};
-	if ((uintptr_t)at < module->start || (uintptr_t)at >= module->end) {
-		in.bad = true;
-		in.at = in.end;
-		return in;
-	}
-	uint64_t length = take(&in, 4);
-	if (length == 0xffffffff || !length || length > (uint64_t)(in.end - in.at))
-		in.bad = true; /* 64-bit records: no linker writes them in .eh_frame */
-	else
-		in.end = in.at + length;
-	return in;
-}
-
-static bool cie_read(const uint8_t *at, const struct path_module *module, struct frame_info *info, uint8_t *encoding,
-		     bool *augmented)
-{
-	struct bytes in = record(at, module);
-	uint64_t id = take(&in, 4), version = take(&in, 1);
-	const char *augmentation = (const char *)in.at;
-	while (take(&in, 1))
-		;
-	if (in.bad || id || (version != 1 && version != 3))
-		return false;
-	info->code_align = take_uleb(&in);
-	info->data_align = take_sleb(&in);
-	uint64_t return_register = version == 1 ? take(&in, 1) : take_uleb(&in);
-	*encoding = 0;
-	*augmented = *augmentation == 'z';
-	if (*augmented) {
-		uint64_t length = take_uleb(&in);
-		const uint8_t *after = in.at + length;
-		if (length > (uint64_t)(in.end - in.at))
-			return false;
-		for (const char *letter = augmentation + 1; *letter; letter++) {
-			if (*letter == 'R') {
-				*encoding = (uint8_t)take(&in, 1);
-			} else if (*letter == 'P') {
-				uint8_t personality = (uint8_t)take(&in, 1);
-				take_encoded(&in, personality & 0x0f, true);
-			} else if (*letter == 'L') {
-				take(&in, 1);
-			} else if (*letter == 'S') {
-				info->signal = true;
-			} else {
-				break;
-			}
-		}
-		in.at = after;
-	} else if (*augmentation) {
-		return false;
-	}
-	info->initial = in;
-	return !in.bad && return_register == REG_RA;
-}
-
-static bool fde_read(const uint8_t *at, const struct path_module *module, struct frame_info *info)
-{
-	struct bytes in = record(at, module);
-	const uint8_t *pointer_at = in.at;
-	uint64_t back = take(&in, 4);
-	uint8_t encoding;
-	bool augmented;
-	if (in.bad || !back || !cie_read(pointer_at - back, module, info, &encoding, &augmented))
-		return false;
-	info->start = take_encoded(&in, encoding, false);
-	info->end = info->start + take_encoded(&in, encoding, true);
-	if (augmented)
-		skip(&in, take_uleb(&in));
-	info->program = in;
-	return !in.bad;
-}
 
 /* ---- the interpreter -------------------------------------------------------------------------------------------- */
 
@@ -284,14 +106,14 @@ static bool rule_plt(struct rules *rules, const struct bytes *code)
 /* The two expressions that GCC writes for realigned stacks: CFA = *(rbp + n), rbp saved at rbp + n. */
 static void rule_expression(struct rules *rules, struct bytes *in, bool cfa, uint64_t reg)
 {
-	uint64_t length = take_uleb(in);
+	uint64_t length = bytes_take_uleb(in);
 	struct bytes code = {.at = in->at, .end = in->at + length, .bad = in->bad};
-	skip(in, length);
+	bytes_skip(in, length);
 	if (in->bad || (cfa && rule_plt(rules, &code)))
 		return;
-	uint64_t first = take(&code, 1);
-	int64_t offset = take_sleb(&code);
-	bool loaded = code.at < code.end && take(&code, 1) == 0x06; /* DW_OP_deref */
+	uint64_t first = bytes_take(&code, 1);
+	int64_t offset = bytes_take_sleb(&code);
+	bool loaded = code.at < code.end && bytes_take(&code, 1) == 0x06; /* DW_OP_deref */
 	bool simple = first == 0x76 && code.at == code.end && !code.bad; /* DW_OP_breg6 */
 	if (cfa) {
 		rules->cfa_kind = simple && loaded ? CFI_FP_LOADED : CFI_HARD;
@@ -312,14 +134,14 @@ static bool run(struct bytes in, const struct frame_info *info, uintptr_t *locat
 	struct rules remembered[REMEMBERED_MAX];
 	size_t depth = 0;
 	while (in.at < in.end && !in.bad) {
-		uint8_t op = (uint8_t)take(&in, 1);
+		uint8_t op = (uint8_t)bytes_take(&in, 1);
 		uint64_t low = op & 0x3f, advance = UINT64_MAX, reg;
 		switch (op & 0xc0 ? op & 0xc0 : op) {
 		case 0x40: /* advance_loc */
 			advance = low;
 			break;
 		case 0x80: /* offset */
-			rule_offset(rules, low, (int64_t)take_uleb(&in) * info->data_align);
+			rule_offset(rules, low, (int64_t)bytes_take_uleb(&in) * info->data_align);
 			break;
 		case 0xc0: /* restore */
 			rule_restore(rules, initial, low);
@@ -327,38 +149,38 @@ static bool run(struct bytes in, const struct frame_info *info, uintptr_t *locat
 		case 0x00: /* nop */
 			break;
 		case 0x02: /* advance_loc1, 2, 4 */
-			advance = take(&in, 1);
+			advance = bytes_take(&in, 1);
 			break;
 		case 0x03:
-			advance = take(&in, 2);
+			advance = bytes_take(&in, 2);
 			break;
 		case 0x04:
-			advance = take(&in, 4);
+			advance = bytes_take(&in, 4);
 			break;
 		case 0x05: /* offset_extended */
-			reg = take_uleb(&in);
-			rule_offset(rules, reg, (int64_t)take_uleb(&in) * info->data_align);
+			reg = bytes_take_uleb(&in);
+			rule_offset(rules, reg, (int64_t)bytes_take_uleb(&in) * info->data_align);
 			break;
 		case 0x11: /* offset_extended_sf */
-			reg = take_uleb(&in);
-			rule_offset(rules, reg, take_sleb(&in) * info->data_align);
+			reg = bytes_take_uleb(&in);
+			rule_offset(rules, reg, bytes_take_sleb(&in) * info->data_align);
 			break;
 		case 0x06: /* restore_extended */
-			rule_restore(rules, initial, take_uleb(&in));
+			rule_restore(rules, initial, bytes_take_uleb(&in));
 			break;
 		case 0x07: /* undefined */
-			reg = take_uleb(&in);
+			reg = bytes_take_uleb(&in);
 			if (reg == REG_RA)
 				rules->ra_undefined = true;
 			else if (reg == REG_RBP)
 				rules->fp_hard = true;
 			break;
 		case 0x08: /* same_value */
-			rule_same(rules, take_uleb(&in));
+			rule_same(rules, bytes_take_uleb(&in));
 			break;
 		case 0x09: /* register */
-			rule_hard(rules, take_uleb(&in));
-			take_uleb(&in);
+			rule_hard(rules, bytes_take_uleb(&in));
+			bytes_take_uleb(&in);
 			break;
 		case 0x0a: /* remember_state */
 			if (depth == REMEMBERED_MAX)
@@ -371,40 +193,40 @@ static bool run(struct bytes in, const struct frame_info *info, uintptr_t *locat
 			*rules = remembered[--depth];
 			break;
 		case 0x0c: /* def_cfa */
-			rules->cfa_kind = cfa_kind_of(take_uleb(&in));
-			rules->cfa = (int64_t)take_uleb(&in);
+			rules->cfa_kind = cfa_kind_of(bytes_take_uleb(&in));
+			rules->cfa = (int64_t)bytes_take_uleb(&in);
 			break;
 		case 0x12: /* def_cfa_sf */
-			rules->cfa_kind = cfa_kind_of(take_uleb(&in));
-			rules->cfa = take_sleb(&in) * info->data_align;
+			rules->cfa_kind = cfa_kind_of(bytes_take_uleb(&in));
+			rules->cfa = bytes_take_sleb(&in) * info->data_align;
 			break;
 		case 0x0d: /* def_cfa_register */
-			rules->cfa_kind = cfa_kind_of(take_uleb(&in));
+			rules->cfa_kind = cfa_kind_of(bytes_take_uleb(&in));
 			break;
 		case 0x0e: /* def_cfa_offset */
-			rules->cfa = (int64_t)take_uleb(&in);
+			rules->cfa = (int64_t)bytes_take_uleb(&in);
 			break;
 		case 0x13: /* def_cfa_offset_sf */
-			rules->cfa = take_sleb(&in) * info->data_align;
+			rules->cfa = bytes_take_sleb(&in) * info->data_align;
 			break;
 		case 0x0f: /* def_cfa_expression */
 			rule_expression(rules, &in, true, 0);
 			break;
 		case 0x10: /* expression */
-			reg = take_uleb(&in);
+			reg = bytes_take_uleb(&in);
 			rule_expression(rules, &in, false, reg);
 			break;
 		case 0x14: /* val_offset, val_offset_sf */
 		case 0x15:
-			rule_hard(rules, take_uleb(&in));
-			take_uleb(&in);
+			rule_hard(rules, bytes_take_uleb(&in));
+			bytes_take_uleb(&in);
 			break;
 		case 0x16: /* val_expression */
-			rule_hard(rules, take_uleb(&in));
-			skip(&in, take_uleb(&in));
+			rule_hard(rules, bytes_take_uleb(&in));
+			bytes_skip(&in, bytes_take_uleb(&in));
 			break;
 		case 0x2e: /* GNU_args_size */
-			take_uleb(&in);
+			bytes_take_uleb(&in);
 			break;
 		default:
 			return false;
@@ -433,20 +255,6 @@ static struct cfi_row row_pack(const struct rules *rules)
 
 /* ---- lookup ----------------------------------------------------------------------------------------------------- */
 
-static const uint8_t *fde_find(const struct module_unwind *unwind, uintptr_t pc)
-{
-	int64_t wanted = (int64_t)(pc - (uintptr_t)unwind->header);
-	size_t low = 0, high = unwind->entries;
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-		if (unwind->table[middle * 2] <= wanted)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low ? unwind->header + unwind->table[(low - 1) * 2 + 1] : NULL;
-}
-
 /* Cost: two binary searches and the function's instructions, typically 200-500 ns with cold caches. */
 static struct cfi_row row_read(uintptr_t pc, uint32_t index)
 {
@@ -455,10 +263,10 @@ static struct cfi_row row_read(uintptr_t pc, uint32_t index)
 	struct frame_info info = {.start = 0};
 	if (!unwind->table)
 		return (struct cfi_row){.kind = CFI_NONE};
-	const uint8_t *fde = fde_find(unwind, pc);
+	const uint8_t *fde = eh_frame_find(unwind, pc);
 	if (!fde)
 		return (struct cfi_row){.kind = CFI_NONE};
-	if (!fde_read(fde, module, &info))
+	if (!eh_frame_read(fde, module, &info))
 		return (struct cfi_row){.kind = CFI_HARD};
 	if (pc < info.start || pc >= info.end)
 		return (struct cfi_row){.kind = CFI_NONE};

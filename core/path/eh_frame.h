@@ -1,0 +1,37 @@
+/*
+ * The records of .eh_frame: where the unwind instructions of a function stand. Every read is bounded by the module's
+ * mapping; a malformed record sets `bad` and reads as zero from there on. Format: LSB core specification 10.6.
+ */
+#ifndef FA_PATH_EH_FRAME_H
+#define FA_PATH_EH_FRAME_H
+
+#include "core/base.h"
+#include "core/path/module.h"
+
+/* A stretch of memory that is read from its front. */
+struct bytes {
+	const uint8_t *at, *end;
+	bool bad;
+};
+
+/* What a CIE and an FDE say of one function. */
+struct frame_info {
+	uintptr_t start, end;
+	uint64_t code_align;
+	int64_t data_align;
+	bool signal;
+	struct bytes initial, program;
+};
+
+uint64_t bytes_take(struct bytes *in, size_t count);
+uint64_t bytes_take_uleb(struct bytes *in);
+int64_t bytes_take_sleb(struct bytes *in);
+void bytes_skip(struct bytes *in, uint64_t count);
+uint64_t bytes_take_encoded(struct bytes *in, uint8_t encoding, bool is_length);
+
+/* The FDE that may hold `pc`, by binary search in .eh_frame_hdr; NULL when there is none. */
+const uint8_t *eh_frame_find(const struct module_unwind *unwind, uintptr_t pc);
+/* Reads the FDE at `at` and its CIE. False: malformed. */
+bool eh_frame_read(const uint8_t *at, const struct path_module *module, struct frame_info *info);
+
+#endif

@@ -60,11 +60,13 @@ size_t base_text_length(const char *text)
 
 size_t base_text_copy(char *out, size_t out_bytes, const char *text)
 {
-	size_t i = 0;
-	for (; i + 1 < out_bytes && text[i]; i++)
+	size_t length = base_text_length(text);
+	if (length >= out_bytes)
+		length = out_bytes - 1;
+	for (size_t i = 0; i < length; i++)
 		out[i] = text[i];
-	out[i] = 0;
-	return i;
+	out[length] = 0;
+	return length;
 }
 
 bool base_text_equal(const char *a, const char *b)

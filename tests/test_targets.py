@@ -157,3 +157,14 @@ def test_text_names_the_escaping_sites(target, witness, shimmed):
     top = max(escapes, key=lambda v: v["count"])
     frame = next(f for f in top["born"]["stack"] if f["function"] or f["module"])
     assert (frame["function"] or os.path.basename(frame["module"])).split("::")[-1] in text
+
+
+@pytest.mark.parametrize("spec", ["_Z8GameLoopv", "GameLoop()", "openttd!GameLoop"])
+def test_boundary_at_a_function_of_a_stripped_program(shim, tmp_path, spec):
+    openttd = shutil.which("openttd", path=os.environ["PATH"] + ":/usr/games")
+    if not openttd:
+        pytest.skip("openttd is not installed (packages openttd openttd-opengfx)")
+    run = shim.run([openttd, "-v", "null:ticks=700", "-s", "null", "-m", "null", "-g", "-G", "42", "-x"], {"frame": spec},
+                   env={"HOME": tmp_path, "XDG_DATA_HOME": tmp_path, "XDG_CONFIG_HOME": tmp_path})
+    assert run.report["frames"]["count"] == 700
+    assert [m["binding"] for m in run.report["markers"]] == ["patch"]

@@ -4,8 +4,10 @@
 #include "core/region.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define HUGE_BYTES (2ul << 20)
 #define COMMIT_SPANS 16u /* spans made accessible by one system call */
@@ -74,9 +76,51 @@ int region_init(void)
 		spans.free_head = spans.purged_head = NO_SPAN;
 		region.base = base;
 		region.bytes = bytes;
+		region.heap_end = bytes / 2;
+		region.span_end = bytes;
 		return 0;
 	}
 	return -ENOMEM;
+}
+
+/* Pages of address space the process has mapped; 0 when it cannot be told. */
+static size_t mapped_bytes(void)
+{
+	char text[64];
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	ssize_t bytes = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	if (fd >= 0)
+		close(fd);
+	size_t pages = 0;
+	for (ssize_t i = 0; i < bytes && text[i] >= '0' && text[i] <= '9'; i++)
+		pages = pages * 10 + (size_t)(text[i] - '0');
+	return pages * 4096;
+}
+
+void region_shrink(size_t limit)
+{
+	size_t mapped = mapped_bytes();
+	if (!region.bytes || !mapped || !base_lock(&heap_half.lock))
+		return;
+	base_lock(&spans.lock);
+	size_t heap_used = heap_half.next - region.base, span_used = (size_t)spans.committed << REGION_CHUNK_BITS;
+	size_t heap_idle = region.heap_end - heap_used, span_idle = region.span_end - region.bytes / 2 - span_used;
+	size_t others = mapped - heap_idle - span_idle;
+	/* Half of what the limit leaves stays ours to grow into, a quarter of that for spans. */
+	size_t ours = limit > others ? (limit - others) / 2 & ~(HUGE_BYTES - 1) : 0;
+	size_t heap_keep = ours / 4 * 3 & ~(HUGE_BYTES - 1), span_keep = ours / 4 & ~(HUGE_BYTES - 1);
+	if (heap_keep < heap_idle) {
+		region.heap_end = heap_used + heap_keep;
+		heap_half.end = region.base + region.heap_end;
+		munmap((void *)heap_half.end, heap_idle - heap_keep);
+	}
+	if (span_keep < span_idle) {
+		region.span_end = region.bytes / 2 + span_used + span_keep;
+		spans.limit = (uint32_t)((span_used + span_keep) >> REGION_CHUNK_BITS);
+		munmap((void *)(region.base + region.span_end), span_idle - span_keep);
+	}
+	base_unlock(&spans.lock);
+	base_unlock(&heap_half.lock);
 }
 
 static void mark(uintptr_t start, size_t bytes, enum region_owner owner)

@@ -24,6 +24,8 @@ struct region {
 	uintptr_t base;
 	size_t bytes; /* 0: no region */
 	uint8_t *owner;
+	/* What is still reserved of the two halves; less than half only after region_shrink. Offsets from base. */
+	size_t heap_end, span_end;
 };
 extern struct region region;
 
@@ -41,8 +43,13 @@ static always_inline enum region_owner region_owner_of(const void *pointer)
 
 static always_inline bool region_holds(const void *pointer)
 {
-	return (uintptr_t)pointer - region.base < region.bytes;
+	uintptr_t offset = (uintptr_t)pointer - region.base;
+	return offset < region.heap_end || (offset >= region.bytes / 2 && offset < region.span_end);
 }
+
+/* The process is about to limit its address space to `limit` bytes: gives back reserved addresses that nothing uses, so
+   that the program's own mappings and its stack find the room they would have had. */
+void region_shrink(size_t limit);
 
 /* Takes `bytes` (page multiple) for jemalloc, committed with `prot`; NULL when the half is full or memory is denied.
    The start is aligned to 2 MiB when bytes is at least that. Thread-safe. */

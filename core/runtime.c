@@ -325,12 +325,12 @@ static enum runtime_phase begin_recording(void)
 static enum runtime_phase start(void)
 {
 	process = (uint32_t)syscall(SYS_getpid);
+	next_init();
+	if (steps_aside())
+		return RUNTIME_ASIDE;
 	const uint64_t *random = (const uint64_t *)getauxval(AT_RANDOM);
 	block_secret = random ? random[1] : (uintptr_t)&process;
 	if (region_init())
-		return RUNTIME_ASIDE;
-	next_init();
-	if (steps_aside())
 		return RUNTIME_ASIDE;
 	configure();
 	make_fork_page();

@@ -35,3 +35,9 @@ def test_child_of_a_recorded_program_is_not_recorded(shim):
     assert run.stdout == b"still here\n"
     assert run.report["target"]["exe"].endswith("sh")
     assert len(list(run.recording.parent.glob("*.fatrace*"))) == 1
+
+
+@pytest.mark.parametrize("mode", ["off", "observe", "route"])
+def test_program_that_limits_its_own_address_space(shim, mode):
+    run = shim.run(harness.program("limits"), {"mode": mode, "frame": "frame_mark"})
+    assert run.violations("FA901") == [] if mode != "off" else True

@@ -116,7 +116,8 @@ void heap_child(void)
 
 void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
-	if (flags & MAP_FIXED)
+	/* Without a region the shim stands aside; jemalloc's own constructor runs all the same. */
+	if (flags & MAP_FIXED || !region.bytes)
 		return mmap(address, bytes, prot, flags, fd, offset);
 	if (address) { /* a wish for neighbouring addresses: jemalloc gives back what does not fit */
 		errno = ENOMEM;
@@ -131,6 +132,8 @@ void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, of
 
 int heap_sys_munmap(void *address, size_t bytes)
 {
+	if (!region_holds(address))
+		return munmap(address, bytes);
 	region_heap_unmap(address, bytes);
 	return 0;
 }

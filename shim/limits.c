@@ -1,0 +1,40 @@
+/* Resource limits that the program sets for itself: before its address space is limited, the reserved region shrinks. */
+#define _GNU_SOURCE
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/region.h"
+#include "core/runtime.h"
+#include "shim/hooks.h"
+
+static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, struct rlimit64 *old)
+{
+	bool own = pid == 0 || pid == (pid_t)syscall(SYS_getpid);
+	if (limit && own && resource == RLIMIT_AS && limit->rlim_cur != RLIM64_INFINITY)
+		region_shrink(limit->rlim_cur);
+	return (int)syscall(SYS_prlimit64, pid, resource, limit, old);
+}
+
+/* On x86-64 the two structs are one. */
+_Static_assert(sizeof(struct rlimit) == sizeof(struct rlimit64), "64-bit limits");
+
+EXPORT int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
+{
+	return set_limit(0, (int)resource, (const struct rlimit64 *)limit, NULL);
+}
+
+EXPORT int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit)
+{
+	return set_limit(0, (int)resource, limit, NULL);
+}
+
+EXPORT int prlimit(pid_t pid, __rlimit_resource_t resource, const struct rlimit *limit, struct rlimit *old)
+{
+	return set_limit(pid, (int)resource, (const struct rlimit64 *)limit, (struct rlimit64 *)old);
+}
+
+EXPORT int prlimit64(pid_t pid, __rlimit_resource_t resource, const struct rlimit64 *limit, struct rlimit64 *old)
+{
+	return set_limit(pid, (int)resource, limit, old);
+}

@@ -1,0 +1,33 @@
+/* A program that limits its own address space goes on: threads, a deep stack, allocations; and is refused beyond. */
+#include "common.h"
+
+#include <sys/resource.h>
+
+static void *nothing(void *argument)
+{
+	return argument;
+}
+
+static int deep(int levels)
+{
+	volatile char room[4096];
+	room[0] = (char)levels;
+	return levels ? deep(levels - 1) + room[0] : 0;
+}
+
+int main(void)
+{
+	struct rlimit limit = {2000000000, 2000000000};
+	pthread_t thread;
+	CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+	CHECK(pthread_create(&thread, NULL, nothing, NULL) == 0 && pthread_join(thread, NULL) == 0);
+	deep(1000);
+	char *big = malloc(100 << 20), *refused = malloc(3000000000u);
+	CHECK(big && !refused);
+	memset(big, 1, 100 << 20);
+	frame_mark();
+	for (int i = 0; i < 100000; i++)
+		free(malloc((size_t)i % 9000));
+	free(big);
+	return failures;
+}

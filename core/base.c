@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "core/base.h"
 
+#include <fcntl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +42,21 @@ bool base_lock(struct base_lock *lock)
 void base_unlock(struct base_lock *lock)
 {
 	atomic_store_explicit(&lock->owner, 0, memory_order_release);
+}
+
+int base_open(const char *path, int flags, unsigned mode)
+{
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+long base_read(int fd, void *out, size_t bytes)
+{
+	return syscall(SYS_read, fd, out, bytes);
+}
+
+void base_close(int fd)
+{
+	syscall(SYS_close, fd);
 }
 
 uint64_t base_now_ns(void)

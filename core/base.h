@@ -43,6 +43,12 @@ void base_unlock(struct base_lock *lock);
 uint32_t base_tid(void);
 void base_forget_tid(void); /* in the child of a fork */
 
+/* open, read and close that are no cancellation points: a hook must not be where a cancelled thread ends. As the system
+   calls, with errno. */
+int base_open(const char *path, int flags, unsigned mode);
+long base_read(int fd, void *out, size_t bytes);
+void base_close(int fd);
+
 uint64_t base_now_ns(void);
 size_t base_text_length(const char *text);
 /* Copies with truncation, always terminates; returns the number of bytes copied without the NUL. */

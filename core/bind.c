@@ -69,12 +69,30 @@ static void boundary(struct thread *thread, const struct binding *binding, const
 	scope_frame_boundary(thread, binding->index, fp);
 }
 
+#define STACK_REACH (8ul << 20)
+
+/* Whether this marked call is inside another one. A longjmp or an exception out of a blocking boundary leaves no trace
+   but these: a later call stands at its frame or further out, or other calls have overwritten its return address. */
+static bool is_nested(struct thread *thread, const uintptr_t *fp)
+{
+	if (!thread->marker_depth)
+		return false;
+	const uintptr_t *outer = thread->marker_frame;
+	bool below = fp < outer && (uintptr_t)outer - (uintptr_t)fp < STACK_REACH;
+	bool left = below ? outer[1] != thread->marker_return : fp >= outer;
+	if (!left)
+		return true;
+	thread->marker_depth = 0;
+	scope_idle_end(thread);
+	return false;
+}
+
 static void on_entry(void *context, const uintptr_t *fp)
 {
 	const struct binding *binding = context;
 	int saved = errno;
 	struct thread *thread = boundary_thread(binding);
-	if (thread && !thread->marker_depth) {
+	if (thread && !is_nested(thread, fp)) {
 		thread_busy(thread);
 		boundary(thread, binding, fp);
 		thread_idle(thread);
@@ -87,7 +105,12 @@ static void on_wait(void *context, const uintptr_t *fp)
 	const struct binding *binding = context;
 	int saved = errno;
 	struct thread *thread = boundary_thread(binding);
-	if (thread && thread->marker_depth++ == 0) {
+	if (thread && is_nested(thread, fp)) {
+		thread->marker_depth++;
+	} else if (thread) {
+		thread->marker_depth = 1;
+		thread->marker_frame = fp;
+		thread->marker_return = fp[1];
 		thread_busy(thread);
 		boundary(thread, binding, fp);
 		scope_idle_begin(thread);

@@ -12,7 +12,7 @@
 /* A pointer outside the region: somebody else's. */
 static cold_path void foreign(void *pointer)
 {
-	runtime_start();
+	runtime_current();
 	if (trace_header)
 		trace_add(&trace_header->foreign_frees, 1);
 	next.free(pointer);

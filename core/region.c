@@ -87,10 +87,10 @@ int region_init(void)
 static size_t mapped_bytes(void)
 {
 	char text[64];
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	ssize_t bytes = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	int fd = base_open("/proc/self/statm", O_RDONLY | O_CLOEXEC, 0);
+	ssize_t bytes = fd < 0 ? -1 : base_read(fd, text, sizeof text - 1);
 	if (fd >= 0)
-		close(fd);
+		base_close(fd);
 	size_t pages = 0;
 	for (ssize_t i = 0; i < bytes && text[i] >= '0' && text[i] <= '9'; i++)
 		pages = pages * 10 + (size_t)(text[i] - '0');

@@ -47,7 +47,7 @@ static always_inline bool region_holds(const void *pointer)
 	return offset < region.heap_end || (offset >= region.bytes / 2 && offset < region.span_end);
 }
 
-/* The process is about to limit its address space to `limit` bytes: gives back reserved addresses that nothing uses, so
+/* The process has limited its address space to `limit` bytes: gives back reserved addresses that nothing uses, so
    that the program's own mappings and its stack find the room they would have had. */
 void region_shrink(size_t limit);
 

@@ -39,7 +39,7 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 	void *pointer;
 
 	/* A block of a frame that has ended would pin its span for another frame's sake: it moves where it belongs. */
-	bool stays = !(tag & BLOCK_ALIGNED) && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread->segment);
+	bool stays = !(tag & BLOCK_ALIGNED) && (uint32_t)was != BLOCK_DIRECT && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread->segment);
 	if (stays && fits_in_place(thread, block, size)) {
 		tier = observe ? wanted : was;
 		operation_account_death(thread, block, fp);
@@ -88,7 +88,7 @@ void *alloc_resize(void *pointer, size_t size, const uintptr_t *fp)
 	if (unlikely(!operation_is_ours(pointer, fp))) {
 		if (region_holds(pointer))
 			return NULL;
-		runtime_start();
+		runtime_current();
 		if (trace_header)
 			trace_add(&trace_header->foreign_frees, 1);
 		return next.realloc(pointer, size);

@@ -83,10 +83,10 @@ static uint64_t start_ticks(uint32_t pid)
 	char text[1024], path[48];
 	size_t n = base_text_copy(path, sizeof path, "/proc/");
 	base_text_copy(base_text_number(path + n, pid), 8, "/stat");
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t bytes = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	int fd = base_open(path, O_RDONLY | O_CLOEXEC, 0);
+	ssize_t bytes = fd < 0 ? -1 : base_read(fd, text, sizeof text - 1);
 	if (fd >= 0)
-		close(fd);
+		base_close(fd);
 	if (bytes <= 0)
 		return 0;
 	ssize_t at = bytes - 1;
@@ -165,10 +165,10 @@ static bool may_replace(const char *path)
 	if (lstat(path, &there))
 		return true;
 	struct trace_header header;
-	int fd = S_ISREG(there.st_mode) ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
-	ssize_t bytes = fd < 0 ? -1 : read(fd, &header, sizeof header);
+	int fd = S_ISREG(there.st_mode) ? base_open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0) : -1;
+	ssize_t bytes = fd < 0 ? -1 : base_read(fd, &header, sizeof header);
 	if (fd >= 0)
-		close(fd);
+		base_close(fd);
 	if (bytes != (ssize_t)sizeof header)
 		return false;
 	for (int i = 0; i < 8; i++)
@@ -228,13 +228,13 @@ static uint32_t parse_pid(const char *text)
 static bool environment_file_has(const char *path, const char *name, const char *value)
 {
 	char text[1024];
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = base_open(path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
 	size_t name_length = base_text_length(name), at = 0; /* `at`: characters of the entry that agree so far */
 	bool agrees = true, found = false;
 	ssize_t bytes;
-	while (!found && (bytes = read(fd, text, sizeof text)) > 0)
+	while (!found && (bytes = base_read(fd, text, sizeof text)) > 0)
 		for (ssize_t i = 0; i < bytes && !found; i++) {
 			if (agrees) {
 				char expected = at < name_length ? name[at] : at == name_length ? '=' : value[at - name_length - 1];
@@ -247,7 +247,7 @@ static bool environment_file_has(const char *path, const char *name, const char 
 				agrees = true;
 			}
 		}
-	close(fd);
+	base_close(fd);
 	return found;
 }
 
@@ -392,6 +392,14 @@ void runtime_end(int status, bool status_known)
 	trace_header->end_ns = trace_header->last_ns = base_now_ns();
 	trace_header->end_value = status_known ? status : -1;
 	__atomic_store_n(&trace_header->ended, TRACE_ENDED_EXIT, __ATOMIC_RELEASE);
+}
+
+enum runtime_phase runtime_current(void)
+{
+	runtime_start();
+	if (atomic_load_explicit(&runtime_phase, memory_order_acquire) == RUNTIME_RECORDING && runtime_forked())
+		runtime_child();
+	return (enum runtime_phase)atomic_load_explicit(&runtime_phase, memory_order_acquire);
 }
 
 bool runtime_forked(void)

@@ -38,6 +38,8 @@ void runtime_finish_start(void);
 void runtime_end(int status, bool status_known);
 void runtime_child(void);
 bool runtime_forked(void); /* true in the child of a fork that has not noticed yet; one load */
+/* The phase, after start-up and with a fork noticed: for entries that are no allocation. */
+enum runtime_phase runtime_current(void);
 
 /* The value of a variable of the initial environment, usable before libc has set environ; NULL when unset. */
 const char *runtime_environment(const char *name);

@@ -156,11 +156,14 @@ void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_
 	trace_header->last_ns = now;
 	if (trace_count(&trace_threads) <= 16 || !(thread->frame & 15))
 		account_peak(thread);
-	static _Atomic uint64_t trim_at;
-	uint64_t due = atomic_load_explicit(&trim_at, memory_order_relaxed);
-	if (now > due && atomic_compare_exchange_strong(&trim_at, &due, now + TRIM_PERIOD_NS) && due) {
-		frame_trim(thread);
-		region_span_purge();
+	if (now > thread->trim_at_ns) {
+		if (thread->trim_at_ns)
+			frame_trim(thread);
+		thread->trim_at_ns = now + TRIM_PERIOD_NS;
+		static _Atomic uint64_t purge_at;
+		uint64_t due = atomic_load_explicit(&purge_at, memory_order_relaxed);
+		if (now > due && atomic_compare_exchange_strong(&purge_at, &due, now + TRIM_PERIOD_NS) && due)
+			region_span_purge();
 	}
 }
 

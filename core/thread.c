@@ -123,12 +123,14 @@ static struct trace_thread *record_make(uint32_t slot, uint32_t *index)
 struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site)
 {
 	static struct base_lock lock; /* keeps the two parallel arrays parallel */
+	static bool parted;           /* a group without its label: no more can be added */
 	uint32_t group_index = site / TRACE_GROUP_SITES;
-	if (base_lock(&lock)) {
+	if (!parted && base_lock(&lock)) {
 		uint32_t label_index, index;
 		struct trace_group_label label = {.slot = thread->slot, .first_site = UINT32_MAX};
 		struct trace_group *group = trace_append(&trace_groups, NULL, &index);
 		struct trace_group_label *made = group ? trace_append(&trace_labels, &label, &label_index) : NULL;
+		parted = group && !made;
 		if (made) {
 			fa_assert(index == label_index);
 			__atomic_store_n(&made->first_site, group_index * TRACE_GROUP_SITES, __ATOMIC_RELEASE);

@@ -69,6 +69,8 @@ struct thread {
 	uint32_t awaits;
 	uint64_t segment_lease, segment_lease_end;
 	uint32_t marker_depth; /* > 0 inside a blocking boundary: nested marked calls do not count */
+	const uintptr_t *marker_frame; /* frame of that boundary, and the return address that stands in it as long as it lasts */
+	uintptr_t marker_return;
 	uint32_t destructor_rounds;
 	uint64_t idle_from_ns;
 	uint32_t boundary_node;    /* call path of the last boundary */
@@ -87,6 +89,7 @@ struct thread {
 	struct frame_span *full_spans;  /* spans that were filled and hold live blocks */
 	struct frame_span *empty_spans; /* ours, without live blocks */
 	uint32_t spans_owned, spans_empty, spans_empty_low;
+	uint64_t trim_at_ns;
 	/* ---- pool tier */
 	struct pool_slab *slabs[THREAD_POOL_CLASSES];      /* the slab allocations come from */
 	struct pool_slab *slabs_other[THREAD_POOL_CLASSES];/* the rest, a ring: partly or wholly used */

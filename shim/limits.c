@@ -1,4 +1,4 @@
-/* Resource limits that the program sets for itself: before its address space is limited, the reserved region shrinks. */
+/* Resource limits that the program sets for itself: when its address space is limited, the reserved region shrinks. */
 #define _GNU_SOURCE
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -11,9 +11,10 @@
 static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, struct rlimit64 *old)
 {
 	bool own = pid == 0 || pid == (pid_t)syscall(SYS_getpid);
-	if (limit && own && resource == RLIMIT_AS && limit->rlim_cur != RLIM64_INFINITY)
+	int result = (int)syscall(SYS_prlimit64, pid, resource, limit, old);
+	if (!result && limit && own && resource == RLIMIT_AS && limit->rlim_cur != RLIM64_INFINITY)
 		region_shrink(limit->rlim_cur);
-	return (int)syscall(SYS_prlimit64, pid, resource, limit, old);
+	return result;
 }
 
 /* On x86-64 the two structs are one. */

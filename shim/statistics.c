@@ -12,8 +12,7 @@
 
 static uintptr_t aside(const char *name)
 {
-	runtime_start();
-	if (atomic_load(&runtime_phase) != RUNTIME_ASIDE)
+	if (runtime_current() != RUNTIME_ASIDE)
 		return 0;
 	return finder_next(name, (uintptr_t)&runtime_phase);
 }

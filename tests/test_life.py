@@ -144,3 +144,21 @@ def test_unwritable_output_stops_nobody(built, output):
     env = {"LD_PRELOAD": harness.LIBRARY, "FA_OPTIONS": f"output={output}"}
     run = harness.plain([harness.program("tiny")], env=env)
     assert (run.status, run.stdout) == (7, b"still here\n")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_malloc_is_no_cancellation_point(shim, mode):
+    run = shim.run(harness.program("cancelled"), {"mode": mode, "frame": "frame_mark"}, timeout=60)
+    if mode != "off":
+        assert run.site_sum("spread", "allocs") == 2 << 13
+
+
+def test_jump_out_of_a_waiting_call(shim):
+    run = shim.run(harness.program("jump_out"), {"frame": "nanosleep"})
+    assert run.report["frames"]["count"] == 111
+
+
+def test_handlers_blocks_are_resized_like_others(shim):
+    run = shim.run([harness.program("signals"), 500], {"mode": "route", "frame": "frame_mark"}, timeout=60)
+    assert sum(tier["allocs"] for name, tier in run.report["tiers"].items() if name != "foreign") == run.report["totals"]["allocs"]
+    assert run.report["totals"]["allocs"] == sum(s["allocs"] for s in run.report["sites"])

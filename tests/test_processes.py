@@ -41,3 +41,8 @@ def test_child_of_a_recorded_program_is_not_recorded(shim):
 def test_program_that_limits_its_own_address_space(shim, mode):
     run = shim.run(harness.program("limits"), {"mode": mode, "frame": "frame_mark"})
     assert run.violations("FA901") == [] if mode != "off" else True
+
+
+@pytest.mark.parametrize("options", [{"mode": "observe"}, {"mode": "route"}, {"mode": "route", "follow": "1"}])
+def test_children_whose_first_call_is_no_allocation(shim, options):
+    shim.run(harness.program("fork_first_call"), {"frame": "frame_mark", **options})

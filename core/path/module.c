@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include "core/path/module.h"
 
+#define REFRESH_TRIES 1000
+
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
@@ -243,10 +245,17 @@ void path_modules_refresh(void)
 		return;
 	int saved_errno = errno;
 	int32_t self = (int32_t)syscall(SYS_getpid), holder = 0;
-	/* A try-lock: whoever else is inside brings the news for us. A holder from before a fork is no more. */
-	while (!atomic_compare_exchange_strong(&refreshing, &holder, self))
-		if (holder == self)
+	/* Whoever else is inside may have started before the module that we miss was there: wait a little, never for good
+	   (it may be this thread, interrupted, or wait for the loader's lock that we hold). A holder from before a fork is no
+	   more. */
+	for (int tries = 0; !atomic_compare_exchange_strong(&refreshing, &holder, self); tries++) {
+		if (holder == self && tries == REFRESH_TRIES)
 			return;
+		if (holder == self) {
+			syscall(SYS_sched_yield);
+			holder = 0;
+		}
+	}
 	bool changed = false;
 	size_t count_before = atomic_load(&module_count);
 	memset(seen, 0, sizeof seen);

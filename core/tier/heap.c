@@ -80,8 +80,13 @@ void heap_free(struct block *block)
 void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t tag)
 {
 	fa_assert(!(block_tag(block) & BLOCK_ALIGNED));
+	/* Marked dead first: where the block moves, its old header must not pass for a live one. */
+	block_kill(block);
 	void *base = fa_je_rallocx(block, block_usable(size) + BLOCK_HEADER_BYTES, 0);
-	return base ? start_at(base, BLOCK_HEADER_BYTES, birth, tag, size) : NULL;
+	if (base)
+		return start_at(base, BLOCK_HEADER_BYTES, birth, tag, size);
+	block_kill(block); /* alive again */
+	return NULL;
 }
 
 static size_t read_stat(const char *name)

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define GROW_PAGES 64u
@@ -50,7 +51,9 @@ static int populate(int fd, uint32_t pages)
 	size_t from = (size_t)writer.ready_pages * TRACE_PAGE_BYTES;
 	if (madvise(writer.map + from, (size_t)bytes - from, MADV_POPULATE_WRITE) == 0)
 		return 0;
-	int error = errno == EINVAL ? posix_fallocate(fd, (off_t)from, bytes - (off_t)from) : errno;
+	int error = errno;
+	if (error == EINVAL) /* a kernel before 5.14 */
+		error = syscall(SYS_fallocate, fd, 0, (off_t)from, bytes - (off_t)from) ? errno : 0;
 	if (!error)
 		return 0;
 	if (ftruncate(fd, (off_t)from)) {
@@ -73,7 +76,7 @@ static int grow(uint32_t pages)
 		writer.ready_pages = wanted;
 		return 0;
 	}
-	int fd = open(writer.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	int fd = base_open(writer.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
 	if (fd < 0)
 		return -errno;
 	struct stat now;
@@ -86,7 +89,7 @@ static int grow(uint32_t pages)
 		wanted = pages;
 		error = 0;
 	}
-	close(fd);
+	base_close(fd);
 	if (!error)
 		writer.ready_pages = wanted;
 	return error;
@@ -165,7 +168,7 @@ void *trace_append(struct trace_array *array, const void *record, uint32_t *inde
 
 static int create_file(const char *path)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_EXCL, 0644);
+	int fd = base_open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_EXCL, 0644);
 	if (fd < 0)
 		return -errno;
 	struct stat now;
@@ -177,7 +180,7 @@ static int create_file(const char *path)
 		writer.inode = now.st_ino;
 		error = populate(fd, GROW_PAGES);
 	}
-	close(fd);
+	base_close(fd);
 	if (error)
 		unlink(path);
 	return error;

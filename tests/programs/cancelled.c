@@ -1,0 +1,36 @@
+/* malloc is no cancellation point: a thread with a cancellation pending allocates over so many call paths that the
+   recording grows, and ends by itself. */
+#include "common.h"
+
+static int reached;
+
+SITE void spread(int depth, unsigned bits)
+{
+	if (!depth)
+		free(malloc(16));
+	else if (bits & 1)
+		spread(depth - 1, bits >> 1);
+	else
+		spread(depth - 1, bits >> 1);
+	__asm__ volatile("");
+}
+
+static void *worker(void *argument)
+{
+	pthread_cancel(pthread_self());
+	for (unsigned i = 0; i < 1 << 13; i++)
+		spread(13, i);
+	reached = 1;
+	return argument;
+}
+
+int main(void)
+{
+	pthread_t thread;
+	void *result = NULL;
+	CHECK(pthread_create(&thread, NULL, worker, &reached) == 0 && pthread_join(thread, &result) == 0);
+	CHECK(reached && result == &reached);
+	for (unsigned i = 0; i < 1 << 13; i++)
+		spread(14, i | 0x2000);
+	return failures;
+}

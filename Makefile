@@ -2,6 +2,8 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 BUILD ?= build
+# One spelling for a folder, however it was given: dependency files name their targets by it.
+override BUILD := $(patsubst $(CURDIR)/%,%,$(abspath $(BUILD)))
 CC ?= gcc
 OBJCOPY ?= objcopy
 Q := $(if $(V),,@)

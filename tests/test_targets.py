@@ -47,7 +47,7 @@ class Target:
 
 
 TARGET = {
-    "godot": Target("godot3-server", "godot3-server", ["--frame-delay", "1", "--path", str(TARGETS / "godot")], "nanosleep",
+    "godot": Target("godot3-server", "godot3-server", ["--fixed-fps", "60", "--path", str(TARGETS / "godot")], "nanosleep",
                     range(600, 641), {"SDL_VIDEODRIVER": "dummy"}, files=(TARGETS / "godot" / "project.godot",)),
     # One rendering thread and no shader cache on disk: how often their threads allocate, and which shaders are
     # compiled again while they write, is a matter of luck.

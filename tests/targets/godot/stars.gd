@@ -36,6 +36,7 @@ func describe_sky():
 
 func _process(_delta):
 	frame += 1
+	OS.delay_usec(500) # what paces a game: the frame boundary that is marked
 	for _i in range(BIRTHS):
 		make_star()
 	while stars.size() > SKY:

@@ -58,8 +58,8 @@ $(BUILD)/libframealloc-jemalloc.so: shim/jemalloc_names.c shim/jemalloc_api.h $(
 	$(Q)$(CC) $(CFLAGS_ALL) $(CFLAGS_shim) -O2 -shared -o $@ $< $(BUILD)/libframealloc.so -Wl,-z,now,-z,relro -Wl,-soname,libframealloc-jemalloc.so -Wl,-rpath,'$$ORIGIN'
 
 # The hook table is the list of what is exported.
-$(BUILD)/export.map: shim/hooks.def shim/calls.def
-	$(Q)mkdir -p $(BUILD) && { echo '{ global: fa_*;'; sed -n -e 's/^HOOK(\(.*\))$$/\1;/p' -e 's/^CALL([^,]*, \([a-z_]*\),.*/\1;/p' $^; echo 'local: *; };'; } > $@
+$(BUILD)/export.map: shim/hooks.def core/calls.def shim/jumps.def
+	$(Q)mkdir -p $(BUILD) && { echo '{ global: fa_*;'; sed -n -e 's/^JUMP(\(.*\))$$/\1;/p' -e 's/^HOOK(\(.*\))$$/\1;/p' -e 's/^CALL([^,]*, \([a-z0-9_]*\),.*/\1;/p' $^; echo 'local: *; };'; } > $@
 
 # The hooks hand their frame address to core.
 $(BUILD)/shim/shim/%.o: CFLAGS_shim += -fno-omit-frame-pointer -fno-optimize-sibling-calls -fno-builtin

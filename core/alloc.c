@@ -23,7 +23,7 @@ static always_inline void *birth(struct thread *thread, size_t size, size_t alig
 	struct trace_counter *counter = thread_counter(thread, site);
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);
 	uint64_t word = thread->segment << BLOCK_SITE_BITS | site;
-	uint32_t tag = thread->in_frame ? BLOCK_IN_SCOPE : 0;
+	uint32_t tag = operation_scope_tag(thread, counter, site, size, tier);
 	void *pointer;
 	if (likely(runtime.mode != TRACE_MODE_OBSERVE) || thread->interrupted)
 		pointer = operation_take_room(thread, site, &tier, size, align, zeroed, word, tag);
@@ -61,7 +61,7 @@ struct place operation_place(void)
 			runtime_child();
 		if (operation_phase() != RUNTIME_RECORDING)
 			return place;
-		place.thread = thread_attach(0);
+		place.thread = thread_attach(0, TRACE_ROLE_NONE);
 		if (place.thread)
 			return place;
 	}
@@ -122,7 +122,7 @@ void *alloc_malloc(size_t size, const uintptr_t *fp)
 	if (likely(size < thread->frame_below)) {
 		uint32_t site = site_of_call(thread, size, fp);
 		struct trace_counter *counter = thread_counter(thread, site);
-		if (likely(!counter->demoted))
+		if (likely(!(counter->demoted | counter->rules)))
 			pointer = birth_in_frame(thread, counter, site, size);
 	}
 	if (unlikely(!pointer))

@@ -1,251 +1,429 @@
-/* Binding of frame boundaries. Calls of libc that block are bound around the call, so that the wait is known as idle
-   time; everything else at its entry. */
+/* How a marker binds depends on its kind: calls of libc that wait are bound around the call, so that the wait is known as
+   idle time; scopes around the function; everything else at its entry. Runs in the constructor and, for modules that are
+   loaded later, inside ld.so, which holds its lock: never on two threads at once. */
 #include "core/bind.h"
 
 #include <errno.h>
 
+#include "core/automatic.h"
+#include "core/mark/image.h"
 #include "core/mark/mark.h"
+#include "core/marker.h"
+#include "core/path/cfi.h"
+#include "core/policy.h"
+#include "core/role.h"
 #include "core/runtime.h"
-#include "core/scope.h"
 #include "core/site.h"
-#include "core/thread.h"
 #include "core/trace/writer.h"
 
-struct binding {
-	struct trace_marker *record;
-	uint32_t index;
-	bool all_threads;
-	const char *call; /* bound by interposition of this libc call */
-	struct trace_marker saved; /* the record without its calls */
-};
+#define BINDINGS_MAX 1024u
+#define MODULES_MAX 1024u
 
-#define BINDINGS_MAX 128u
 static struct binding bindings[BINDINGS_MAX];
-static bool any_call_bound;
 static uint32_t bindings_used;
 
-/* The calls of libc that wait: bound around the call. */
-static const char *blocking_call(const struct mark_function *function, const char *name)
-{
-	static const char *const calls[] = {"nanosleep", "clock_nanosleep", "usleep",  "sleep",     "epoll_wait", "epoll_pwait",
-	                                    "poll",      "ppoll",           "select",  "pselect",   "sched_yield"};
-	const char *file = function->module_path, *base = file ? file : "";
-	for (; file && *file; file++)
-		if (*file == '/')
-			base = file + 1;
-	if (!base_glob_match("libc.so*", base))
-		return NULL;
-	for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
-		if (base_text_equal(calls[i], name))
-			return calls[i];
-	return NULL;
-}
+/* What became of each marker of the policy. */
+static struct {
+	struct binding *placeholder; /* says why nothing was bound, until something is */
+	bool bound, met; /* a function was bound; one was found */
+} outcome[POLICY_MARKERS_MAX];
 
-/* The thread a boundary counts on; NULL when it does not count here. */
-static struct thread *boundary_thread(const struct binding *binding)
-{
-	struct thread *thread = thread_self;
-	if (unlikely(thread->gate == 0)) {
-		if (atomic_load_explicit(&runtime_phase, memory_order_acquire) == RUNTIME_RECORDING && runtime_forked())
-			runtime_child();
-		if (atomic_load_explicit(&runtime_phase, memory_order_acquire) != RUNTIME_RECORDING)
-			return NULL;
-		thread = thread_attach(0);
-	}
-	if (!thread || !(thread->gate & THREAD_READY) || thread->gate & (THREAD_BUSY | THREAD_INTERNAL))
-		return NULL;
-	if (thread->role != TRACE_ROLE_FRAME) {
-		if (!binding->all_threads)
-			return NULL;
-		thread_set_role(thread, TRACE_ROLE_FRAME);
-	}
-	return thread;
-}
+static struct module_span {
+	uintptr_t start, end;
+} modules[MODULES_MAX];
+static uint32_t module_count, module_known; /* from module_known on: not looked through yet */
+static bool started;
 
-static void boundary(struct thread *thread, const struct binding *binding, const uintptr_t *fp)
-{
-	if (binding->record)
-		trace_add(&binding->record->calls, 1);
-	scope_frame_boundary(thread, binding->index, fp);
-}
+static enum { PATCHER_UNASKED, PATCHER_READY, PATCHER_MISSING } patcher;
 
-#define STACK_REACH (8ul << 20)
+/* ---- modules ----------------------------------------------------------------------------------------------------- */
 
-/* Whether this marked call is inside another one. A longjmp or an exception out of a blocking boundary leaves no trace
-   but these: a later call stands at its frame or further out, or other calls have overwritten its return address. */
-static bool is_nested(struct thread *thread, const uintptr_t *fp)
+static bool is_new(uintptr_t address)
 {
-	if (!thread->marker_depth)
-		return false;
-	const uintptr_t *outer = thread->marker_frame;
-	bool below = fp < outer && (uintptr_t)outer - (uintptr_t)fp < STACK_REACH;
-	bool left = below ? outer[1] != thread->marker_return : fp >= outer;
-	if (!left)
-		return true;
-	thread->marker_depth = 0;
-	scope_idle_end(thread);
+	for (uint32_t i = module_known; i < module_count; i++)
+		if (address >= modules[i].start && address < modules[i].end)
+			return true;
 	return false;
 }
 
-static void on_entry(void *context, const uintptr_t *fp)
+static bool is_new_image(const struct image *image)
 {
-	const struct binding *binding = context;
-	int saved = errno;
-	struct thread *thread = boundary_thread(binding);
-	if (thread && !is_nested(thread, fp)) {
-		thread_busy(thread);
-		boundary(thread, binding, fp);
-		thread_idle(thread);
-	}
-	errno = saved;
+	return is_new(image->start);
 }
 
-static void on_wait(void *context, const uintptr_t *fp)
-{
-	const struct binding *binding = context;
-	int saved = errno;
-	struct thread *thread = boundary_thread(binding);
-	if (thread && is_nested(thread, fp)) {
-		thread->marker_depth++;
-	} else if (thread) {
-		thread->marker_depth = 1;
-		thread->marker_frame = fp;
-		thread->marker_return = fp[1];
-		thread_busy(thread);
-		boundary(thread, binding, fp);
-		scope_idle_begin(thread);
-		thread_idle(thread);
-	}
-	errno = saved;
-}
+static bool still_there[MODULES_MAX];
 
-static void on_waited(void *context)
+static bool meet(void *context, const struct image *image)
 {
 	(void)context;
-	int saved = errno;
-	struct thread *thread = thread_self;
-	if (thread->gate & THREAD_READY && thread->marker_depth && --thread->marker_depth == 0)
-		scope_idle_end(thread);
-	errno = saved;
-}
-
-struct binding *bind_call_enter(const char *name, const uintptr_t *fp)
-{
-	if (likely(!any_call_bound))
-		return NULL;
-	for (uint32_t i = 0; i < trace_count(&trace_markers) && i < BINDINGS_MAX; i++)
-		if (bindings[i].call && base_text_equal(bindings[i].call, name)) {
-			on_wait(&bindings[i], fp);
-			return &bindings[i];
+	for (uint32_t i = 0; i < module_count; i++)
+		if (modules[i].start == image->start && modules[i].end == image->end) {
+			still_there[i] = true;
+			return true;
 		}
-	return NULL;
-}
-
-void bind_call_leave(struct binding *binding)
-{
-	on_waited(binding);
-}
-
-struct search {
-	const char *spec; /* as given */
-	const char *function;
-	bool all_threads;
-};
-
-static struct trace_marker *marker_add(const struct search *search, uint32_t *index)
-{
-	struct trace_marker record = {.kind = TRACE_MARKER_FRAME, .module = TRACE_NO_MODULE, .threads_all = search->all_threads};
-	base_text_copy(record.name, sizeof record.name, search->spec);
-	struct trace_marker *made = trace_append(&trace_markers, &record, index);
-	if (!made || *index >= BINDINGS_MAX) {
-		trace_loss(TRACE_LOSS_MARKERS, 1);
-		return NULL;
-	}
-	return made;
-}
-
-static bool bind_function(void *context, const struct mark_function *function)
-{
-	const struct search *search = context;
-	uint32_t index;
-	struct trace_marker *record = marker_add(search, &index);
-	if (!record)
-		return false;
-	struct binding *binding = &bindings[index];
-	const char *call = blocking_call(function, search->function);
-	*binding = (struct binding){.record = record, .index = index, .all_threads = search->all_threads};
-	record->module = site_module_of(function->address);
-	record->offset = function->address - function->module_base;
-	const char *reason = NULL;
-	int error = call ? patch_around(function, on_wait, on_waited, binding, &reason)
-	                              : patch_entry(function, on_entry, binding, &reason);
-	if (!error) {
-		record->binding = TRACE_BINDING_PATCH;
-		return true;
-	}
-	base_text_copy(record->reason, sizeof record->reason, reason ? reason : "refused");
-	if (call) {
-		record->binding = TRACE_BINDING_CALL;
-		binding->call = call;
-		any_call_bound = true;
+	if (module_count < MODULES_MAX) {
+		modules[module_count] = (struct module_span){image->start, image->end};
+		still_there[module_count++] = true;
 	}
 	return true;
 }
 
-static void bind_frame(const char *spec)
+static void forget(const struct module_span *gone)
 {
-	char function[256];
-	struct search search = {.spec = spec};
-	size_t length = base_text_copy(function, sizeof function, spec);
-	if (length > 2 && base_text_equal(function + length - 2, "@*")) {
-		search.all_threads = true;
-		function[length - 2] = 0;
+	patch_forget(gone->start, gone->end);
+	for (uint32_t i = 0; i < bindings_used; i++)
+		if (bindings[i].address >= gone->start && bindings[i].address < gone->end) {
+			bindings[i].address = 0;
+			bindings[i].next = NULL;
+		}
+}
+
+/* Brings the list up to date; what is new stands from module_known on. */
+static void look_at_modules(void)
+{
+	for (uint32_t i = 0; i < module_count; i++)
+		still_there[i] = false;
+	module_known = module_count;
+	image_each(meet, NULL);
+	uint32_t kept = 0, known = module_known;
+	for (uint32_t i = 0; i < module_count; i++) {
+		if (!still_there[i]) {
+			forget(&modules[i]);
+			known -= i < module_known;
+			continue;
+		}
+		modules[kept++] = modules[i];
 	}
-	/* `module!name`: what is compared with libc's calls is the name. */
+	module_count = kept;
+	module_known = known;
+}
+
+/* ---- bindings ---------------------------------------------------------------------------------------------------- */
+
+struct search {
+	const struct policy_marker *marker;
+	uint32_t which;       /* its place in the policy */
+	char function[256];   /* without @* */
+	const char *name;     /* without the module */
+	bool all_threads;
+	bool found;
+};
+
+static enum trace_marker_kind record_kind(enum policy_marker_kind kind)
+{
+	switch (kind) {
+	case POLICY_FRAME:
+		return TRACE_MARKER_FRAME;
+	case POLICY_FRAME_SCOPE:
+		return TRACE_MARKER_FRAME_SCOPE;
+	case POLICY_TASK:
+		return TRACE_MARKER_TASK;
+	case POLICY_AWAIT:
+		return TRACE_MARKER_AWAIT;
+	case POLICY_TRANSFER:
+		return TRACE_MARKER_TRANSFER;
+	case POLICY_REGION:
+		return TRACE_MARKER_REGION;
+	case POLICY_PRESENT:
+	case POLICY_WAIT:
+	case POLICY_SLEEP:
+		break;
+	}
+	return TRACE_MARKER_CANDIDATE;
+}
+
+static bool is_candidate(const struct policy_marker *marker)
+{
+	return marker->kind >= POLICY_PRESENT;
+}
+
+static struct binding *binding_add(const struct search *search)
+{
+	if (bindings_used == BINDINGS_MAX) {
+		trace_loss(TRACE_LOSS_MARKERS, 1);
+		return NULL;
+	}
+	struct binding *binding = &bindings[bindings_used++];
+	const struct policy_marker *marker = search->marker;
+	*binding = (struct binding){.kind = marker->kind, .all_threads = search->all_threads, .tag = marker->region};
+	binding->described = (struct trace_marker){.kind = record_kind(marker->kind),
+	                                           .module = TRACE_NO_MODULE,
+	                                           .threads_all = search->all_threads,
+	                                           .candidate = is_candidate(marker) ? marker->kind : 0,
+	                                           .tag = marker->region};
+	base_text_copy(binding->described.name, sizeof binding->described.name,
+	               is_candidate(marker) ? search->name : marker->function);
+	return binding;
+}
+
+/* Makes the record say what the binding has become. Candidates get one when they are called. */
+static void publish(struct binding *binding)
+{
+	if (binding->described.candidate && !binding->record)
+		return;
+	if (!marker_record(binding))
+		return;
+	struct trace_marker *record = binding->record;
+	record->binding = binding->described.binding;
+	record->module = binding->described.module;
+	record->offset = binding->described.offset;
+	base_text_copy(record->reason, sizeof record->reason, binding->described.reason);
+}
+
+/* The binding for a function that the marker was found to name: the one that stood for it before its module was
+   unloaded, the placeholder, or a new one. */
+static struct binding *binding_for(const struct search *search, uintptr_t offset)
+{
+	for (uint32_t i = 0; i < bindings_used; i++) {
+		struct binding *known = &bindings[i];
+		if (known->marker == search->which && !known->address && known->described.binding == TRACE_BINDING_PATCH &&
+		    known->described.offset == offset)
+			return known;
+	}
+	struct binding *placeholder = outcome[search->which].placeholder;
+	outcome[search->which].placeholder = NULL;
+	struct binding *binding = placeholder ? placeholder : binding_add(search);
+	if (binding)
+		binding->marker = search->which;
+	return binding;
+}
+
+static bool is_libc(const struct mark_function *function)
+{
+	const char *file = function->module_path, *base = file ? file : "";
+	for (; file && *file; file++)
+		if (*file == '/')
+			base = file + 1;
+	return base_glob_match("libc.so*", base);
+}
+
+static int call_of(const char *name)
+{
+	for (int call = 0; call < CALL_COUNT; call++)
+		if (base_text_equal(call_name((enum call)call), name))
+			return call;
+	return -1;
+}
+
+static void append(struct binding **list, struct binding *binding)
+{
+	while (*list && *list != binding)
+		list = &(*list)->next;
+	*list = binding;
+}
+
+static bool bind_call(struct binding *binding, const char *name)
+{
+	int call = call_of(name);
+	if (call < 0)
+		return false;
+	binding->described.binding = TRACE_BINDING_CALL;
+	append(&marker_on_call[call], binding);
+	return true;
+}
+
+/* The first binding of the same function and the same way of binding: it is the patch's context. */
+static struct binding *first_of(uintptr_t address, bool around)
+{
+	for (uint32_t i = 0; i < bindings_used; i++)
+		if (bindings[i].address == address && bindings[i].around == around && bindings[i].leads)
+			return &bindings[i];
+	return NULL;
+}
+
+static bool patcher_ready(void)
+{
+	if (patcher == PATCHER_UNASKED) {
+		patcher = patch_init() ? PATCHER_MISSING : PATCHER_READY;
+		if (patcher == PATCHER_MISSING)
+			trace_loss(TRACE_LOSS_PATCHER, 1);
+	}
+	return patcher == PATCHER_READY;
+}
+
+/* 0, or the reason in *reason. */
+static int patch(struct binding *binding, const struct mark_function *function, bool around, bool registers_only,
+                 const char **reason)
+{
+	struct binding *first = first_of(function->address, around);
+	binding->around = around;
+	if (first) {
+		append(&first->next, binding);
+		return 0;
+	}
+	patcher_ready();
+	int error = around ? patch_around(function, marker_scope_enter, marker_scope_leave, binding, registers_only, reason)
+	                   : patch_entry(function, marker_entry, binding, reason);
+	binding->leads = !error;
+	return error;
+}
+
+static bool bind_function(void *context, const struct mark_function *function)
+{
+	struct search *search = context;
+	enum policy_marker_kind kind = search->marker->kind;
+	search->found = outcome[search->which].met = true;
+	struct binding *binding = binding_for(search, function->address - function->module_base);
+	if (!binding)
+		return false;
+	struct trace_marker *described = &binding->described;
+	described->module = site_module_of(function->address);
+	described->offset = function->address - function->module_base;
+	described->reason[0] = 0;
+	bool waits = (kind == POLICY_FRAME || kind == POLICY_AWAIT) && call_of(search->name) >= 0 && is_libc(function);
+	bool scope = kind == POLICY_FRAME_SCOPE || kind == POLICY_REGION;
+	const char *reason = NULL;
+	if (!patch(binding, function, waits || scope, waits, &reason)) {
+		described->binding = TRACE_BINDING_PATCH;
+		binding->address = function->address;
+	} else {
+		base_text_copy(described->reason, sizeof described->reason, reason ? reason : "refused");
+		if (waits)
+			bind_call(binding, search->name);
+	}
+	outcome[search->which].bound = described->binding != TRACE_BINDING_NONE;
+	if (is_candidate(search->marker) && outcome[search->which].bound && !binding->watched) {
+		binding->watched = true;
+		automatic_watch(binding, search->which);
+	}
+	publish(binding);
+	return true;
+}
+
+/* FUNC[@*]; of `module!name` what is compared with libc's calls is the name. */
+static struct search search_of(uint32_t which)
+{
+	const struct policy_marker *marker = &policy_in_force.marker[which];
+	struct search search = {.marker = marker, .which = which};
+	size_t length = base_text_copy(search.function, sizeof search.function, marker->function);
+	if (length > 2 && base_text_equal(search.function + length - 2, "@*")) {
+		search.all_threads = true;
+		search.function[length - 2] = 0;
+	}
+	return search;
+}
+
+static const char *name_in(const char *function)
+{
 	const char *name = function;
 	for (const char *c = function; *c; c++)
 		if (*c == '!')
 			name = c + 1;
-	const char *reason = NULL;
-	search.function = name;
-	if (finder_each(function, bind_function, &search, &reason) > 0)
+	return name;
+}
+
+static bool is_plain(const char *function)
+{
+	for (; *function; function++)
+		if (!(*function == '_' || (*function >= '0' && *function <= '9') || ((*function | 32) >= 'a' && (*function | 32) <= 'z')))
+			return false;
+	return true;
+}
+
+/* Nothing has been found: the record says so, until a module comes that has it. */
+static void explain(struct search *search, const char *reason)
+{
+	if (search->marker->optional || outcome[search->which].met || outcome[search->which].placeholder)
 		return;
-	uint32_t index;
-	struct trace_marker *record = marker_add(&search, &index);
-	if (record)
-		base_text_copy(record->reason, sizeof record->reason,
-		               reason ? reason : "no function of this name in the modules loaded at start");
+	struct binding *binding = binding_add(search);
+	if (!binding)
+		return;
+	binding->marker = search->which;
+	base_text_copy(binding->described.reason, sizeof binding->described.reason,
+	               reason ? reason : "no function of this name in the modules loaded so far");
+	outcome[search->which].placeholder = binding;
+	publish(binding);
+}
+
+static void bind_marker(uint32_t which)
+{
+	struct search search = search_of(which);
+	const char *reason = NULL;
+	search.name = name_in(search.function);
+	if (is_candidate(search.marker) && call_of(search.function) >= 0) {
+		struct binding *binding = outcome[which].bound ? NULL : binding_add(&search);
+		if (binding && bind_call(binding, search.function)) {
+			outcome[which].bound = true;
+			automatic_watch(binding, which);
+		}
+		return;
+	}
+	/* What comes from a list of names that are exported if they are there at all: no table is searched for it. */
+	if ((is_candidate(search.marker) || search.marker->optional) && is_plain(search.function))
+		finder_exported(search.function, bind_function, &search);
+	else
+		finder_each(search.function, bind_function, &search, &reason);
+	if (!search.found)
+		explain(&search, reason);
+}
+
+static bool takes_part(uint32_t which)
+{
+	return !is_candidate(&policy_in_force.marker[which]) || !policy_marks_frames();
+}
+
+static void bind_all(void)
+{
+	for (uint32_t which = 0; which < policy_in_force.marker_count; which++)
+		if (takes_part(which))
+			bind_marker(which);
+	role_bind();
+	site_bind_rules();
+}
+
+/* ---- later ------------------------------------------------------------------------------------------------------- */
+
+/* Inside dlopen or dlclose, on any thread: ld.so's list of modules has changed. */
+static void modules_changed(void *context, const uintptr_t *fp)
+{
+	(void)context, (void)fp;
+	int saved = errno;
+	/* In the child of a fork, or when the shim itself opens a library, there is nobody to bind for. */
+	if (started && atomic_load(&runtime_phase) == RUNTIME_RECORDING && !runtime_forked()) {
+		thread_internal_begin();
+		look_at_modules();
+		if (module_known < module_count) {
+			finder_only(is_new_image);
+			patch_fresh(is_new);
+			bind_all();
+			patch_fresh(NULL);
+			finder_only(NULL);
+			module_known = module_count;
+		}
+		thread_internal_end();
+	}
+	errno = saved;
+}
+
+static bool any_marker(void)
+{
+	bool any = policy_in_force.rule_count || policy_in_force.role_count;
+	for (uint32_t which = 0; which < policy_in_force.marker_count; which++)
+		any |= takes_part(which);
+	return any;
+}
+
+void bind_markers(void)
+{
+	if (!any_marker())
+		return;
+	cfi_init();
+	look_at_modules();
+	bind_all();
+	module_known = module_count;
+	const char *reason = patch_loader_event(modules_changed);
+	if (reason)
+		trace_loss(TRACE_LOSS_LATE_MODULES, 1);
+	started = true;
 }
 
 void bind_child(void)
 {
 	/* The parent's records went with its mapping; what they said was kept beside the bindings. */
 	for (uint32_t i = 0; i < bindings_used; i++) {
-		struct trace_marker *record = trace_append(&trace_markers, &bindings[i].saved, NULL);
-		bindings[i].record = record;
+		bool had_record = bindings[i].record != NULL;
+		bindings[i].record = NULL;
+		if (had_record)
+			publish(&bindings[i]), marker_record(&bindings[i]);
 	}
-}
-
-/* Marker records as they are now, for children. */
-static void save_records(void)
-{
-	bindings_used = trace_count(&trace_markers);
-	for (uint32_t i = 0; i < bindings_used && i < BINDINGS_MAX; i++)
-		bindings[i].saved = *(struct trace_marker *)trace_at(&trace_markers, i);
-}
-
-void bind_markers(void)
-{
-	bool wanted = false;
-	for (uint32_t i = 0; i < runtime.options.frame.count; i++)
-		wanted |= !base_text_equal(runtime.options.frame.item[i], "none");
-	if (!wanted)
-		return;
-	if (patch_init()) {
-		trace_loss(TRACE_LOSS_PATCHER, 1);
-	}
-	for (uint32_t i = 0; i < runtime.options.frame.count; i++)
-		if (!base_text_equal(runtime.options.frame.item[i], "none"))
-			bind_frame(runtime.options.frame.item[i]);
-	save_records();
 }

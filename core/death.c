@@ -18,7 +18,7 @@ static struct check_birth resolve(struct thread *thread, const struct block *blo
 		birth.thread = segment.thread;
 		birth.frame = segment.frame;
 		birth.awaits = segment.awaits;
-		birth.frame_open = (uint32_t)(*owner)->frames == segment.frame && !(*owner)->end_ns;
+		birth.frame_open = (uint32_t)(*owner)->frames == segment.frame && (*owner)->open_begin_ns && !(*owner)->end_ns;
 		return birth;
 	}
 	/* Older than the table: certainly another frame; taken for this thread's own unless it runs no frames. */

@@ -15,6 +15,7 @@
 #include "core/death.h"
 #include "core/region.h"
 #include "core/route.h"
+#include "core/rule.h"
 #include "core/runtime.h"
 #include "core/segment.h"
 #include "core/thread.h"
@@ -48,9 +49,22 @@ static always_inline enum trace_tier operation_pick_tier(const struct thread *th
 	                                .in_frame = thread->in_frame,
 	                                .in_task = thread->in_task,
 	                                .demoted = counter->demoted,
+	                                .rule = unlikely(counter->rules) ? rule_tier(counter->rules, size) : 0,
 	                                .frame_max = runtime.frame_block_max,
 	                                .pool_max = runtime.pool_block_max};
 	return route_pick(&request);
+}
+
+/* The tag of a block of this thread; frame memory that a rule asked for is marked as such. */
+static always_inline uint32_t operation_scope_tag(struct thread *thread, const struct trace_counter *counter,
+                                                  uint32_t site, size_t size, enum trace_tier tier)
+{
+	uint32_t tag = thread->in_frame ? BLOCK_IN_SCOPE : 0;
+	if (unlikely(counter->rules) && rule_tier(counter->rules, size) == TRACE_TIER_FRAME + 1) {
+		rule_asked_for_frame(thread, site, size, tier);
+		tag |= BLOCK_ASKED;
+	}
+	return tag;
 }
 
 /* The frame tier is at its limit: FA003, and the next tier that may hold the block. */

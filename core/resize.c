@@ -34,7 +34,7 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 		wanted = route_resize(wanted, accounted, size, runtime.pool_block_max);
 	enum trace_tier tier = wanted;
 	uint64_t word = thread->segment << BLOCK_SITE_BITS | site;
-	uint32_t scope_tag = thread->in_frame ? BLOCK_IN_SCOPE : 0;
+	uint32_t scope_tag = operation_scope_tag(thread, counter, site, size, tier);
 	bool observe = runtime.mode == TRACE_MODE_OBSERVE;
 	void *pointer;
 

@@ -14,6 +14,7 @@ struct route_request {
 	bool in_frame;      /* a frame is open on this thread */
 	bool in_task;       /* a task is open on this thread, inside the frame if there is one */
 	bool demoted;       /* the site's blocks kept pinning frame spans */
+	uint32_t rule;      /* tier that an explicit rule names, + 1; 0: none */
 	size_t frame_max;   /* largest block of the frame tier */
 	size_t pool_max;    /* largest block of the pool tier */
 };
@@ -25,6 +26,15 @@ static always_inline enum trace_tier route_pick(const struct route_request *r)
 {
 	if (unlikely(r->align > ROUTE_ALIGN_MAX))
 		return TRACE_TIER_HEAP;
+	if (unlikely(r->rule)) {
+		if (r->rule == TRACE_TIER_HEAP + 1)
+			return TRACE_TIER_HEAP;
+		if (r->rule == TRACE_TIER_POOL + 1)
+			return r->size <= r->pool_max ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
+		/* Frame memory without a frame there is none, and none larger than its limit: as without the rule. */
+		if (r->in_frame && !r->in_task && r->size <= r->frame_max)
+			return TRACE_TIER_FRAME;
+	}
 	if (r->in_task || r->role >= TRACE_ROLE_WORKER)
 		return r->size <= r->pool_max ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
 	if (r->role == TRACE_ROLE_FRAME && r->in_frame) {

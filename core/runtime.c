@@ -16,15 +16,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/automatic.h"
 #include "core/bind.h"
 #include "core/block.h"
 #include "core/frames.h"
 #include "core/mark/mark.h"
 #include "core/next.h"
 #include "core/path/path.h"
+#include "core/policy.h"
 #include "core/region.h"
+#include "core/registry/codes.h"
 #include "core/segment.h"
 #include "core/site.h"
+#include "core/tag.h"
 #include "core/thread.h"
 #include "core/tier/heap.h"
 #include "core/trace/writer.h"
@@ -294,9 +298,6 @@ static void configure(void)
 	runtime.demote_bytes = threshold[TRACE_THRESHOLD_DEMOTE_BYTES];
 	runtime.promote_frames = threshold[TRACE_THRESHOLD_PROMOTE_FRAMES];
 	runtime.frame_budget = threshold[TRACE_THRESHOLD_FRAME_BUDGET];
-	for (uint32_t i = 0; i < runtime.options.role.count; i++)
-		if (base_glob_match("frame=*", runtime.options.role.item[i]))
-			runtime.any_frame_role = true;
 }
 
 static void make_fork_page(void)
@@ -359,6 +360,33 @@ static void note_fork(void)
 	fork_handlers_ran = true;
 }
 
+/* What the policy says and the options left open. The thread of the first allocation was attached without it. */
+static void take_policy(void)
+{
+	policy_load();
+	for (int i = 0; i < TRACE_THRESHOLD_COUNT; i++)
+		if (policy_in_force.threshold_given[i] && !runtime.options.threshold_given[i])
+			runtime.options.threshold[i] = policy_in_force.threshold[i];
+	if (policy_in_force.mode_given && !runtime.options.mode_given && policy_in_force.mode != TRACE_MODE_OFF)
+		runtime.options.mode = policy_in_force.mode;
+	if (policy_in_force.stacks_given && !runtime.options.stacks_given)
+		runtime.options.stacks = policy_in_force.stacks;
+	configure();
+	tag_begin_recording();
+	trace_header->mode = runtime.mode;
+	trace_header->stacks = runtime.stacks;
+	trace_header->stacks_asked = runtime.options.stacks;
+	for (int i = 0; i < TRACE_THRESHOLD_COUNT; i++)
+		trace_header->thresholds[i] = runtime.options.threshold[i];
+	for (uint32_t i = 0; i < policy_in_force.level_count; i++) {
+		int place = codes_place(policy_in_force.level[i].code);
+		if (place >= 0)
+			trace_header->code_level[place] = (uint8_t)(policy_in_force.level[i].level + 1);
+	}
+	if (thread_self->gate & THREAD_READY)
+		thread_named(thread_self, NULL);
+}
+
 void runtime_finish_start(void)
 {
 	runtime_start();
@@ -367,8 +395,9 @@ void runtime_finish_start(void)
 		return;
 	thread_internal_begin();
 	if (thread_self->gate == 0)
-		thread_attach(0);
+		thread_attach(0, TRACE_ROLE_NONE);
 	pthread_atfork(NULL, NULL, note_fork);
+	take_policy();
 	if (runtime.stacks == TRACE_STACKS_FULL && path_init(runtime.options.threshold[TRACE_THRESHOLD_STACK_DEPTH])) {
 		runtime.stacks = TRACE_STACKS_CALLER;
 		trace_header->stacks = TRACE_STACKS_CALLER;
@@ -389,6 +418,7 @@ void runtime_end(int status, bool status_known)
 	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING || runtime_forked() || (uint32_t)syscall(SYS_getpid) != process)
 		return;
 	site_modules_sync();
+	automatic_finish();
 	trace_header->end_ns = trace_header->last_ns = base_now_ns();
 	trace_header->end_value = status_known ? status : -1;
 	__atomic_store_n(&trace_header->ended, TRACE_ENDED_EXIT, __ATOMIC_RELEASE);
@@ -428,6 +458,7 @@ void runtime_child(void)
 	enum runtime_phase phase = begin_recording();
 	if (phase == RUNTIME_RECORDING) {
 		site_modules_sync();
+		tag_begin_recording();
 		bind_child();
 	}
 	atomic_store_explicit(&runtime_phase, phase, memory_order_release);

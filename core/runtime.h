@@ -27,7 +27,6 @@ struct runtime {
 	enum trace_stacks stacks;
 	size_t frame_block_max, pool_block_max; /* largest block of each tier, bytes */
 	uint64_t hot_loop, heap_hot, long_lived, frame_limit, demote_bytes, promote_frames, frame_budget;
-	bool any_frame_role; /* a --role frame= rule exists: only such threads count */
 } __attribute__((aligned(4096))); /* whole pages: nothing else may share them */
 extern struct runtime runtime;
 extern _Atomic uint32_t runtime_phase; /* enum runtime_phase */

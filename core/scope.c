@@ -3,8 +3,10 @@
 
 #include "core/account.h"
 #include "core/frames.h"
+#include "core/policy.h"
 #include "core/runtime.h"
 #include "core/site.h"
+#include "core/tag.h"
 #include "core/tier/frame.h"
 #include "core/tier/remote.h"
 #include "core/trace/writer.h"
@@ -91,6 +93,8 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	thread->at_frame.bytes = sum(record->bytes);
 	thread->at_frame.frees = sum(record->frees);
 	thread->at_frame.live_bytes = record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2];
+	if (unlikely(policy_in_force.region_count))
+		tag_frame_begin(thread);
 	thread->slow_frees = 0;
 	thread->frame_violations = 0;
 	atomic_store_explicit(&thread->own_deaths_remote, 0, memory_order_relaxed);
@@ -114,7 +118,12 @@ static void end_frame(struct thread *thread, uint64_t now)
 		violation_threshold(thread, 204, 0, backlog, runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG]);
 	uint64_t bytes = sum(record->bytes) - thread->at_frame.bytes;
 	if (runtime.frame_budget && bytes > runtime.frame_budget)
-		violation_threshold(thread, 301, 0, bytes, runtime.frame_budget);
+		violation_budget(thread, 0, 0, bytes, runtime.frame_budget);
+	uint64_t role_budget = policy_in_force.role_budget_bytes[thread->role];
+	if (unlikely(role_budget) && bytes > role_budget)
+		violation_budget(thread, 0, thread->role, bytes, role_budget);
+	if (unlikely(policy_in_force.region_count))
+		tag_frame_end(thread);
 
 	struct trace_frame frame = {.begin_ns = record->open_begin_ns,
 	                            .end_ns = now,
@@ -135,6 +144,35 @@ static void end_frame(struct thread *thread, uint64_t now)
 		record->frame_live_peak_bytes = (uint64_t)record->live_bytes[TRACE_TIER_FRAME];
 	frames_append(thread, &frame);
 	judge_demotions(thread);
+}
+
+void scope_frame_end(struct thread *thread)
+{
+	if (!thread->in_frame)
+		return;
+	uint64_t now = base_now_ns();
+	end_frame(thread, now);
+	thread->in_frame = false;
+	thread->frame_base = 0;
+	thread->birth_shift = 2;
+	thread->frame_below = 0;
+	trace_header->last_ns = now;
+	__atomic_store_n(&thread->record->open_begin_ns, 0, __ATOMIC_RELEASE);
+	thread_new_segment(thread);
+}
+
+void scope_await(struct thread *thread)
+{
+	thread->awaits++;
+	thread_new_segment(thread);
+}
+
+void scope_tag(struct thread *thread, uint32_t tag)
+{
+	tag_account(thread);
+	thread->tag = tag;
+	thread_forget_classes(thread);
+	thread_new_segment(thread);
 }
 
 void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_t *fp)
@@ -176,7 +214,8 @@ void scope_idle_end(struct thread *thread)
 {
 	uint64_t now = base_now_ns();
 	thread->record->idle_ns += now - thread->idle_from_ns;
-	thread->record->open_begin_ns = now;
+	if (thread->in_frame)
+		thread->record->open_begin_ns = now;
 }
 
 void scope_check_never_ends(struct thread *thread)

@@ -1,5 +1,6 @@
 /*
- * Scopes: frames, for now the only kind that a marker opens. A boundary ends the open frame and begins the next.
+ * Frames: begun and ended by markers. A boundary ends the open frame and begins the next; a frame scope begins one at a
+ * function's entry and ends it at its return.
  */
 #ifndef FA_SCOPE_H
 #define FA_SCOPE_H
@@ -10,9 +11,18 @@
    `marker` is the marker's record index. Cost: about 100 ns, plus a walk of the spans that stay pinned. */
 void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_t *fp);
 
+/* Ends the open frame without beginning another; nothing when none is open. */
+void scope_frame_end(struct thread *thread);
+
 /* Around a boundary that blocks: the time between is idle, not frame time. */
 void scope_idle_begin(struct thread *thread);
 void scope_idle_end(struct thread *thread);
+
+/* An await point was passed. */
+void scope_await(struct thread *thread);
+
+/* The thread's allocations belong to the region `tag` from now on. */
+void scope_tag(struct thread *thread, uint32_t tag);
 
 /* FA604: looked at when the thread's live bytes grow. */
 void scope_check_never_ends(struct thread *thread);

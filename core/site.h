@@ -12,8 +12,8 @@
 
 int site_init(void);
 
-/* The site of a path, innermost pc first. */
-uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut);
+/* The site of a path under a region, innermost pc first. */
+uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag);
 uint32_t site_of_caller(struct thread *thread, const uintptr_t *fp);
 /* stacks=none: the site of a size class (a power of two, from 16) and the thread's role. */
 cold_path uint32_t site_of_class(struct thread *thread, uint32_t class_index);
@@ -22,7 +22,7 @@ cold_path uint32_t site_of_class(struct thread *thread, uint32_t class_index);
 static always_inline uint32_t site_of_call(struct thread *thread, size_t size, const uintptr_t *fp)
 {
 	if (likely(runtime.stacks == TRACE_STACKS_FULL))
-		return path_value(thread->alloc_paths, fp, site_intern);
+		return path_value(thread->alloc_paths, fp, thread->tag, site_intern);
 	if (runtime.stacks == TRACE_STACKS_CALLER)
 		return site_of_caller(thread, fp);
 	uint32_t class_index = size <= 16 ? 4u : 64u - (uint32_t)__builtin_clzll(size - 1);
@@ -35,6 +35,12 @@ uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp);
 
 /* Appends records for modules that core/path has noticed since the last call. */
 void site_modules_sync(void);
+
+/* Resolves the functions that the policy's rules name; again for each module that appears later. From bind.c. */
+void site_bind_rules(void);
+
+/* Bit n: rule n of the policy holds for the site, but for the size. */
+uint32_t site_rules(uint32_t site);
 
 /* Module record of an address, TRACE_NO_MODULE when none. */
 uint32_t site_module_of(uintptr_t address);

@@ -9,6 +9,8 @@
 #include <sys/prctl.h>
 
 #include "core/account.h"
+#include "core/policy.h"
+#include "core/role.h"
 #include "core/runtime.h"
 #include "core/segment.h"
 #include "core/site.h"
@@ -135,6 +137,10 @@ struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site)
 			fa_assert(index == label_index);
 			__atomic_store_n(&made->first_site, group_index * TRACE_GROUP_SITES, __ATOMIC_RELEASE);
 			thread->groups[group_index] = group->counter;
+			/* After the pointer is there: rules that are settled meanwhile are seen by one of both. */
+			atomic_thread_fence(memory_order_seq_cst);
+			for (uint32_t i = 0; i < TRACE_GROUP_SITES && policy_in_force.rule_count; i++)
+				group->counter[i].rules = site_rules(group_index * TRACE_GROUP_SITES + i);
 		}
 		base_unlock(&lock);
 	}
@@ -162,6 +168,12 @@ static void destructor(void *value)
 	slot_give(thread);
 }
 
+void thread_forget_classes(struct thread *thread)
+{
+	for (uint32_t i = 0; i < 64 && runtime.stacks == TRACE_STACKS_NONE; i++)
+		thread->class_site[i] = 0;
+}
+
 static void prepare(struct thread *thread, struct trace_thread *record, uint32_t record_index, uintptr_t start_routine)
 {
 	thread->record = record;
@@ -174,18 +186,19 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->frame = (uint32_t)record->frames;
 	thread->frame_base = 0;
 	thread->birth_shift = 2;
-	thread->marker_depth = 0;
+	thread->scope_depth = 0;
+	thread->tag = 0;
+	thread->stack_low = thread->stack_high = 0;
 	thread->destructor_rounds = 0;
 	thread->boundary_node = 0;
 	thread->boundary_return = 0;
 	atomic_store(&thread->own_deaths_remote, 0);
-	for (uint32_t i = 0; i < 64; i++)
-		thread->class_site[i] = 0;
+	thread_forget_classes(thread);
 	account_peak_rearm(thread);
 	thread_new_segment(thread);
 }
 
-struct thread *thread_attach(uintptr_t start_routine)
+struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator)
 {
 	int saved = errno;
 	struct thread *thread = slot_take();
@@ -200,6 +213,7 @@ struct thread *thread_attach(uintptr_t start_routine)
 		return NULL;
 	}
 	prepare(thread, record, record_index, start_routine);
+	thread->creator_role = (uint8_t)creator;
 	thread->gate = THREAD_INTERNAL | THREAD_READY;
 	thread_self = thread;
 	internal_depth++;
@@ -259,33 +273,13 @@ void thread_late_leave(void)
 	base_unlock(&table.late_lock);
 }
 
-static bool parse_role(const char *rule, enum trace_role *role, const char **glob)
-{
-	static const struct {
-		const char *word;
-		enum trace_role role;
-	} words[] = {{"frame=", TRACE_ROLE_FRAME}, {"worker=", TRACE_ROLE_WORKER}, {"async=", TRACE_ROLE_ASYNC}, {"io=", TRACE_ROLE_IO}};
-	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-		size_t n = 0;
-		while (words[i].word[n] && words[i].word[n] == rule[n])
-			n++;
-		if (!words[i].word[n]) {
-			*role = words[i].role;
-			*glob = rule + n;
-			return true;
-		}
-	}
-	return false;
-}
-
 void thread_set_role(struct thread *thread, enum trace_role role)
 {
 	if (thread->role == role)
 		return;
 	thread->role = (uint8_t)role;
 	thread->record->role = role;
-	for (uint32_t i = 0; i < 64; i++)
-		thread->class_site[i] = 0;
+	thread_forget_classes(thread);
 }
 
 void thread_named(struct thread *thread, const char *name)
@@ -297,21 +291,12 @@ void thread_named(struct thread *thread, const char *name)
 	}
 	base_text_copy(thread->record->name, sizeof thread->record->name, name);
 	bool is_main = thread->record->tid == trace_header->pid;
-	enum trace_role role = TRACE_ROLE_NONE;
-	if (is_main) {
+	if (is_main)
 		thread->record->flags |= TRACE_THREAD_MAIN;
-		if (!runtime.any_frame_role && runtime.options.frame.count)
-			role = TRACE_ROLE_FRAME;
-	}
-	for (uint32_t i = 0; i < runtime.options.role.count; i++) {
-		enum trace_role wanted;
-		const char *glob;
-		if (parse_role(runtime.options.role.item[i], &wanted, &glob) && base_glob_match(glob, name)) {
-			role = wanted;
-			break;
-		}
-	}
-	if (role != TRACE_ROLE_NONE || thread->role == TRACE_ROLE_NONE)
+	enum trace_role role = role_of(thread);
+	if (role == TRACE_ROLE_NONE && is_main && policy_marks_frames() && !policy_names_frame_threads())
+		role = TRACE_ROLE_FRAME;
+	if (role != TRACE_ROLE_NONE)
 		thread_set_role(thread, role);
 }
 

@@ -16,6 +16,7 @@
 #include "core/base.h"
 #include "core/block.h"
 #include "core/path/path.h"
+#include "core/registry/policy.h"
 #include "core/trace/format.h"
 
 #define THREAD_SLOTS_MAX 4096u
@@ -34,6 +35,7 @@
 enum { THREAD_READY = 1u, THREAD_PENDING = 2u, THREAD_INTERNAL = 0x100u, THREAD_BUSY = 0x10000u, THREAD_ENDED = 0x1000000u };
 
 struct frame_span;
+struct scope_entry;
 struct pool_slab;
 
 /* A site that escaped too much and is served from the pool for now. */
@@ -59,6 +61,7 @@ struct thread {
 	uint8_t role;        /* enum trace_role */
 	bool in_frame, in_task;
 	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
+	uint8_t creator_role; /* enum trace_role of the thread that made this one */
 	uint8_t birth_shift; /* 0 in a scope, 2 outside: births[tier + birth_shift] */
 	int64_t peak_at[TRACE_TIERS]; /* live bytes of this thread at which peaks are looked at again */
 
@@ -68,9 +71,10 @@ struct thread {
 	uint32_t frame;      /* current frame number, 0 before the first boundary */
 	uint32_t awaits;
 	uint64_t segment_lease, segment_lease_end;
-	uint32_t marker_depth; /* > 0 inside a blocking boundary: nested marked calls do not count */
-	const uintptr_t *marker_frame; /* frame of that boundary, and the return address that stands in it as long as it lasts */
-	uintptr_t marker_return;
+	struct scope_entry *scopes; /* open entry/return scopes, outermost first: scope_stack.h */
+	uint32_t scope_depth;
+	uint32_t tag;               /* innermost open region, 0: none */
+	uintptr_t stack_low, stack_high; /* of this thread's own stack; 0: not asked yet */
 	uint32_t destructor_rounds;
 	uint64_t idle_from_ns;
 	uint32_t boundary_node;    /* call path of the last boundary */
@@ -103,6 +107,10 @@ struct thread {
 		uint32_t site;
 	} caller_site[256];
 
+	/* ---- regions */
+	uint64_t tag_from;                        /* bytes allocated so far when the present region was entered */
+	uint64_t tag_bytes[POLICY_REGIONS_MAX];   /* allocated in each since the frame began */
+
 	/* ---- written by other threads */
 	_Alignas(64) _Atomic(struct block *) remote; /* blocks of ours that others freed, chained by block.birth */
 };
@@ -124,8 +132,8 @@ static always_inline void thread_idle(struct thread *thread)
 
 int thread_init(void);
 
-/* Attaches the calling thread. NULL: no slot left. */
-struct thread *thread_attach(uintptr_t start_routine);
+/* Attaches the calling thread, which a thread of role `creator` made. NULL: no slot left. */
+struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator);
 
 /* Between these, this thread's allocations are the shim's own. */
 void thread_internal_begin(void);
@@ -152,6 +160,9 @@ static always_inline struct trace_counter *thread_counter(struct thread *thread,
 
 /* Forgets which call path belongs to which site, so that paths that were folded outside frames are kept whole now. */
 void thread_forget_paths(struct thread *thread);
+
+/* stacks=none: sites depend on role and region, one of which has changed. */
+void thread_forget_classes(struct thread *thread);
 
 /* Starts a new segment: every marker does. */
 void thread_new_segment(struct thread *thread);

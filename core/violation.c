@@ -36,7 +36,8 @@ static struct trace_violation *find(const struct violation *v, uint32_t *empty)
 			return NULL;
 		}
 		struct trace_violation *record = trace_at(&trace_violations, index - 1);
-		if (record->code == v->code && record->site == v->site && record->other == v->other)
+		if (record->code == v->code && record->site == v->site && record->other == v->other &&
+		    record->tag == v->tag && record->role == v->role)
 			return record;
 	}
 }
@@ -77,6 +78,8 @@ static struct trace_violation *add(struct thread *thread, const struct violation
 		                                .level = v->level,
 		                                .first_frame = v->frame,
 		                                .limit = v->limit,
+		                                .tag = v->tag,
+		                                .role = v->role,
 		                                .thread = thread->record_index};
 		record = trace_append(&trace_violations, &fresh, &index);
 		if (record)
@@ -99,11 +102,14 @@ void violation_record(struct thread *thread, const struct violation *v)
 		trace_loss(TRACE_LOSS_VIOLATIONS, v->count);
 }
 
-void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, uint64_t value, uint64_t limit)
+static void threshold(struct thread *thread, uint32_t code, uint32_t site, uint32_t tag, uint32_t role, uint64_t value,
+                      uint64_t limit)
 {
 	struct violation v = {.code = code,
 	                      .level = check_level(code, false),
 	                      .site = site,
+	                      .tag = tag,
+	                      .role = role,
 	                      .count = 1,
 	                      .frame = thread->frame,
 	                      .value = value,
@@ -115,6 +121,16 @@ void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, ui
 	                                     .born_frame = thread->frame,
 	                                     .died_frame = thread->frame}};
 	violation_record(thread, &v);
+}
+
+void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, uint64_t value, uint64_t limit)
+{
+	threshold(thread, code, site, 0, 0, value, limit);
+}
+
+void violation_budget(struct thread *thread, uint32_t tag, uint32_t role, uint64_t bytes, uint64_t budget)
+{
+	threshold(thread, 301, 0, tag, role, bytes, budget);
 }
 
 void violation_child(void)

@@ -16,6 +16,7 @@ struct violation {
 	uint64_t frame;  /* frame number of the event */
 	uint64_t lifetime_frames;
 	uint64_t value, limit; /* threshold codes */
+	uint32_t tag, role;    /* whose budget: part of the key */
 	struct trace_occurrence occurrence;
 };
 
@@ -24,6 +25,9 @@ void violation_record(struct thread *thread, const struct violation *violation);
 
 /* A code without a block: nothing but who, where and how much. */
 void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, uint64_t value, uint64_t limit);
+
+/* FA301: a frame allocated more than the budget of a region (`tag`), of its thread's role, or (both 0) of any frame. */
+void violation_budget(struct thread *thread, uint32_t tag, uint32_t role, uint64_t bytes, uint64_t budget);
 
 int violation_init(void);
 void violation_child(void);

@@ -16,6 +16,7 @@
 struct thread_start {
 	void *(*routine)(void *argument);
 	void *argument;
+	enum trace_role creator;
 };
 
 static bool recording(void)
@@ -31,7 +32,7 @@ static void *run_thread(void *given)
 	free(given);
 	thread_internal_end();
 	if (recording() && thread_self->gate == 0)
-		thread_attach((uintptr_t)start.routine);
+		thread_attach((uintptr_t)start.routine, start.creator);
 	return start.routine(start.argument);
 }
 
@@ -50,7 +51,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 	thread_internal_end();
 	if (!start)
 		return EAGAIN;
-	*start = (struct thread_start){routine, argument};
+	*start = (struct thread_start){routine, argument, thread_self->gate & THREAD_READY ? thread_self->role : TRACE_ROLE_NONE};
 	int error = real(thread, attributes, run_thread, start);
 	if (error) {
 		thread_internal_begin();

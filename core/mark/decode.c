@@ -68,6 +68,28 @@ static bool never_continues(const ZydisDecodedInstruction *raw)
 	}
 }
 
+/* Memory operands based on rsp or rbp, and copies of rsp into other registers than rbp (whose unwind row tells). */
+static void read_base(const ZydisDecodedInstruction *raw, struct instruction *out)
+{
+	if (!(raw->attributes & ZYDIS_ATTRIB_HAS_MODRM) || out->pads)
+		return;
+	unsigned mod = raw->raw.modrm.mod, rm = raw->raw.modrm.rm | raw->raw.rex.B << 3;
+	if (mod == 3) {
+		unsigned reg = raw->raw.modrm.reg | raw->raw.rex.R << 3;
+		bool from_sp = raw->mnemonic == ZYDIS_MNEMONIC_MOV && ((raw->opcode == 0x89 && reg == 4 && rm != 5) ||
+								       (raw->opcode == 0x8b && rm == 4 && reg != 5));
+		if (from_sp)
+			out->base = INSTRUCTION_BASE_SP, out->displacement = INT32_MAX;
+		return;
+	}
+	unsigned base = raw->raw.modrm.rm == 4 ? (unsigned)(raw->raw.sib.base | raw->raw.rex.B << 3) : rm;
+	bool none = mod == 0 && (raw->raw.modrm.rm == 5 || (raw->raw.modrm.rm == 4 && raw->raw.sib.base == 5));
+	if (none || (base != 4 && base != 5))
+		return;
+	out->base = base == 4 ? INSTRUCTION_BASE_SP : INSTRUCTION_BASE_FP;
+	out->displacement = (int32_t)raw->raw.disp.value;
+}
+
 bool decode(const uint8_t *bytes, size_t available, uintptr_t address, struct instruction *out)
 {
 	ZydisDecodedInstruction raw;
@@ -91,6 +113,8 @@ bool decode(const uint8_t *bytes, size_t available, uintptr_t address, struct in
 		out->operand_bytes = 4;
 		out->target = next + (uintptr_t)raw.raw.disp.value;
 	}
+	out->jumps_anywhere = raw.meta.category == ZYDIS_CATEGORY_UNCOND_BR && !raw.raw.imm[0].is_relative;
+	read_base(&raw, out);
 	/* call [rsp + x] reads below what a pushed return address moves. */
 	out->stack_base =
 		out->calls && has_modrm && raw.raw.modrm.rm == 4 && (raw.raw.modrm.mod == 3 || raw.raw.sib.base == 4);

@@ -26,6 +26,9 @@ struct instruction {
 	uint8_t operand_at; /* offset of the displacement or branch distance, and its bytes (1 or 4) */
 	uint8_t operand_bytes;
 	uint8_t condition; /* JUMP_IF: low four bits of the opcode */
+	bool jumps_anywhere; /* a jump through a register or memory */
+	enum { INSTRUCTION_BASE_NONE, INSTRUCTION_BASE_SP, INSTRUCTION_BASE_FP } base; /* rsp or rbp, of a memory operand or copied */
+	int32_t displacement; /* beside that base */
 	bool stack_base; /* an indirect call's operand is based on rsp (or r12) */
 	uintptr_t target; /* RIP_RELATIVE: address of the operand; branches: where they lead */
 };

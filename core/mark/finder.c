@@ -16,6 +16,7 @@
 
 #include "core/base.h"
 #include "core/mark/demangle.h"
+#include "core/mark/extent.h"
 #include "core/mark/image.h"
 #include "core/mark/mark.h"
 #include "core/mark/names.h"
@@ -198,10 +199,19 @@ static bool name_matches(struct finding *finding, const char *linkage)
 	       name_match_path(pattern, readable);
 }
 
+static bool (*only)(const struct image *image);
+
+void finder_only(bool (*wanted)(const struct image *image))
+{
+	only = wanted;
+}
+
 static bool visit_symbol(void *context, const struct image *image, const char *linkage, const Elf64_Sym *symbol)
 {
 	struct finding *finding = context;
 	unsigned type = ELF64_ST_TYPE(symbol->st_info);
+	if (only && type == STT_GNU_IFUNC)
+		return true;
 	/* Untyped symbols are labels as often as functions: only their exact name names them. */
 	if (type == STT_NOTYPE ? !base_text_equal(finding->spec->name.text, linkage) : !name_matches(finding, linkage))
 		return true;
@@ -210,12 +220,18 @@ static bool visit_symbol(void *context, const struct image *image, const char *l
 	return !finding->stopped;
 }
 
+/* Our own library interposes functions of the names that users type. (A test program links us in.) */
+static bool is_passed_over(const struct image *image)
+{
+	uintptr_t here = (uintptr_t)&finder_each;
+	return (here >= image->start && here < image->end && !image->main_program) || image_ignored(image) ||
+	       (only && !only(image));
+}
+
 static bool visit_image(void *context, const struct image *image)
 {
 	struct finding *finding = context;
-	uintptr_t here = (uintptr_t)&finder_each;
-	/* Our own library interposes functions of the names that users type. (A test program links us in.) */
-	if ((here >= image->start && here < image->end && !image->main_program) || image_ignored(image))
+	if (is_passed_over(image))
 		return true;
 	/* ld.so can't be patched, and carries its own memcpy and malloc: only who names it means it. */
 	if (!*finding->spec->module && image_is_linker(image))
@@ -257,4 +273,38 @@ int finder_each(const char *spec, bool (*found)(void *context, const struct mark
 			  : finding.offset_outside ? "the offset lies outside the module's code"
 						   : NULL;
 	return finding.count;
+}
+
+struct exported {
+	const char *name;
+	bool (*found)(void *context, const struct mark_function *function);
+	void *context;
+};
+
+static bool visit_export(void *context, const struct image *image)
+{
+	const struct exported *exported = context;
+	const Elf64_Sym *symbol = is_passed_over(image) || image_is_linker(image) ? NULL : image_lookup(image, exported->name);
+	unsigned type = symbol ? ELF64_ST_TYPE(symbol->st_info) : STT_NOTYPE;
+	if (type != STT_FUNC && (type != STT_GNU_IFUNC || only))
+		return true;
+	struct finding finding = {.found = exported->found, .context = exported->context};
+	report(&finding, image, image_symbol_address(image->base, symbol), type == STT_GNU_IFUNC ? 0 : symbol->st_size);
+	if (finding.seen.slots)
+		munmap(finding.seen.slots, finding.seen.capacity * sizeof *finding.seen.slots);
+	return !finding.stopped;
+}
+
+void finder_exported(const char *name, bool (*found)(void *context, const struct mark_function *function), void *context)
+{
+	struct exported exported = {name, found, context};
+	image_each(visit_export, &exported);
+}
+
+size_t mark_function_size(uintptr_t address)
+{
+	struct image image;
+	uintptr_t start;
+	size_t size;
+	return image_of(address, &image) && extent_find(&image, address, &start, &size) ? size : 1;
 }

@@ -28,6 +28,17 @@ struct mark_function {
 int finder_each(const char *spec, bool (*found)(void *context, const struct mark_function *function), void *context,
 		const char **reason);
 
+/* The same for exported functions of exactly this name: one look into each module's hash table, nothing else is read. */
+void finder_exported(const char *name, bool (*found)(void *context, const struct mark_function *function), void *context);
+
+/* From now on only modules that `wanted` says yes to are looked at, and IFUNCs, whose resolvers cannot run before their
+   module is relocated, are passed over. NULL: all modules again. */
+struct image;
+void finder_only(bool (*wanted)(const struct image *image));
+
+/* Bytes of the function that begins at `address`, from its module's unwind table; 1 when it tells nothing. */
+size_t mark_function_size(uintptr_t address);
+
 /* Address of the dynamic symbol `name`, first definition in load order after the module that holds `after`
    (0: from the start), in any module including RTLD_LOCAL ones; 0 when there is none. No malloc, no dlsym, usable
    before constructors. This is how "the next free in line" is found. */
@@ -45,10 +56,37 @@ int patch_init(void);
 int patch_entry(const struct mark_function *function, void (*on_entry)(void *context, const uintptr_t *fp),
 		void *context, const char **reason);
 
-/* Blocking libc call whose arguments all are general registers (at most 6): on_enter before, on_leave after it
-   returned, in reverse order where there are several; errno, the result and all other registers pass. Exceptions and
-   cancellation unwind through it; on_leave is not called then. */
-int patch_around(const struct mark_function *function, void (*on_enter)(void *context, const uintptr_t *fp),
-		 void (*on_leave)(void *context), void *context, const char **reason);
+/* Inside an entry callback: the function's first argument, as it was passed in rdi. */
+static inline uintptr_t patch_first_argument(const uintptr_t *fp)
+{
+	return fp[-6]; /* mark_entry's frame: return into the stub, rax, rcx, rdx, rsi, rdi */
+}
+
+/* Entry and return: on_enter before, on_leave after the function returned, in reverse order where there are several.
+   Every register, the flags at entry, errno and the result pass, and so do stack arguments: as many bytes are copied as
+   the caller's frame has room for, at most 1 KiB; `register_arguments` says that there are none. Where that can't be
+   told (a larger frame, no unwind information) and the function's code does not show that it takes none either, the call
+   is made as if it were not patched: on_enter is told with `returns` false. on_enter answers whether on_leave is wanted;
+   only then does a frame of ours stand between caller and function. on_leave gets the same `fp` as on_enter, and comes
+   too when an exception, pthread_exit or cancellation unwinds through the frame; longjmp leaves it without a word.
+   Threads and errors as patch_entry. */
+int patch_around(const struct mark_function *function,
+		 bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
+		 void (*on_leave)(void *context, const uintptr_t *fp), void *context, bool register_arguments,
+		 const char **reason);
+
+/* While `is_fresh` says so of a function, it is patched although other threads run: its module has just been mapped, no
+   code of it has run. NULL: none is. */
+void patch_fresh(bool (*is_fresh)(uintptr_t address));
+
+/* The module at [start, end) is unmapped: its patches are forgotten. */
+void patch_forget(uintptr_t start, uintptr_t end);
+
+/* Has ld.so call on_change whenever its list of modules has changed: inside dlopen, when the new modules are mapped and
+   their constructors have not run, and inside dlclose. NULL, or why that can't be had. Needs no disassembler. */
+const char *patch_loader_event(void (*on_change)(void *context, const uintptr_t *fp));
+
+/* How often a call of this patched function could not be wrapped. */
+uint64_t patch_passed_by(uintptr_t address);
 
 #endif

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "core/base.h"
+#include "core/mark/arguments.h"
 #include "core/mark/decode.h"
 #include "core/mark/extent.h"
 #include "core/mark/image.h"
@@ -30,6 +31,7 @@ struct patched {
 
 static struct patched *all_patched;
 static bool ready;
+static bool (*fresh)(uintptr_t address);
 
 /* Records live as long as the process: code that refers to them may be on any stack. */
 static void *keep(size_t bytes)
@@ -55,22 +57,6 @@ int patch_init(void)
 		ready = true;
 	}
 	return error;
-}
-
-void patch_run_enter(const struct patch_record *record, const uintptr_t *fp)
-{
-	int saved = errno;
-	for (const struct patch_callback *callback = record->around; callback; callback = callback->next)
-		callback->on_entry(callback->context, fp);
-	errno = saved;
-}
-
-void patch_run_leave(const struct patch_record *record)
-{
-	int saved = errno;
-	for (const struct patch_callback *callback = record->around_last; callback; callback = callback->previous)
-		callback->on_leave(callback->context);
-	errno = saved;
 }
 
 static struct patched *patched_find(uintptr_t address)
@@ -154,7 +140,8 @@ static void stub_assemble(struct patch_stub *stub, const struct patch_stub *at, 
 	const struct stub_pair *pair = stub_used();
 	static const uint8_t entry[sizeof stub->entry] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0x15, 0,
 							  0,    0,    0,    0x5d, 0xff, 0x25};
-	static const uint8_t around[sizeof stub->around] = {0x4c, 0x8b, 0x1d, 0, 0, 0, 0, 0xff, 0x25};
+	static const uint8_t around[sizeof stub->around] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0x35, 0,    0,    0,   0, 0xff,
+							    0x15, 0,    0,    0,    0,    0xc9, 0xc3, 0xc9, 0xe9};
 	stub->common = (uintptr_t)pair->entry;
 	stub->around_common = (uintptr_t)pair->around;
 	stub->record = (uintptr_t)record;
@@ -164,12 +151,14 @@ static void stub_assemble(struct patch_stub *stub, const struct patch_stub *at, 
 	memset(stub->entry_pad, 0xcc, sizeof stub->entry_pad);
 	memset(stub->around_pad, 0xcc, sizeof stub->around_pad);
 	uint32_t to_common = distance(at->entry + 10, &at->common), to_next = distance(at->entry + 17, &at->next);
-	uint32_t to_record = distance(at->around + 7, &at->record),
-		 to_around = distance(at->around + 13, &at->around_common);
+	uint32_t to_record = distance(at->around + 10, &at->record),
+		 to_around = distance(at->around + 16, &at->around_common),
+		 to_original = distance(at->around + 24, &at->original);
 	memcpy(stub->entry + 6, &to_common, 4);
 	memcpy(stub->entry + 13, &to_next, 4);
-	memcpy(stub->around + 3, &to_record, 4);
-	memcpy(stub->around + 9, &to_around, 4);
+	memcpy(stub->around + 6, &to_record, 4);
+	memcpy(stub->around + 12, &to_around, 4);
+	memcpy(stub->around + 20, &to_original, 4);
 }
 
 static const char *stub_build(const struct image *image, struct patched *patched, const struct displaced *displaced)
@@ -252,7 +241,7 @@ static const char *patch(const struct mark_function *function, struct patch_call
 {
 	if (!ready)
 		return "no disassembler (libZydis.so.4.0)";
-	const char *reason = refuse_now();
+	const char *reason = fresh && fresh(function->address) ? NULL : refuse_now();
 	struct patched *patched = patched_find(function->address);
 	bool first = !patched;
 	if (!reason && first)
@@ -279,6 +268,77 @@ static const char *patch(const struct mark_function *function, struct patch_call
 	return NULL;
 }
 
+void patch_fresh(bool (*is_fresh)(uintptr_t address))
+{
+	fresh = is_fresh;
+}
+
+void patch_forget(uintptr_t start, uintptr_t end)
+{
+	for (struct patched **link = &all_patched; *link;) {
+		if ((*link)->record.address >= start && (*link)->record.address < end)
+			*link = (*link)->next;
+		else
+			link = &(*link)->next;
+	}
+}
+
+/* An empty function: endbr64 or not, ret, and padding up to where the jump ends. */
+static bool is_empty(const uint8_t *code, size_t *before)
+{
+	static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
+	*before = memcmp(code, endbr64, sizeof endbr64) ? 0 : sizeof endbr64;
+	code += *before;
+	if ((uintptr_t)code & 15 && (16 - ((uintptr_t)code & 15)) < PATCH_JUMP_BYTES)
+		return false;
+	for (size_t i = 1; i < PATCH_JUMP_BYTES; i++) /* bytes of nops as assemblers write them */
+		if (code[i] != 0x66 && code[i] != 0x2e && code[i] != 0x0f && code[i] != 0x1f && code[i] != 0x84 &&
+		    code[i] != 0x80 && code[i] != 0x40 && code[i] != 0x44 && code[i] != 0x00 && code[i] != 0x90 &&
+		    code[i] != 0xcc)
+			return false;
+	return code[0] == 0xc3;
+}
+
+static bool take_linker(void *context, const struct image *image)
+{
+	if (!image_is_linker(image))
+		return true;
+	*(struct image *)context = *image;
+	return false;
+}
+
+const char *patch_loader_event(void (*on_change)(void *context, const uintptr_t *fp))
+{
+	static struct patched patched;
+	static struct patch_callback callback;
+	static const uint8_t ret = 0xc3;
+	union {
+		struct patch_stub stub;
+		uint8_t bytes[sizeof(struct patch_stub) + 1];
+	} code;
+	struct image linker = {.base = 0};
+	size_t before;
+	if (!stub_used())
+		stub_use(stub_pick());
+	image_each(take_linker, &linker);
+	const Elf64_Sym *symbol = linker.symbols ? image_lookup(&linker, "_dl_debug_state") : NULL;
+	uintptr_t address = symbol ? image_symbol_address(linker.base, symbol) : 0;
+	if (!address || !image_executable(&linker, address, 16) || !is_empty((const uint8_t *)address, &before))
+		return "ld.so has no such function";
+	struct patch_stub *at = near_reserve(linker.start, linker.end, sizeof code);
+	if (!at)
+		return "no executable memory can be had near ld.so";
+	callback = (struct patch_callback){.on_entry = on_change};
+	patched = (struct patched){.jump_at = address + before, .displaced_bytes = PATCH_JUMP_BYTES};
+	patched.record = (struct patch_record){
+		.address = address, .entry = &callback, .original = (uintptr_t)at->original, .stub = at};
+	stub_assemble(&code.stub, at, &patched.record);
+	memcpy(code.stub.original, &ret, 1);
+	if (near_write(at, code.bytes, sizeof(struct patch_stub) + 1))
+		return "policy forbids writing code";
+	return write_jump(&patched, at->entry);
+}
+
 static int report(const char *refused, const char **reason)
 {
 	*reason = refused;
@@ -292,9 +352,22 @@ int patch_entry(const struct mark_function *function, void (*on_entry)(void *con
 	return report(patch(function, callback), reason);
 }
 
-int patch_around(const struct mark_function *function, void (*on_enter)(void *context, const uintptr_t *fp),
-		 void (*on_leave)(void *context), void *context, const char **reason)
+int patch_around(const struct mark_function *function,
+		 bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
+		 void (*on_leave)(void *context, const uintptr_t *fp), void *context, bool register_arguments,
+		 const char **reason)
 {
-	struct patch_callback callback = {.on_entry = on_enter, .context = context, .on_leave = on_leave};
-	return report(patch(function, callback), reason);
+	struct patch_callback callback = {.on_enter = on_enter, .context = context, .on_leave = on_leave};
+	const char *refused = patch(function, callback);
+	if (!refused) {
+		struct patched *patched = patched_find(function->address);
+		patched->record.no_stack_arguments |= register_arguments || !arguments_on_stack(function->address);
+	}
+	return report(refused, reason);
+}
+
+uint64_t patch_passed_by(uintptr_t address)
+{
+	const struct patched *patched = patched_find(address);
+	return patched ? __atomic_load_n(&patched->record.passed_by, __ATOMIC_RELAXED) : 0;
 }

@@ -12,7 +12,9 @@
 	.section .note.GNU-stack, "", @progbits
 	.text
 
-/* Slots below rbp in mark_around; mark_entry has one more (the stub's return address) above them. */
+#define STUB_PASS_BY 2 /* patch_stub.h: behind the stub's leave; ret */
+
+/* Where save_avx512 keeps what, from rsp. */
 #define LOW 0    /* zmm0-15, ymm0-15 or xmm0-15, 64, 32 or 16 bytes apart */
 #define HIGH 1024 /* zmm16-31 */
 #define MASKS 2048
@@ -245,30 +247,35 @@ mark_entry_\kind:
 	.endm
 
 	.macro load_general
-	mov -8(%rbp), %rax
-	mov -16(%rbp), %rcx
-	mov -24(%rbp), %rdx
-	mov -32(%rbp), %rsi
-	mov -40(%rbp), %rdi
-	mov -48(%rbp), %r8
-	mov -56(%rbp), %r9
-	mov -64(%rbp), %r10
-	mov -72(%rbp), %r11
+	mov -24(%rbp), %rax
+	mov -32(%rbp), %rcx
+	mov -40(%rbp), %rdx
+	mov -48(%rbp), %rsi
+	mov -56(%rbp), %rdi
+	mov -64(%rbp), %r8
+	mov -72(%rbp), %r9
+	mov -80(%rbp), %r10
+	mov -88(%rbp), %r11
 	.endm
 
 	.macro store_general
-	mov %rax, -8(%rbp)
-	mov %rcx, -16(%rbp)
-	mov %rdx, -24(%rbp)
-	mov %rsi, -32(%rbp)
-	mov %rdi, -40(%rbp)
-	mov %r8, -48(%rbp)
-	mov %r9, -56(%rbp)
-	mov %r10, -64(%rbp)
-	mov %r11, -72(%rbp)
+	mov %rax, -24(%rbp)
+	mov %rcx, -32(%rbp)
+	mov %rdx, -40(%rbp)
+	mov %rsi, -48(%rbp)
+	mov %rdi, -56(%rbp)
+	mov %r8, -64(%rbp)
+	mov %r9, -72(%rbp)
+	mov %r10, -80(%rbp)
+	mov %r11, -88(%rbp)
 	.endm
 
-/* r11: the record. rbx holds it across the original. */
+/*
+ * The stub has made the frame: -8(%rbp) is the record, -16(%rbp) the return into the stub, 112(%rbp) below it what
+ * patch_stub.h calls leaves. patch_run_enter says whether the original is called from here, with how many bytes of the
+ * caller's stack arguments before it, or jumped to as if nobody had come by: the stub's second way on. The copy keeps
+ * the arguments' alignment. An exception that passes ends in patch_personality.
+ */
 	.macro around_routine kind
 	.globl mark_around_\kind
 	.hidden mark_around_\kind
@@ -276,43 +283,59 @@ mark_entry_\kind:
 	.p2align 6
 mark_around_\kind:
 	.cfi_startproc
-	endbr64
-	push %rbp
-	.cfi_def_cfa_offset 16
+	.cfi_personality 0x1b, patch_personality
+	.cfi_def_cfa %rbp, 16
 	.cfi_offset %rbp, -16
-	mov %rsp, %rbp
-	.cfi_def_cfa_register %rbp
+	endbr64
 	push_general
-	.cfi_offset %rbx, -96
-	mov %r11, %rbx
+	.cfi_offset %rbx, -112
+	lea -128(%rbp), %rsp
+	mov -8(%rbp), %rbx
 	and $-64, %rsp
 	save_\kind
 	mov %rbx, %rdi
 	mov %rbp, %rsi
 	call patch_run_enter
+	mov %rax, -120(%rbp)
 	restore_\kind
-	lea -96(%rbp), %rsp
-	mov -88(%rbp), %rax
+	lea -128(%rbp), %rsp
+	mov -120(%rbp), %rcx
+	test %rcx, %rcx
+	js 2f
+	jz 1f
+	lea 16(%rbp), %rsi
+	sub %rcx, %rsp
+	and $-64, %rsp
+	mov %esi, %eax
+	and $63, %eax
+	lea -64(%rsp,%rax), %rsp
+	mov %rsp, %rdi
+	shr $3, %ecx
+	rep movsq
+1:	mov -104(%rbp), %rax
 	restore_flags
 	load_general
 	call *24(%rbx)
 	store_general
+	lea -128(%rbp), %rsp
 	and $-64, %rsp
 	save_\kind
-	mov %rbx, %rdi
+	mov %rbp, %rdi
 	call patch_run_leave
 	restore_\kind
-	load_general
-	mov -80(%rbp), %rbx
-	.cfi_restore %rbx
-	leave
-	.cfi_def_cfa %rsp, 8
-	.cfi_restore %rbp
+3:	load_general
+	mov -96(%rbp), %rbx
+	lea -16(%rbp), %rsp
 	ret
+2:	addq $STUB_PASS_BY, -16(%rbp)
+	mov -104(%rbp), %rax
+	restore_flags
+	jmp 3b
 	.cfi_endproc
 	.size mark_around_\kind, . - mark_around_\kind
 	.endm
 
+	.hidden patch_personality
 	.hidden patch_run_enter
 	.hidden patch_run_leave
 	.hidden stub_xsave_bytes

@@ -5,14 +5,18 @@
 #ifndef FA_MARK_PATCH_STUB_H
 #define FA_MARK_PATCH_STUB_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct patch_callback {
 	struct patch_callback *next;
-	void (*on_entry)(void *context, const uintptr_t *fp); /* on_enter of an around patch */
+	union {
+		void (*on_entry)(void *context, const uintptr_t *fp);
+		bool (*on_enter)(void *context, const uintptr_t *fp, bool returns); /* around */
+	};
 	void *context;
-	void (*on_leave)(void *context); /* NULL for entry-only */
+	void (*on_leave)(void *context, const uintptr_t *fp); /* NULL for entry-only */
 	struct patch_callback *previous;
 };
 
@@ -24,28 +28,35 @@ struct patch_record {
 	uintptr_t original; /* runs the displaced instructions, then the function */
 	uintptr_t address;
 	struct patch_stub *stub;
+	bool no_stack_arguments; /* known: nothing of the caller's needs copying */
+	uint64_t passed_by; /* calls that could not be wrapped: the caller's stack arguments have no known end */
 };
 
 /* The code in near memory. Data stands before it in the same read-only block:
      entry:  push rbp; mov rbp, rsp; call [common]; pop rbp; jmp [next]
-     around: mov r11, [record]; jmp [around_common]
+     around: push rbp; mov rbp, rsp; push [record]; call [around_common]; leave; ret
+             leave; jmp original
      original: the displaced instructions
    `common` finds the record at a fixed distance from its own return address. */
 struct patch_stub {
 	uintptr_t common, record, next, around_common;
 	uint8_t entry[17], entry_pad[15];
-	uint8_t around[13], around_pad[3];
+	uint8_t around[24], around_pad[8];
 	uint8_t original[];
 };
 
 #define STUB_RETURN_TO_RECORD 34 /* entry + 10 is what `call [common]` returns to */
 _Static_assert(offsetof(struct patch_stub, entry) + 10 - offsetof(struct patch_stub, record) == STUB_RETURN_TO_RECORD,
 	       "stub");
-_Static_assert(offsetof(struct patch_stub, original) == 80, "stub");
+_Static_assert(offsetof(struct patch_stub, original) == 96, "stub");
 _Static_assert(offsetof(struct patch_callback, next) == 0 && offsetof(struct patch_callback, on_entry) == 8 &&
 		       offsetof(struct patch_callback, context) == 16,
 	       "callback");
 _Static_assert(offsetof(struct patch_record, entry) == 0 && offsetof(struct patch_record, original) == 24, "record");
+
+/* Words of mark_around's frame, as indices from its rbp. */
+enum { PATCH_FRAME_RECORD = -1, PATCH_FRAME_LEAVES = -14 };
+#define PATCH_CALLBACKS_MAX 64 /* around callbacks of one function: a bit each in the frame's `leaves` */
 
 /* One per way to keep the vector registers; stub_pick chooses by what the processor and the kernel have. */
 void mark_entry_sse(void);
@@ -69,8 +80,12 @@ const struct stub_pair *stub_at(size_t index);
 void stub_use(const struct stub_pair *pair);
 const struct stub_pair *stub_used(void);
 
-/* Called by mark_around with general registers saved. They keep errno. */
-void patch_run_enter(const struct patch_record *record, const uintptr_t *fp);
-void patch_run_leave(const struct patch_record *record);
+/* Called by mark_around with general registers saved. They keep errno. patch_run_enter answers with the bytes of stack
+   arguments to copy, -1: no callback wants to see the return. */
+int64_t patch_run_enter(struct patch_record *record, uintptr_t *fp);
+void patch_run_leave(uintptr_t *fp);
+
+/* mark_around's language-specific handler: in an unwinding's second phase the frame is about to go. */
+int patch_personality(int version, int actions, uint64_t exception_class, void *exception, void *context);
 
 #endif

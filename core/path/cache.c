@@ -20,7 +20,7 @@
 #define BUSY UINT32_MAX
 
 struct entry {
-	uintptr_t ra;
+	uintptr_t ra; /* tagged */
 	uint32_t next; /* offset in the arena + 1, 0 = last */
 	uint32_t value;
 	uint16_t checks;
@@ -60,6 +60,17 @@ static inline uint16_t key_of(const uintptr_t *fp)
 	return (uint16_t)((uintptr_t)fp >> 3);
 }
 
+/* The tag is part of the return address as a key, in bits that no address of a program has. */
+static inline uintptr_t tagged(uintptr_t ra, uint32_t tag)
+{
+	return ra | (uintptr_t)tag << 56;
+}
+
+static inline uintptr_t untagged(uintptr_t ra)
+{
+	return ra & ~((uintptr_t)0xff << 56);
+}
+
 static inline uint32_t head_of(uintptr_t ra, uint16_t key)
 {
 	return (uint32_t)((ra ^ (uintptr_t)key << 40) * 0x9e3779b97f4a7c15u >> (64 - HEADS_BITS));
@@ -90,9 +101,9 @@ static inline bool entry_matches(const struct entry *entry, const uintptr_t *fp)
 	return true;
 }
 
-static inline struct entry *find(struct path_cache *cache, const uintptr_t *fp)
+static inline struct entry *find(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
-	uintptr_t ra = fp[1];
+	uintptr_t ra = tagged(fp[1], tag);
 	uint16_t key = key_of(fp);
 	uint32_t *head = &cache->heads[head_of(ra, key)];
 	for (uint32_t *link = head; *link;) {
@@ -132,7 +143,7 @@ static bool entry_touches(const struct path_cache *cache, const struct entry *en
 {
 	(void)cache;
 	const struct module_range *range = context;
-	if (entry->ra > range->start && entry->ra <= range->end)
+	if (untagged(entry->ra) > range->start && untagged(entry->ra) <= range->end)
 		return true;
 	const int32_t *offsets = entry_offsets(entry);
 	for (size_t i = 0; i < entry->checks; i++)
@@ -169,13 +180,14 @@ static struct entry *entry_room(struct path_cache *cache, size_t bytes)
 	return entry;
 }
 
-static void insert(struct path_cache *cache, const uintptr_t *fp, const struct walk *walk, uint32_t value)
+static void insert(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, const struct walk *walk, uint32_t value)
 {
 	size_t bytes = sizeof(struct entry) + walk->checks * (sizeof(uint64_t) + sizeof(int32_t));
 	struct entry *entry = entry_room(cache, round_up(bytes, 8));
 	uint16_t key = key_of(fp);
-	uint32_t head = head_of(fp[1], key);
-	*entry = (struct entry){.ra = fp[1],
+	uintptr_t ra = tagged(fp[1], tag);
+	uint32_t head = head_of(ra, key);
+	*entry = (struct entry){.ra = ra,
 				.next = cache->heads[head],
 				.value = value,
 				.checks = (uint16_t)walk->checks,
@@ -210,11 +222,11 @@ static uint32_t agree(struct path_cache *cache)
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
 
-static uint32_t intern_barred(path_intern_fn intern, const struct walk *walk)
+static uint32_t intern_barred(path_intern_fn intern, const struct walk *walk, uint32_t tag)
 {
 	bool barred = module_refresh_barred;
 	module_refresh_barred = true;
-	uint32_t value = intern(walk->pcs, walk->count, walk->cut);
+	uint32_t value = intern(walk->pcs, walk->count, walk->cut, tag);
 	module_refresh_barred = barred;
 	return value;
 }
@@ -226,22 +238,22 @@ static struct walk walk_of(struct path_cache *cache)
 }
 
 /* A handler interrupted a use of this cache. */
-static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, path_intern_fn intern)
+static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
 {
 	uintptr_t caller = fp[1];
 	struct walk walk = {.pcs = &caller, .count = 1, .cut = true, .max = PATH_DEPTH_MAX};
 	if (cache->nested) /* a handler within a handler: its caller only */
-		return intern_barred(intern, &walk);
+		return intern_barred(intern, &walk, tag);
 	cache->nested = true;
 	walk.pcs = cache->pcs[1];
 	walk_run(fp, &walk);
-	uint32_t value = intern_barred(intern, &walk);
+	uint32_t value = intern_barred(intern, &walk, tag);
 	cache->stats.captures++;
 	cache->nested = false;
 	return value;
 }
 
-static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *fp, path_intern_fn intern)
+static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
 {
 	struct walk walk = walk_of(cache);
 	bool by_loader = module_is_loader(fp[1]);
@@ -250,13 +262,13 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	walk_run(fp, &walk);
 	cache->stats.captures++;
 	cache->stats.failed += walk.failed;
-	uint32_t value = intern_barred(intern, &walk);
+	uint32_t value = intern_barred(intern, &walk, tag);
 	/* The loader allocates whenever it maps: its own calls are never cached, so each of them comes by here and makes
 	   every cache look at the modules again. */
 	if (by_loader)
 		module_suspect();
 	else if (walk.cacheable)
-		insert(cache, fp, &walk, value);
+		insert(cache, fp, tag, &walk, value);
 	return value;
 }
 
@@ -264,7 +276,7 @@ static bool entry_is(const struct entry *entry, const struct walk *walk)
 {
 	const int32_t *offsets = entry_offsets(entry);
 	size_t count = 1;
-	if (!walk->count || walk->pcs[0] != entry->ra)
+	if (!walk->count || walk->pcs[0] != untagged(entry->ra))
 		return false;
 	for (size_t i = 0; i < entry->checks; i++) {
 		if (offsets[i] & WALK_RELATIVE || !entry->values[i])
@@ -276,7 +288,7 @@ static bool entry_is(const struct entry *entry, const struct walk *walk)
 }
 
 /* A sampled hit: would a full walk have said the same? */
-static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_t *fp, path_intern_fn intern,
+static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern,
 					struct entry *entry)
 {
 	struct walk walk = walk_of(cache);
@@ -286,18 +298,18 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 		return entry->value;
 	cache->stats.wrong++;
 	unlink_entry(cache, entry);
-	return value_miss(cache, fp, intern);
+	return value_miss(cache, fp, tag, intern);
 }
 
-static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *fp, path_intern_fn intern)
+static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
 {
 	int saved_errno = errno;
 	uint32_t epoch = atomic_load(&module_epoch), value;
 	if (epoch == MODULE_NOT_STARTED) {
 		uintptr_t caller = fp[1];
-		value = intern(&caller, 1, false);
+		value = intern(&caller, 1, false, tag);
 	} else if (cache->ready == BUSY) {
-		value = value_nested(cache, fp, intern);
+		value = value_nested(cache, fp, tag, intern);
 	} else {
 		uint32_t ready = cache->ready;
 		cache->ready = BUSY;
@@ -305,10 +317,10 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 		struct entry *entry = NULL;
 		if (ready != epoch) {
 			epoch = agree(cache);
-			entry = find(cache, fp);
+			entry = find(cache, fp, tag);
 		}
 		cache->stats.hits += entry != NULL;
-		value = entry ? entry->value : value_miss(cache, fp, intern);
+		value = entry ? entry->value : value_miss(cache, fp, tag, intern);
 		atomic_signal_fence(memory_order_seq_cst);
 		cache->ready = epoch;
 	}
@@ -318,26 +330,26 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 
 /* Cost on a hit: one load of the epoch, a hash, a load and a compare for each frame, three stores to one line that is
    the thread's own. No system call, no atomic read-modify-write. */
-uint32_t path_value(struct path_cache *cache, const uintptr_t *fp, path_intern_fn intern)
+uint32_t path_value(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
 {
 	uint32_t epoch = atomic_load_explicit(&module_epoch, memory_order_acquire);
 	if (unlikely(cache->ready != epoch))
-		return value_slow(cache, fp, intern);
+		return value_slow(cache, fp, tag, intern);
 	cache->ready = BUSY;
 	atomic_signal_fence(memory_order_seq_cst);
-	struct entry *entry = find(cache, fp);
+	struct entry *entry = find(cache, fp, tag);
 	uint32_t value = 0;
 	if (likely(entry != NULL)) {
 		value = entry->value;
 		if (unlikely(!(++cache->stats.hits & SAMPLE_MASK))) {
 			int saved_errno = errno;
-			value = value_recheck(cache, fp, intern, entry);
+			value = value_recheck(cache, fp, tag, intern, entry);
 			errno = saved_errno;
 		}
 	}
 	atomic_signal_fence(memory_order_seq_cst);
 	cache->ready = epoch;
-	return likely(entry != NULL) ? value : value_slow(cache, fp, intern);
+	return likely(entry != NULL) ? value : value_slow(cache, fp, tag, intern);
 }
 
 size_t path_capture(const uintptr_t *fp, uintptr_t *pcs, size_t max, bool *cut)

@@ -18,7 +18,7 @@
 
 /* Called on a miss with the exact path, innermost first; must not call malloc. `cut`: deeper than the cap. The modules
    of the path are known then; path_modules_refresh does nothing inside, so that the callee may hold a lock. */
-typedef uint32_t (*path_intern_fn)(const uintptr_t *pcs, size_t count, bool cut);
+typedef uint32_t (*path_intern_fn)(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag);
 
 struct path_cache; /* opaque; path_cache_bytes() long, page aligned */
 
@@ -33,9 +33,10 @@ int path_init(size_t depth_max);
 
 size_t path_cache_bytes(void);
 
-/* The value of the current path, from the cache or by `intern`. Re-entrant per thread (signal handlers get a full
+/* The value of the current path under `tag` (below 256: paths under different tags are different), from the cache or by
+   `intern`. Re-entrant per thread (signal handlers get a full
    capture when they interrupt a lookup). No lock, no malloc, errno preserved. */
-uint32_t path_value(struct path_cache *cache, const uintptr_t *fp, path_intern_fn intern);
+uint32_t path_value(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern);
 
 /* Full capture without a cache. Returns the number of pcs; *cut tells whether the path was deeper than `max`. */
 size_t path_capture(const uintptr_t *fp, uintptr_t *pcs, size_t max, bool *cut);

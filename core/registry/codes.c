@@ -45,6 +45,12 @@ const struct code_info *codes_find(uint32_t number)
 	return NULL;
 }
 
+int codes_place(uint32_t number)
+{
+	const struct code_info *code = codes_find(number);
+	return code ? (int)(code - codes) : -1;
+}
+
 const char *codes_loss_text(enum trace_loss loss)
 {
 	return loss_texts[loss];

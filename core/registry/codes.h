@@ -19,6 +19,7 @@ struct code_info {
 size_t codes_count(void);
 const struct code_info *codes_at(size_t index);
 const struct code_info *codes_find(uint32_t number); /* NULL when unknown */
+int codes_place(uint32_t number); /* place in the registry, -1 when unknown */
 const char *codes_loss_text(enum trace_loss loss);
 const char *codes_threshold_key(enum trace_threshold threshold);
 

@@ -194,6 +194,7 @@ static int set_number(struct options *options, unsigned which, const char *value
 	overflow |= __builtin_mul_overflow(number, factor, &number);
 	if (factor && !overflow && number >= min && number <= max) {
 		options->threshold[which] = number;
+		options->threshold_given[which] = true;
 		return 0;
 	}
 	bad_value(error, numbers[which].key, value,
@@ -292,9 +293,11 @@ static int set_word(struct options *options, enum option_id id, const char *valu
 	switch (id) {
 	case OPTION_MODE:
 		options->mode = modes[choice];
+		options->mode_given = true;
 		return 0;
 	case OPTION_STACKS:
 		options->stacks = kinds[choice];
+		options->stacks_given = true;
 		return 0;
 	case OPTION_LEVEL:
 		options->level_full = choice == 1;

@@ -31,6 +31,7 @@ struct options {
 	const char *policy;
 	struct options_list preset, frame, frame_scope, task, await, role;
 	uint64_t threshold[TRACE_THRESHOLD_COUNT];
+	bool threshold_given[TRACE_THRESHOLD_COUNT], mode_given, stacks_given; /* by name: a policy does not change them */
 	size_t text_used;
 	char text[OPTIONS_TEXT_BYTES];
 };

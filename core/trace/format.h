@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC "FATRACE\n"
-#define TRACE_VERSION 1u
+#define TRACE_VERSION 2u
 #define TRACE_PAGE_BYTES 4096u
 #define TRACE_MAX_BYTES (16u << 20)
 #define TRACE_CHUNKS_MAX 512u
@@ -69,6 +69,7 @@ enum trace_kind {
 	TRACE_KIND_LIFETIME,    /* struct trace_lifetime */
 	TRACE_KIND_VIOLATION,   /* struct trace_violation */
 	TRACE_KIND_MARKER,      /* struct trace_marker */
+	TRACE_KIND_TAG,         /* struct trace_tag: named regions; 0 stands for none */
 	TRACE_KIND_COUNT
 };
 
@@ -128,6 +129,14 @@ struct trace_header {
 	char args[TRACE_ARGS_BYTES]; /* NUL-separated, double NUL at the end; cut when longer */
 	char options[TRACE_OPTIONS_BYTES]; /* options as given */
 	char build_version[32];   /* the shim's version */
+	uint32_t automatic;       /* enum trace_automatic */
+	uint8_t code_level[64];   /* policy: by place in the code registry, enum trace_level + 1; 0: as the code has it */
+	uint32_t reserved0;
+};
+enum trace_automatic {
+	TRACE_AUTOMATIC_OFF = 0,      /* the frame boundary was given, or there is to be none */
+	TRACE_AUTOMATIC_SEARCHED = 1, /* nothing was called periodically so far */
+	TRACE_AUTOMATIC_FOUND = 2,
 };
 static_assert(sizeof(struct trace_header) <= TRACE_PAGE_BYTES, "header fits its page");
 static_assert(TRACE_LOSS_COUNT <= 32 && TRACE_THRESHOLD_COUNT <= 64, "header arrays");
@@ -170,7 +179,8 @@ struct trace_site {
 	uint32_t demotions;      /* times moved out of the frame tier */
 	uint32_t promotions;     /* times moved back */
 	uint32_t threads;        /* bit per slot (modulo 32) that allocated here: threads seen, lower bound */
-	uint32_t first_frame, last_frame; /* reserved for tools that need them; 0 */
+	uint32_t tag;            /* region its allocations were made in, 0: none */
+	uint32_t tag_owner;      /* region that the allocating code's module belongs to when it is another one, else 0 */
 	uint64_t reserved0;
 };
 static_assert(sizeof(struct trace_site) == 64, "site record");
@@ -211,7 +221,7 @@ struct trace_counter {
 	uint64_t heap_frame_count; /* as frame_count, for heap-tier births inside frames */
 	uint64_t demoted;          /* 1: this slot routes the site's blocks to the pool for now */
 	uint64_t pinned_bytes;     /* bytes of frame spans its escaped blocks have pinned, summed */
-	uint64_t reserved0;
+	uint64_t rules;            /* bit n: rule n of the policy holds for the site, but for the size */
 };
 static_assert(sizeof(struct trace_counter) == 192, "three cache lines");
 
@@ -247,7 +257,7 @@ struct trace_thread {
 	uint32_t merged_span;    /* frames that one full FRAME_MERGED record covers */
 	uint32_t boundary_marker;/* index of the marker that bounds its frames + 1; 0: none */
 	uint32_t merged_used;    /* valid merged records */
-	uint64_t open_begin_ns;  /* begin of the open frame */
+	uint64_t open_begin_ns;  /* begin of the open frame, 0: none is open */
 	uint64_t remote_frees_waiting; /* at the last frame end */
 	uint64_t folded_threads; /* threads whose counts were folded into this record */
 	uint64_t idle_ns;        /* summed time inside blocking boundaries */
@@ -361,9 +371,11 @@ struct trace_violation {
 	uint64_t limit;      /* threshold codes: the limit it broke */
 	uint32_t thread;     /* thread record it fired on */
 	uint32_t occurrences;/* valid entries below */
+	uint32_t tag;        /* FA301 of a region: its tag record; 0: none */
+	uint32_t role;       /* FA301 of a role: enum trace_role; 0: none */
 	struct trace_occurrence occurrence[TRACE_OCCURRENCES];
 };
-static_assert(sizeof(struct trace_occurrence) == 32 && sizeof(struct trace_violation) == 176, "violation record");
+static_assert(sizeof(struct trace_occurrence) == 32 && sizeof(struct trace_violation) == 184, "violation record");
 
 enum trace_marker_kind {
 	TRACE_MARKER_FRAME = 0,       /* boundary at each entry */
@@ -372,6 +384,7 @@ enum trace_marker_kind {
 	TRACE_MARKER_AWAIT = 3,
 	TRACE_MARKER_REGION = 4,
 	TRACE_MARKER_CANDIDATE = 5,   /* watched by zero configuration, not chosen */
+	TRACE_MARKER_TRANSFER = 6,    /* hands its first argument on to another thread */
 };
 enum trace_binding {
 	TRACE_BINDING_NONE = 0,   /* refused or not found: see reason */
@@ -388,11 +401,25 @@ struct trace_marker {
 	uint64_t offset;     /* of the function in its module */
 	uint64_t calls;      /* entries seen, nested ones once */
 	uint32_t threads_all;/* 1: counts on all threads (FUNC@*) */
+	uint32_t candidate;  /* enum policy_marker_kind that zero configuration watched it as; 0: none */
+	uint64_t period_ns;  /* of an automatic choice: mean time between calls when it was judged */
+	uint32_t jitter_percent; /* mean deviation from that */
+	uint32_t thread;     /* thread record that called it + 1 */
+	uint32_t tag;        /* TRACE_MARKER_REGION: tag record */
 	uint32_t reserved0;
-	uint64_t reserved1[3];
 	char name[160];      /* as asked for */
 	char reason[160];    /* why refused, or the evidence of an automatic choice; may be empty */
 };
 static_assert(sizeof(struct trace_marker) == 384, "marker record");
+
+/* A named region, made from a policy. Its allocations are those of the sites that carry its tag. */
+struct trace_tag {
+	char name[64];
+	uint64_t budget_bytes;     /* of a frame; 0: none */
+	uint64_t frame_bytes_max;  /* most that one frame of one thread allocated in it */
+	uint64_t frames_over;      /* frames above the budget */
+	uint64_t reserved0[5];
+};
+static_assert(sizeof(struct trace_tag) == 128, "tag record");
 
 #endif

@@ -5,6 +5,7 @@
  * Sources: core/mark/finder.c core/mark/finder_next.c core/mark/image.c core/mark/symbols.c core/mark/names.c
  * core/mark/demangle.c core/mark/decode.c core/mark/extent.c core/mark/near.c core/mark/refuse.c core/mark/patch.c
  * core/mark/patch_relocate.c core/mark/patch_scan.c core/mark/patch_stub.c core/mark/patch_stub.S core/base.c
+ * core/mark/patch_run.c core/mark/arguments.c core/path/cfi.c core/path/eh_frame.c core/path/module.c
  * (no sanitizer)
  */
 #define _GNU_SOURCE
@@ -217,16 +218,19 @@ struct tally {
 	int entered, left;
 };
 
-static void enter(void *context, const uintptr_t *fp)
+static bool enter(void *context, const uintptr_t *fp, bool returns)
 {
 	((struct tally *)context)->entered++;
 	errno = 1234;
-	if (!fp[1])
+	if (!fp[1] || !returns)
 		failures++;
+	return true;
 }
 
-static void leave(void *context)
+static void leave(void *context, const uintptr_t *fp)
 {
+	if (!fp[1])
+		failures++;
 	((struct tally *)context)->left++;
 	errno = 4321;
 }
@@ -235,7 +239,7 @@ static int around(const char *name, struct tally *tally)
 {
 	if (find(name) != 1)
 		return -ENOENT;
-	int error = patch_around(&found[0], enter, leave, tally, &reason);
+	int error = patch_around(&found[0], enter, leave, tally, true, &reason);
 	if (error)
 		printf("%s: %s\n", name, reason);
 	return error;
@@ -293,14 +297,14 @@ static void test_chain(void)
 	find("libc!nanosleep");
 	struct mark_function function = found[0];
 	CHECK(!patch_entry(&function, count, &first, &reason));
-	CHECK(!patch_around(&function, enter, leave, &second, &reason));
+	CHECK(!patch_around(&function, enter, leave, &second, true, &reason));
 	CHECK(!patch_entry(&function, count, &other, &reason));
 	CHECK(nanosleep(&wait, NULL) == 0);
 	CHECK(first == 1 && other == 1 && second.entered == 1 && second.left == 1 && nano.left == before + 1);
 	find("own_static");
 	function = found[0];
 	CHECK(!patch_entry(&function, count, &own, &reason) && own_global(4) == 10 && own == 1);
-	CHECK(!patch_around(&function, enter, leave, &second, &reason) && own_global(5) == 12 && own == 2 &&
+	CHECK(!patch_around(&function, enter, leave, &second, true, &reason) && own_global(5) == 12 && own == 2 &&
 	      second.left == 2);
 }
 

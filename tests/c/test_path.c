@@ -40,7 +40,7 @@ static bool quiet; /* in the bench: path_value alone */
 		}                                                                                                      \
 	} while (0)
 
-static uint32_t hash_path(const uintptr_t *pcs, size_t count, bool cut)
+static uint32_t hash_path(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
 {
 	uint64_t hash = cut;
 	for (size_t i = 0; i < count; i++)
@@ -57,7 +57,7 @@ static NOINLINE void hook(void)
 	if (!cache)
 		cache = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	errno = 4711;
-	uint32_t value = path_value(cache, fp, hash_path);
+	uint32_t value = path_value(cache, fp, 0, hash_path);
 	CHECK(errno == 4711, "errno %d", errno);
 	if (quiet)
 		return;
@@ -259,7 +259,7 @@ static void on_tick(int number)
 {
 	(void)number;
 	const uintptr_t *fp = __builtin_frame_address(0);
-	path_value(cache, fp, hash_path);
+	path_value(cache, fp, 0, hash_path);
 	ticks++;
 }
 
@@ -334,7 +334,7 @@ static NOINLINE void test_threads(void)
 
 /* Two libraries of the same layout loaded at the same place, one after the other: the paths through them differ though
    every return address is the same, which their modules' indices tell. */
-static uint32_t modules_of_path(const uintptr_t *pcs, size_t count, bool cut)
+static uint32_t modules_of_path(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
 {
 	(void)cut;
 	return count > 1 ? path_module_of(pcs[1]) : 0;
@@ -347,7 +347,7 @@ static NOINLINE void hook_module(void)
 	static struct path_cache *own;
 	if (!own)
 		own = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	module_seen = path_value(own, fp, modules_of_path);
+	module_seen = path_value(own, fp, 0, modules_of_path);
 }
 
 static NOINLINE void hook_module_from_here(void)
@@ -443,7 +443,7 @@ static NOINLINE void bench_leaf(void)
 			path_capture(fp, pcs, PATH_DEPTH_MAX, &cut);
 	else
 		for (int i = 0; i < rounds; i++)
-			path_value(cache, fp, hash_path);
+			path_value(cache, fp, 0, hash_path);
 	bench_ns = (now_ns() - start) / rounds;
 }
 

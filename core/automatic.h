@@ -1,0 +1,22 @@
+/*
+ * Zero configuration: which of the watched calls is the frame boundary (DESIGN §5). Candidates come in classes, the
+ * better first: calls that show a picture, the main thread's event-loop waits, its pacing sleeps. The first that is
+ * called periodically is taken. A better one that shows up soon after, or one that goes on when the chosen one has
+ * fallen silent, may replace it, once.
+ */
+#ifndef FA_AUTOMATIC_H
+#define FA_AUTOMATIC_H
+
+#include "core/marker.h"
+#include "core/thread.h"
+
+/* Binding takes part. Called while markers are bound; the lower `order`, the better within its class. */
+void automatic_watch(struct binding *binding, uint32_t order);
+
+/* A candidate is called. True: it is the frame boundary (now). */
+bool automatic_seen(struct thread *thread, struct binding *binding);
+
+/* At the end: what the runners-up came to goes to their records. */
+void automatic_finish(void);
+
+#endif

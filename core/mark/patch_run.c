@@ -1,0 +1,104 @@
+/*
+ * What runs inside mark_around's frame (patch_stub.S): the callbacks of one call, how much of the caller's stack goes
+ * with it, and what happens when the frame is unwound instead of returned from.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+
+#include "core/base.h"
+#include "core/mark/image.h"
+#include "core/mark/patch_stub.h"
+#include "core/path/cfi.h"
+
+#define ARGUMENTS_MAX_BYTES 1024
+
+/*
+ * Bytes from the first stack argument to the end of the caller's frame: what the function may take to be its arguments
+ * lies in there. -1: unknown, or more than is copied. `fp[1]` returns into the caller, `fp + 2` is its stack pointer.
+ */
+static int64_t arguments_bytes(const struct patch_record *record, const uintptr_t *fp)
+{
+	if (record->no_stack_arguments)
+		return 0;
+	struct cfi_row row = cfi_row_of(fp[1], false);
+	uintptr_t sp = (uintptr_t)(fp + 2), cfa;
+	if (row.kind == CFI_SP)
+		cfa = sp + (uintptr_t)(intptr_t)row.cfa;
+	else if (row.kind == CFI_FP)
+		cfa = fp[0] + (uintptr_t)(intptr_t)row.cfa;
+	else
+		return -1;
+	/* The caller's own return address ends it. */
+	return cfa >= sp + 8 && cfa - 8 - sp <= ARGUMENTS_MAX_BYTES && !(cfa & 7) ? (int64_t)(cfa - 8 - sp) : -1;
+}
+
+int64_t patch_run_enter(struct patch_record *record, uintptr_t *fp)
+{
+	int saved = errno;
+	int64_t bytes = arguments_bytes(record, fp);
+	uint64_t leaves = 0, bit = 1;
+	for (const struct patch_callback *callback = record->around; callback; callback = callback->next, bit <<= 1)
+		if (callback->on_enter(callback->context, fp, bytes >= 0) && bytes >= 0)
+			leaves |= bit;
+	if (unlikely(bytes < 0))
+		__atomic_fetch_add(&record->passed_by, 1, __ATOMIC_RELAXED);
+	fp[PATCH_FRAME_LEAVES] = leaves;
+	errno = saved;
+	return leaves ? bytes : -1;
+}
+
+void patch_run_leave(uintptr_t *fp)
+{
+	int saved = errno;
+	const struct patch_record *record = (const struct patch_record *)fp[PATCH_FRAME_RECORD];
+	uint64_t leaves = fp[PATCH_FRAME_LEAVES];
+	if (likely(!record->around_last->previous)) {
+		record->around_last->on_leave(record->around_last->context, fp);
+	} else {
+		uint64_t bit = 1;
+		for (const struct patch_callback *callback = record->around; callback->next; callback = callback->next)
+			bit <<= 1;
+		for (const struct patch_callback *callback = record->around_last; callback;
+		     callback = callback->previous, bit >>= 1)
+			if (leaves & bit)
+				callback->on_leave(callback->context, fp);
+	}
+	errno = saved;
+}
+
+/* The unwinder that calls us may be any: libgcc's, a copy inside the program. Its own _Unwind_GetCFA reads `context`. */
+static uintptr_t frame_address(void *context, uintptr_t unwinder)
+{
+	static struct {
+		uintptr_t start, end;
+		_Atomic(uintptr_t (*)(void *)) get;
+	} known;
+	uintptr_t (*get)(void *) = atomic_load(&known.get);
+	if (!get || unwinder < known.start || unwinder >= known.end) {
+		struct image image;
+		const Elf64_Sym *symbol =
+			image_of(unwinder, &image) ? image_lookup(&image, "_Unwind_GetCFA") : NULL;
+		if (!symbol)
+			return 0;
+		get = (uintptr_t (*)(void *))image_symbol_address(image.base, symbol);
+		if (!atomic_load(&known.get)) {
+			known.start = image.start;
+			known.end = image.end;
+			atomic_store(&known.get, get);
+		}
+	}
+	return get(context);
+}
+
+enum { UNWIND_CLEANUP_PHASE = 2, UNWIND_CONTINUE = 8 };
+
+int patch_personality(int version, int actions, uint64_t exception_class, void *exception, void *context)
+{
+	(void)version, (void)exception_class, (void)exception;
+	if (actions & UNWIND_CLEANUP_PHASE) {
+		uintptr_t cfa = frame_address(context, (uintptr_t)__builtin_return_address(0));
+		if (cfa)
+			patch_run_leave((uintptr_t *)cfa - 2);
+	}
+	return UNWIND_CONTINUE;
+}

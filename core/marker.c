@@ -1,0 +1,288 @@
+/* What a marker does when the program comes by: bindings' kinds turned into frames, awaits, regions and evidence. */
+#define _GNU_SOURCE
+#include "core/marker.h"
+
+#include <errno.h>
+
+#include "core/alloc.h"
+#include "core/automatic.h"
+#include "core/mark/mark.h"
+#include "core/role.h"
+#include "core/runtime.h"
+#include "core/scope.h"
+#include "core/scope_stack.h"
+#include "core/thread.h"
+#include "core/trace/writer.h"
+
+#define AWAIT_NS 20000u /* a wait shorter than this has not given the thread away */
+
+struct binding *marker_on_call[CALL_COUNT];
+
+const char *call_name(enum call call)
+{
+	static const char *const names[CALL_COUNT] = {
+#define CALL(result, name, parameters, arguments, waits) #name,
+#include "core/calls.def"
+#undef CALL
+	};
+	return names[call];
+}
+
+/* The calling thread, when markers count on it now. */
+static struct thread *present_thread(void)
+{
+	struct thread *thread = thread_self;
+	if (unlikely(thread->gate == 0)) {
+		if (atomic_load_explicit(&runtime_phase, memory_order_acquire) == RUNTIME_RECORDING && runtime_forked())
+			runtime_child();
+		if (atomic_load_explicit(&runtime_phase, memory_order_acquire) != RUNTIME_RECORDING)
+			return NULL;
+		thread = thread_attach(0, TRACE_ROLE_NONE);
+	}
+	if (!thread || !(thread->gate & THREAD_READY) || thread->gate & (THREAD_BUSY | THREAD_INTERNAL))
+		return NULL;
+	return thread;
+}
+
+/* Whether a frame marker counts on this thread. */
+static bool frames_here(struct thread *thread, const struct binding *binding)
+{
+	if (likely(thread->role == TRACE_ROLE_FRAME))
+		return true;
+	if (!binding->all_threads && !role_of_presenter(thread))
+		return false;
+	thread_set_role(thread, TRACE_ROLE_FRAME);
+	return true;
+}
+
+static void count_call(const struct binding *binding)
+{
+	if (likely(binding->record != NULL))
+		trace_add(&binding->record->calls, 1);
+}
+
+/* ---- closings --------------------------------------------------------------------------------------------------- */
+
+/* Two things that nest as one each, whichever marker opened them. */
+static const char frame_scope, frame_wait;
+
+static void close_frame(struct thread *thread, uintptr_t saved)
+{
+	(void)saved;
+	scope_frame_end(thread);
+}
+
+static void close_wait(struct thread *thread, uintptr_t saved)
+{
+	(void)saved;
+	scope_idle_end(thread);
+}
+
+static void close_await(struct thread *thread, uintptr_t began_ns)
+{
+	if (base_now_ns() - began_ns >= AWAIT_NS)
+		scope_await(thread);
+}
+
+static void close_tag(struct thread *thread, uintptr_t saved)
+{
+	scope_tag(thread, (uint32_t)saved);
+}
+
+static bool open_scope(struct thread *thread, const uintptr_t *fp, const void *marker, scope_close_fn close,
+		       uintptr_t saved)
+{
+	struct scope_entry entry = {fp, fp[1], close, saved, marker};
+	return scope_stack_push(thread, &entry);
+}
+
+/* ---- openings. Each answers whether the end must be seen --------------------------------------------------------- */
+
+static void boundary(struct thread *thread, struct binding *binding, const uintptr_t *fp)
+{
+	count_call(binding);
+	scope_frame_boundary(thread, binding->index, fp);
+}
+
+static bool enter_wait(struct thread *thread, struct binding *binding, const uintptr_t *fp)
+{
+	if (scope_stack_holds(thread, &frame_wait) || !frames_here(thread, binding))
+		return false;
+	boundary(thread, binding, fp);
+	scope_idle_begin(thread);
+	return open_scope(thread, fp, &frame_wait, close_wait, 0);
+}
+
+static bool enter_frame_scope(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns)
+{
+	if (scope_stack_holds(thread, &frame_scope) || !frames_here(thread, binding))
+		return false;
+	boundary(thread, binding, fp);
+	return returns && open_scope(thread, fp, &frame_scope, close_frame, 0);
+}
+
+static bool enter_tag(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns)
+{
+	if (thread->tag == binding->tag || !returns)
+		return false;
+	count_call(binding);
+	if (!open_scope(thread, fp, binding, close_tag, thread->tag))
+		return false;
+	scope_tag(thread, binding->tag);
+	return true;
+}
+
+static bool enter_await(struct thread *thread, struct binding *binding, const uintptr_t *fp)
+{
+	if (scope_stack_holds(thread, binding))
+		return false;
+	count_call(binding);
+	return open_scope(thread, fp, binding, close_await, base_now_ns());
+}
+
+static void note_passed_by(struct binding *binding)
+{
+	if (binding->record && !binding->record->reason[0])
+		base_text_copy(binding->record->reason, sizeof binding->record->reason,
+			       "some calls count at their entry only: where their stack arguments end is unknown");
+}
+
+static bool enter(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns, bool may_wait)
+{
+	if (unlikely(!returns))
+		note_passed_by(binding);
+	switch ((enum policy_marker_kind)atomic_load_explicit(&binding->kind, memory_order_relaxed)) {
+	case POLICY_FRAME:
+		return may_wait && enter_wait(thread, binding, fp);
+	case POLICY_FRAME_SCOPE:
+		return enter_frame_scope(thread, binding, fp, returns);
+	case POLICY_REGION:
+		return enter_tag(thread, binding, fp, returns);
+	case POLICY_AWAIT:
+		return may_wait && enter_await(thread, binding, fp);
+	case POLICY_WAIT:
+	case POLICY_SLEEP:
+		return may_wait && automatic_seen(thread, binding) && enter_wait(thread, binding, fp);
+	case POLICY_PRESENT:
+	case POLICY_TASK:
+	case POLICY_TRANSFER:
+		break;
+	}
+	return false;
+}
+
+/* All bindings of one function or call. */
+static bool enter_all(struct binding *first, const uintptr_t *fp, bool returns, bool may_wait)
+{
+	struct thread *thread = present_thread();
+	bool leaves = false;
+	if (!thread)
+		return false;
+	thread_busy(thread);
+	scope_stack_prune(thread, fp);
+	for (struct binding *binding = first; binding; binding = binding->next)
+		leaves |= enter(thread, binding, fp, returns, may_wait);
+	thread_idle(thread);
+	return leaves;
+}
+
+/* The same for places that are bound at their entry only. */
+static void pass(struct thread *thread, struct binding *binding, const uintptr_t *fp)
+{
+	switch ((enum policy_marker_kind)atomic_load_explicit(&binding->kind, memory_order_relaxed)) {
+	case POLICY_PRESENT:
+	case POLICY_WAIT:
+	case POLICY_SLEEP:
+		if (!automatic_seen(thread, binding))
+			break;
+		__attribute__((fallthrough));
+	case POLICY_FRAME:
+		if (!scope_stack_holds(thread, &frame_wait) && frames_here(thread, binding))
+			boundary(thread, binding, fp);
+		break;
+	case POLICY_AWAIT:
+		count_call(binding);
+		scope_await(thread);
+		break;
+	case POLICY_TRANSFER:
+		count_call(binding);
+		alloc_hand_over((void *)patch_first_argument(fp));
+		break;
+	case POLICY_FRAME_SCOPE:
+	case POLICY_REGION:
+	case POLICY_TASK:
+		break;
+	}
+}
+
+void marker_entry(void *context, const uintptr_t *fp)
+{
+	int saved = errno;
+	struct thread *thread = present_thread();
+	if (thread) {
+		thread_busy(thread);
+		scope_stack_prune(thread, fp);
+		for (struct binding *binding = context; binding; binding = binding->next)
+			pass(thread, binding, fp);
+		thread_idle(thread);
+	}
+	errno = saved;
+}
+
+bool marker_scope_enter(void *context, const uintptr_t *fp, bool returns)
+{
+	return enter_all(context, fp, returns, true);
+}
+
+static void leave(const uintptr_t *fp)
+{
+	struct thread *thread = thread_self;
+	if (!(thread->gate & THREAD_READY) || !thread->scope_depth)
+		return; /* the child of a fork */
+	thread_busy(thread);
+	scope_stack_pop(thread, fp);
+	thread_idle(thread);
+}
+
+void marker_scope_leave(void *context, const uintptr_t *fp)
+{
+	(void)context;
+	leave(fp);
+}
+
+bool marker_call_enter(enum call call, bool waits, const uintptr_t *fp)
+{
+	int saved = errno;
+	bool leaves = enter_all(marker_on_call[call], fp, true, waits);
+	errno = saved;
+	return leaves;
+}
+
+void marker_call_leave(const uintptr_t *fp)
+{
+	int saved = errno;
+	leave(fp);
+	errno = saved;
+}
+
+void marker_jump(uintptr_t sp)
+{
+	struct thread *thread = thread_self;
+	if (likely(!thread->scope_depth) || thread->gate & (THREAD_BUSY | THREAD_INTERNAL))
+		return;
+	int saved = errno;
+	thread_busy(thread);
+	scope_stack_unwound(thread, sp);
+	thread_idle(thread);
+	errno = saved;
+}
+
+struct trace_marker *marker_record(struct binding *binding)
+{
+	if (likely(binding->record != NULL))
+		return binding->record;
+	binding->record = trace_append(&trace_markers, &binding->described, &binding->index);
+	if (!binding->record)
+		trace_loss(TRACE_LOSS_MARKERS, 1);
+	return binding->record;
+}

@@ -1,0 +1,84 @@
+/* Options' rules (`--role ROLE=GLOB`) come before the policy's, in the order they were given. */
+#include "core/role.h"
+
+#include "core/mark/mark.h"
+#include "core/policy.h"
+#include "core/runtime.h"
+#include "core/trace/writer.h"
+
+#define STARTS_MAX 64u
+
+/* Start routines that rules name: few, added while markers are bound, read when a thread starts. */
+static struct {
+	uintptr_t address;
+	uint32_t rule;
+} starts[STARTS_MAX];
+static _Atomic uint32_t start_count;
+
+static bool add_start(void *context, const struct mark_function *function)
+{
+	uint32_t rule = *(const uint32_t *)context, count = atomic_load(&start_count);
+	for (uint32_t i = 0; i < count; i++)
+		if (starts[i].address == function->address && starts[i].rule == rule)
+			return true;
+	if (count == STARTS_MAX) {
+		trace_loss(TRACE_LOSS_MARKERS, 1);
+		return false;
+	}
+	starts[count].address = function->address;
+	starts[count].rule = rule;
+	atomic_store(&start_count, count + 1);
+	return true;
+}
+
+void role_bind(void)
+{
+	const char *reason;
+	for (uint32_t i = 0; i < policy_in_force.role_count; i++)
+		if (policy_in_force.role[i].test == POLICY_ROLE_START)
+			finder_each(policy_in_force.role[i].pattern, add_start, &i, &reason);
+}
+
+static bool starts_at(uint32_t rule, uintptr_t address)
+{
+	for (uint32_t i = 0; address && i < atomic_load(&start_count); i++)
+		if (starts[i].rule == rule && starts[i].address == address)
+			return true;
+	return false;
+}
+
+static bool fits(uint32_t rule, const struct thread *thread)
+{
+	const struct policy_role *role = &policy_in_force.role[rule];
+	switch (role->test) {
+	case POLICY_ROLE_NAME:
+		return base_glob_match(role->pattern, thread->record->name);
+	case POLICY_ROLE_START:
+		return starts_at(rule, thread->record->start_routine);
+	case POLICY_ROLE_CREATOR:
+		return role->creator != TRACE_ROLE_NONE && thread->creator_role == role->creator;
+	case POLICY_ROLE_MAIN:
+		return thread->record->tid == trace_header->pid;
+	case POLICY_ROLE_PRESENTS:
+		return false;
+	}
+	return false;
+}
+
+enum trace_role role_of(const struct thread *thread)
+{
+	for (uint32_t i = 0; i < policy_in_force.role_count; i++)
+		if (fits(i, thread))
+			return policy_in_force.role[i].role;
+	return TRACE_ROLE_NONE;
+}
+
+bool role_of_presenter(const struct thread *thread)
+{
+	if (thread->role != TRACE_ROLE_NONE)
+		return false;
+	for (uint32_t i = 0; i < policy_in_force.role_count; i++)
+		if (policy_in_force.role[i].test == POLICY_ROLE_PRESENTS && policy_in_force.role[i].role == TRACE_ROLE_FRAME)
+			return true;
+	return false;
+}

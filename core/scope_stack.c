@@ -1,0 +1,120 @@
+/* Open scopes of a thread, and how their end is noticed when no return tells it. */
+#define _GNU_SOURCE
+#include "core/scope_stack.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "core/trace/writer.h"
+
+static void close_top(struct thread *thread)
+{
+	const struct scope_entry *entry = &thread->scopes[--thread->scope_depth];
+	entry->close(thread, entry->saved);
+}
+
+/* Asked once a thread: glibc reads /proc/self/maps for the main thread's. */
+static void learn_stack(struct thread *thread)
+{
+	pthread_attr_t attributes;
+	void *low;
+	size_t bytes;
+	thread->stack_high = 1;
+	thread_internal_begin();
+	if (!pthread_getattr_np(pthread_self(), &attributes)) {
+		if (!pthread_attr_getstack(&attributes, &low, &bytes)) {
+			thread->stack_low = (uintptr_t)low;
+			thread->stack_high = (uintptr_t)low + bytes;
+		}
+		pthread_attr_destroy(&attributes);
+	}
+	thread_internal_end();
+}
+
+static bool on_own_stack(const struct thread *thread, uintptr_t address)
+{
+	return address >= thread->stack_low && address < thread->stack_high;
+}
+
+/* A word of a stack that may be unmapped by now. */
+static bool peek(const uintptr_t *at, uintptr_t *value)
+{
+	struct iovec to = {value, sizeof *value}, from = {(void *)at, sizeof *at};
+	return process_vm_readv((pid_t)trace_header->pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof *value;
+}
+
+/* Scopes of a coroutine's stack that is not the present one are left alone: it may go on. */
+static bool is_gone(struct thread *thread, const struct scope_entry *entry, const uintptr_t *fp)
+{
+	bool here = on_own_stack(thread, (uintptr_t)fp);
+	if (here && on_own_stack(thread, (uintptr_t)entry->fp))
+		return entry->fp <= fp || entry->fp[1] != entry->return_address;
+	if (entry->fp == fp)
+		return true;
+	uintptr_t value;
+	return peek(entry->fp + 1, &value) && value != entry->return_address;
+}
+
+void scope_stack_prune(struct thread *thread, const uintptr_t *fp)
+{
+	while (unlikely(thread->scope_depth) && is_gone(thread, &thread->scopes[thread->scope_depth - 1], fp))
+		close_top(thread);
+}
+
+static cold_path bool make_room(struct thread *thread)
+{
+	if (thread->scope_depth == SCOPE_STACK_MAX)
+		return false;
+	if (thread->scopes)
+		return true;
+	void *memory = mmap(NULL, SCOPE_STACK_MAX * sizeof *thread->scopes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		return false;
+	thread->scopes = memory;
+	return true;
+}
+
+bool scope_stack_push(struct thread *thread, const struct scope_entry *entry)
+{
+	if (unlikely(!thread->scopes || thread->scope_depth == SCOPE_STACK_MAX) && !make_room(thread)) {
+		trace_loss(TRACE_LOSS_SCOPES, 1);
+		return false;
+	}
+	if (unlikely(!thread->stack_high))
+		learn_stack(thread);
+	thread->scopes[thread->scope_depth++] = *entry;
+	return true;
+}
+
+void scope_stack_pop(struct thread *thread, const uintptr_t *fp)
+{
+	uint32_t depth = thread->scope_depth;
+	while (depth && thread->scopes[depth - 1].fp != fp)
+		depth--;
+	while (depth && thread->scopes[depth - 1].fp == fp)
+		depth--;
+	if (!depth && (!thread->scope_depth || thread->scopes[0].fp != fp))
+		return;
+	while (thread->scope_depth > depth)
+		close_top(thread);
+}
+
+void scope_stack_unwound(struct thread *thread, uintptr_t sp)
+{
+	while (thread->scope_depth) {
+		uintptr_t frame = (uintptr_t)thread->scopes[thread->scope_depth - 1].fp;
+		if (frame >= sp || on_own_stack(thread, frame) != on_own_stack(thread, sp))
+			return;
+		close_top(thread);
+	}
+}
+
+bool scope_stack_holds(const struct thread *thread, const void *marker)
+{
+	for (uint32_t i = 0; i < thread->scope_depth; i++)
+		if (thread->scopes[i].marker == marker)
+			return true;
+	return false;
+}

@@ -1,0 +1,46 @@
+/*
+ * The scopes that are open on a thread because a marked function has not returned yet: blocking boundaries, frame
+ * scopes, regions. Each has a stack frame of ours, whose end closes it. A frame that was left by longjmp (a hook tells)
+ * or by means that nobody tells of (the assembly of a coroutine or of LuaJIT) is found out at the next event.
+ */
+#ifndef FA_SCOPE_STACK_H
+#define FA_SCOPE_STACK_H
+
+#include "core/thread.h"
+
+#define SCOPE_STACK_MAX 1024u
+
+/* What the end of a scope does; `saved` is whatever push was given. */
+typedef void (*scope_close_fn)(struct thread *thread, uintptr_t saved);
+
+/* fp[1] is the return address of the marked call; it stands there as long as the scope lasts, and a scope further in has
+   a lower fp on the same stack. */
+struct scope_entry {
+	const uintptr_t *fp;
+	uintptr_t return_address;
+	scope_close_fn close;
+	uintptr_t saved;
+	const void *marker; /* whose scope it is */
+};
+
+/* Closes what has ended unseen: to be called before anything is asked of the stack. `fp`: frame of the present event. */
+void scope_stack_prune(struct thread *thread, const uintptr_t *fp);
+
+/* Opens a scope. False: too deep (counted as lost). */
+bool scope_stack_push(struct thread *thread, const struct scope_entry *entry);
+
+/* The scope of the frame `fp` ends, and all that were opened inside it. */
+void scope_stack_pop(struct thread *thread, const uintptr_t *fp);
+
+/* longjmp: everything below the stack pointer `sp` on the same stack is gone. */
+void scope_stack_unwound(struct thread *thread, uintptr_t sp);
+
+bool scope_stack_holds(const struct thread *thread, const void *marker);
+
+/* The marker of the innermost scope; NULL when none is open. */
+static always_inline const void *scope_stack_top(const struct thread *thread)
+{
+	return thread->scope_depth ? thread->scopes[thread->scope_depth - 1].marker : NULL;
+}
+
+#endif

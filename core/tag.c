@@ -1,0 +1,70 @@
+/* Bytes by region are taken from the thread's own totals where regions change: allocation itself does nothing for them. */
+#include "core/tag.h"
+
+#include "core/policy.h"
+#include "core/runtime.h"
+#include "core/trace/writer.h"
+#include "core/violation.h"
+
+void tag_begin_recording(void)
+{
+	for (uint32_t i = 0; i < policy_in_force.region_count; i++) {
+		struct trace_tag record = {.budget_bytes = policy_in_force.region[i].budget_bytes};
+		if (i)
+			base_text_copy(record.name, sizeof record.name, policy_in_force.region[i].name);
+		trace_append(&trace_tags, &record, NULL);
+	}
+}
+
+static uint64_t bytes_so_far(const struct thread *thread)
+{
+	const uint64_t *bytes = thread->record->bytes;
+	return bytes[0] + bytes[1] + bytes[2];
+}
+
+void tag_account(struct thread *thread)
+{
+	uint64_t now = bytes_so_far(thread);
+	thread->tag_bytes[thread->tag] += now - thread->tag_from;
+	thread->tag_from = now;
+}
+
+void tag_frame_begin(struct thread *thread)
+{
+	thread->tag_from = bytes_so_far(thread);
+	for (uint32_t tag = 0; tag < policy_in_force.region_count; tag++)
+		thread->tag_bytes[tag] = 0;
+}
+
+void tag_frame_end(struct thread *thread)
+{
+	tag_account(thread);
+	for (uint32_t tag = 1; tag < policy_in_force.region_count && tag < trace_count(&trace_tags); tag++) {
+		struct trace_tag *record = trace_at(&trace_tags, tag);
+		uint64_t bytes = thread->tag_bytes[tag];
+		if (bytes > record->frame_bytes_max)
+			record->frame_bytes_max = bytes;
+		if (!record->budget_bytes || bytes <= record->budget_bytes)
+			continue;
+		trace_add(&record->frames_over, 1);
+		violation_budget(thread, tag, 0, bytes, record->budget_bytes);
+	}
+}
+
+static const char *file_of(const char *path)
+{
+	const char *file = path;
+	for (; *path; path++)
+		if (*path == '/')
+			file = path + 1;
+	return file;
+}
+
+uint32_t tag_of_module(const char *path)
+{
+	for (uint32_t i = 0; i < policy_in_force.module_count; i++)
+		if (base_glob_match(policy_in_force.module[i].glob, file_of(path)) ||
+		    base_glob_match(policy_in_force.module[i].glob, path))
+			return policy_in_force.module[i].region;
+	return 0;
+}

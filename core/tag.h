@@ -1,0 +1,20 @@
+/* Named regions at run time: what a frame allocates in each, against its budget. Which blocks belong to a region is told
+   by their sites, which are kept apart by region (site.c). */
+#ifndef FA_TAG_H
+#define FA_TAG_H
+
+#include "core/thread.h"
+
+/* Makes the records of the policy's regions, in their order: tag n is the policy's region n. */
+void tag_begin_recording(void);
+
+/* What was allocated since the last call belongs to the present region. Before thread->tag changes. */
+void tag_account(struct thread *thread);
+
+void tag_frame_begin(struct thread *thread);
+void tag_frame_end(struct thread *thread);
+
+/* The region whose modules hold `path`; 0: none. */
+uint32_t tag_of_module(const char *path);
+
+#endif

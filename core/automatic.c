@@ -19,6 +19,10 @@ static const struct {
 	[POLICY_WAIT - POLICY_PRESENT] = {8, 100 * MS},
 	[POLICY_SLEEP - POLICY_PRESENT] = {8, 250 * MS},
 };
+/* A loop that has nothing to do waits most of the time. One that is busy must go on for longer: talking to the X server
+   at start-up looks the same at first. */
+#define WAITED_PERCENT 50u
+#define BUSY_SPAN_NS (1000 * MS)
 #define PERIOD_MAX_NS (2000 * MS) /* slower than this is no loop that frames could follow */
 #define EARLY_NS (60000 * MS)     /* a choice may change this long after it was made */
 #define SILENT_PERIODS 20u
@@ -66,7 +70,9 @@ static bool is_periodic(const struct binding *binding)
 	uint64_t span = evidence->last_ns - evidence->first_ns;
 	unsigned class = class_of(binding);
 	return evidence->calls >= enough[class].calls && span >= enough[class].span_ns &&
-	       (class == 0 || evidence->gap_max_ns <= span / 2) && period_ns(evidence) <= PERIOD_MAX_NS;
+	       (class == 0 || evidence->gap_max_ns <= span / 2) && period_ns(evidence) <= PERIOD_MAX_NS &&
+	       (class == 0 || binding->address || span >= BUSY_SPAN_NS ||
+	        evidence->waited_ns >= span / 100 * WAITED_PERCENT);
 }
 
 /* A better candidate that is called about as often is about to qualify as well. */
@@ -250,6 +256,16 @@ bool automatic_seen(struct thread *thread, struct binding *binding)
 		trace_add(&binding->record->calls, 1);
 	retire(thread, binding);
 	return false;
+}
+
+bool automatic_wants_return(const struct binding *binding)
+{
+	return binding->evidence.calls && !atomic_load_explicit(&table.chosen, memory_order_relaxed);
+}
+
+void automatic_waited(struct binding *binding)
+{
+	binding->evidence.waited_ns += base_now_ns() - binding->evidence.last_ns;
 }
 
 void automatic_finish(void)

@@ -16,6 +16,10 @@ void automatic_watch(struct binding *binding, uint32_t order);
 /* A candidate is called. True: it is the frame boundary (now). */
 bool automatic_seen(struct thread *thread, struct binding *binding);
 
+/* Whether the return of the candidate's call is worth seeing: then automatic_waited tells of it. */
+bool automatic_wants_return(const struct binding *binding);
+void automatic_waited(struct binding *binding);
+
 /* At the end: what the runners-up came to goes to their records. */
 void automatic_finish(void);
 

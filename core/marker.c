@@ -89,6 +89,12 @@ static void close_tag(struct thread *thread, uintptr_t saved)
 	scope_tag(thread, (uint32_t)saved);
 }
 
+static void close_candidate(struct thread *thread, uintptr_t binding)
+{
+	(void)thread;
+	automatic_waited((struct binding *)binding);
+}
+
 static bool open_scope(struct thread *thread, const uintptr_t *fp, const void *marker, scope_close_fn close,
 		       uintptr_t saved)
 {
@@ -162,7 +168,11 @@ static bool enter(struct thread *thread, struct binding *binding, const uintptr_
 		return may_wait && enter_await(thread, binding, fp);
 	case POLICY_WAIT:
 	case POLICY_SLEEP:
-		return may_wait && automatic_seen(thread, binding) && enter_wait(thread, binding, fp);
+		if (!may_wait)
+			return false;
+		if (automatic_seen(thread, binding))
+			return enter_wait(thread, binding, fp);
+		return automatic_wants_return(binding) && open_scope(thread, fp, binding, close_candidate, (uintptr_t)binding);
 	case POLICY_PRESENT:
 	case POLICY_TASK:
 	case POLICY_TRANSFER:

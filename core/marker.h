@@ -22,6 +22,7 @@ struct evidence {
 	uint32_t thread; /* record index + 1; 0: not called yet */
 	uint32_t order;  /* among the candidates: the lower the better */
 	uint64_t first_ns, last_ns, gap_max_ns, deviation_ns;
+	uint64_t waited_ns; /* inside its calls, where their return is seen */
 };
 
 /* A marker and one function that it is bound to. */

@@ -72,8 +72,8 @@ def symbols(*flags):
 
 
 def interposed():
-    table = (harness.ROOT / "shim/hooks.def").read_text() + (harness.ROOT / "shim/calls.def").read_text()
-    return set(re.findall(r"^HOOK\((\w+)\)", table, re.M)) | set(re.findall(r"^CALL\([^,]*, (\w+),", table, re.M))
+    table = "".join((harness.ROOT / f).read_text() for f in ("shim/hooks.def", "core/calls.def", "shim/jumps.def"))
+    return set(re.findall(r"^(?:HOOK|JUMP)\((\w+)\)", table, re.M)) | set(re.findall(r"^CALL\([^,]*, (\w+),", table, re.M))
 
 
 REQUIRED = """malloc free calloc realloc reallocarray memalign aligned_alloc posix_memalign valloc pvalloc cfree

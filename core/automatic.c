@@ -38,6 +38,8 @@ static struct {
 	bool changed;
 } table;
 
+_Atomic bool automatic_is_settled;
+
 void automatic_watch(struct binding *binding, uint32_t order)
 {
 	if (table.count == WATCHED_MAX)
@@ -175,6 +177,7 @@ static void take(struct binding *binding, struct binding *before, uint64_t now)
 	trace_header->automatic = TRACE_AUTOMATIC_FOUND;
 	atomic_store_explicit(&binding->kind, POLICY_FRAME, memory_order_relaxed);
 	atomic_store_explicit(&table.chosen, binding, memory_order_release);
+	atomic_store_explicit(&automatic_is_settled, true, memory_order_relaxed);
 }
 
 static bool should_replace(const struct binding *binding, const struct binding *chosen, uint64_t now)
@@ -242,7 +245,7 @@ bool automatic_seen(struct thread *thread, struct binding *binding)
 	uint64_t now = base_now_ns();
 	if (unlikely(is_over(now)) || !record_call(thread, binding, now)) {
 		if (binding->record)
-			trace_add(&binding->record->calls, 1);
+			trace_add(&binding->record->calls_elsewhere, 1);
 		retire(thread, binding);
 		return false;
 	}
@@ -253,14 +256,9 @@ bool automatic_seen(struct thread *thread, struct binding *binding)
 		return true;
 	}
 	if (binding->record)
-		trace_add(&binding->record->calls, 1);
+		trace_add(&binding->record->calls_elsewhere, 1);
 	retire(thread, binding);
 	return false;
-}
-
-bool automatic_wants_return(const struct binding *binding)
-{
-	return binding->evidence.calls && !atomic_load_explicit(&table.chosen, memory_order_relaxed);
 }
 
 void automatic_waited(struct binding *binding)

@@ -16,8 +16,12 @@ void automatic_watch(struct binding *binding, uint32_t order);
 /* A candidate is called. True: it is the frame boundary (now). */
 bool automatic_seen(struct thread *thread, struct binding *binding);
 
-/* Whether the return of the candidate's call is worth seeing: then automatic_waited tells of it. */
-bool automatic_wants_return(const struct binding *binding);
+/* Whether the return of a candidate's call is worth seeing: then automatic_waited tells of it. */
+extern _Atomic bool automatic_is_settled;
+static always_inline bool automatic_wants_return(const struct binding *binding)
+{
+	return binding->evidence.calls && !atomic_load_explicit(&automatic_is_settled, memory_order_relaxed);
+}
 void automatic_waited(struct binding *binding);
 
 /* At the end: what the runners-up came to goes to their records. */

@@ -1,8 +1,7 @@
-/* What a marker does when the program comes by: bindings' kinds turned into frames, awaits, regions and evidence. */
+/* What a marker does when the program comes by: bindings' kinds turned into frames, awaits, regions and evidence. Inside
+   a patched function: general registers only; what takes more is called through patch_guarded. */
 #define _GNU_SOURCE
 #include "core/marker.h"
-
-#include <errno.h>
 
 #include "core/alloc.h"
 #include "core/automatic.h"
@@ -28,20 +27,32 @@ const char *call_name(enum call call)
 	return names[call];
 }
 
+static void attach(void *a, void *b)
+{
+	(void)a, (void)b;
+	if (runtime_current() == RUNTIME_RECORDING && thread_self->gate == 0)
+		thread_attach(0, TRACE_ROLE_NONE);
+}
+
 /* The calling thread, when markers count on it now. */
 static struct thread *present_thread(void)
 {
 	struct thread *thread = thread_self;
 	if (unlikely(thread->gate == 0)) {
-		if (atomic_load_explicit(&runtime_phase, memory_order_acquire) == RUNTIME_RECORDING && runtime_forked())
-			runtime_child();
-		if (atomic_load_explicit(&runtime_phase, memory_order_acquire) != RUNTIME_RECORDING)
-			return NULL;
-		thread = thread_attach(0, TRACE_ROLE_NONE);
+		patch_guarded(attach, NULL, NULL);
+		thread = thread_self;
 	}
-	if (!thread || !(thread->gate & THREAD_READY) || thread->gate & (THREAD_BUSY | THREAD_INTERNAL))
+	if ( !(thread->gate & THREAD_READY) || thread->gate & (THREAD_BUSY | THREAD_INTERNAL))
 		return NULL;
 	return thread;
+}
+
+static void become_frame_thread(void *context, void *given)
+{
+	struct thread *thread = context;
+	const struct binding *binding = given;
+	if (binding->all_threads || role_of_presenter(thread))
+		thread_set_role(thread, TRACE_ROLE_FRAME);
 }
 
 /* Whether a frame marker counts on this thread. */
@@ -49,16 +60,23 @@ static bool frames_here(struct thread *thread, const struct binding *binding)
 {
 	if (likely(thread->role == TRACE_ROLE_FRAME))
 		return true;
-	if (!binding->all_threads && !role_of_presenter(thread))
-		return false;
-	thread_set_role(thread, TRACE_ROLE_FRAME);
-	return true;
+	patch_guarded(become_frame_thread, thread, (void *)binding);
+	return thread->role == TRACE_ROLE_FRAME;
 }
 
-static void count_call(const struct binding *binding)
+/* The first thread to come by counts for itself, without a locked instruction. */
+static void count_call(const struct thread *thread, struct binding *binding)
 {
-	if (likely(binding->record != NULL))
-		trace_add(&binding->record->calls, 1);
+	struct trace_marker *record = binding->record;
+	if (unlikely(!record))
+		return;
+	if (unlikely(!binding->owner))
+		__atomic_compare_exchange_n(&binding->owner, &(const struct thread *){NULL}, thread, false, __ATOMIC_RELAXED,
+		                            __ATOMIC_RELAXED);
+	if (likely(__atomic_load_n(&binding->owner, __ATOMIC_RELAXED) == thread))
+		__atomic_store_n(&record->calls, record->calls + 1, __ATOMIC_RELAXED);
+	else
+		trace_add(&record->calls_elsewhere, 1);
 }
 
 /* ---- closings --------------------------------------------------------------------------------------------------- */
@@ -66,22 +84,39 @@ static void count_call(const struct binding *binding)
 /* Two things that nest as one each, whichever marker opened them. */
 static const char frame_scope, frame_wait;
 
+static void frame_end(void *thread, void *unused)
+{
+	(void)unused;
+	scope_frame_end(thread);
+}
+
+static void idle_end(void *thread, void *unused)
+{
+	(void)unused;
+	scope_idle_end(thread);
+}
+
+static void await_end(void *thread, void *began_ns)
+{
+	if (base_now_ns() - (uintptr_t)began_ns >= AWAIT_NS)
+		scope_await(thread);
+}
+
 static void close_frame(struct thread *thread, uintptr_t saved)
 {
 	(void)saved;
-	scope_frame_end(thread);
+	patch_guarded(frame_end, thread, NULL);
 }
 
 static void close_wait(struct thread *thread, uintptr_t saved)
 {
 	(void)saved;
-	scope_idle_end(thread);
+	patch_guarded(idle_end, thread, NULL);
 }
 
 static void close_await(struct thread *thread, uintptr_t began_ns)
 {
-	if (base_now_ns() - began_ns >= AWAIT_NS)
-		scope_await(thread);
+	patch_guarded(await_end, thread, (void *)began_ns);
 }
 
 static void close_tag(struct thread *thread, uintptr_t saved)
@@ -89,10 +124,16 @@ static void close_tag(struct thread *thread, uintptr_t saved)
 	scope_tag(thread, (uint32_t)saved);
 }
 
+static void waited(void *binding, void *unused)
+{
+	(void)unused;
+	automatic_waited(binding);
+}
+
 static void close_candidate(struct thread *thread, uintptr_t binding)
 {
 	(void)thread;
-	automatic_waited((struct binding *)binding);
+	patch_guarded(waited, (void *)binding, NULL);
 }
 
 static bool open_scope(struct thread *thread, const uintptr_t *fp, const void *marker, scope_close_fn close,
@@ -104,18 +145,47 @@ static bool open_scope(struct thread *thread, const uintptr_t *fp, const void *m
 
 /* ---- openings. Each answers whether the end must be seen --------------------------------------------------------- */
 
-static void boundary(struct thread *thread, struct binding *binding, const uintptr_t *fp)
+struct event {
+	struct thread *thread;
+	struct binding *binding;
+	const uintptr_t *fp;
+	bool answer;
+};
+
+static void make_boundary(void *given, void *idles)
 {
-	count_call(binding);
-	scope_frame_boundary(thread, binding->index, fp);
+	const struct event *event = given;
+	scope_frame_boundary(event->thread, event->binding->index, event->fp);
+	if (idles)
+		scope_idle_begin(event->thread);
+}
+
+static void boundary(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool idles)
+{
+	struct event event = {thread, binding, fp, false};
+	count_call(thread, binding);
+	patch_guarded(make_boundary, &event, idles ? &event : NULL);
+}
+
+static void see_candidate(void *given, void *unused)
+{
+	(void)unused;
+	struct event *event = given;
+	event->answer = automatic_seen(event->thread, event->binding);
+}
+
+static bool is_boundary_now(struct thread *thread, struct binding *binding)
+{
+	struct event event = {thread, binding, NULL, false};
+	patch_guarded(see_candidate, &event, NULL);
+	return event.answer;
 }
 
 static bool enter_wait(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
 	if (scope_stack_holds(thread, &frame_wait) || !frames_here(thread, binding))
 		return false;
-	boundary(thread, binding, fp);
-	scope_idle_begin(thread);
+	boundary(thread, binding, fp, true);
 	return open_scope(thread, fp, &frame_wait, close_wait, 0);
 }
 
@@ -123,7 +193,7 @@ static bool enter_frame_scope(struct thread *thread, struct binding *binding, co
 {
 	if (scope_stack_holds(thread, &frame_scope) || !frames_here(thread, binding))
 		return false;
-	boundary(thread, binding, fp);
+	boundary(thread, binding, fp, false);
 	return returns && open_scope(thread, fp, &frame_scope, close_frame, 0);
 }
 
@@ -131,26 +201,41 @@ static bool enter_tag(struct thread *thread, struct binding *binding, const uint
 {
 	if (thread->tag == binding->tag || !returns)
 		return false;
-	count_call(binding);
+	count_call(thread, binding);
 	if (!open_scope(thread, fp, binding, close_tag, thread->tag))
 		return false;
 	scope_tag(thread, binding->tag);
 	return true;
 }
 
+static void begin_await(void *given, void *unused)
+{
+	(void)unused;
+	struct event *event = given;
+	event->answer = open_scope(event->thread, event->fp, event->binding, close_await, base_now_ns());
+}
+
 static bool enter_await(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
 	if (scope_stack_holds(thread, binding))
 		return false;
-	count_call(binding);
-	return open_scope(thread, fp, binding, close_await, base_now_ns());
+	struct event event = {thread, binding, fp, false};
+	count_call(thread, binding);
+	patch_guarded(begin_await, &event, NULL);
+	return event.answer;
+}
+
+static void note(void *reason, void *unused)
+{
+	(void)unused;
+	base_text_copy(reason, sizeof((struct trace_marker *)0)->reason,
+		       "some calls count at their entry only: where their stack arguments end is unknown");
 }
 
 static void note_passed_by(struct binding *binding)
 {
 	if (binding->record && !binding->record->reason[0])
-		base_text_copy(binding->record->reason, sizeof binding->record->reason,
-			       "some calls count at their entry only: where their stack arguments end is unknown");
+		patch_guarded(note, binding->record->reason, NULL);
 }
 
 static bool enter(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns, bool may_wait)
@@ -170,7 +255,7 @@ static bool enter(struct thread *thread, struct binding *binding, const uintptr_
 	case POLICY_SLEEP:
 		if (!may_wait)
 			return false;
-		if (automatic_seen(thread, binding))
+		if (is_boundary_now(thread, binding))
 			return enter_wait(thread, binding, fp);
 		return automatic_wants_return(binding) && open_scope(thread, fp, binding, close_candidate, (uintptr_t)binding);
 	case POLICY_PRESENT:
@@ -196,6 +281,12 @@ static bool enter_all(struct binding *first, const uintptr_t *fp, bool returns, 
 	return leaves;
 }
 
+static void hand_over(void *block, void *unused)
+{
+	(void)unused;
+	alloc_hand_over(block);
+}
+
 /* The same for places that are bound at their entry only. */
 static void pass(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
@@ -203,20 +294,20 @@ static void pass(struct thread *thread, struct binding *binding, const uintptr_t
 	case POLICY_PRESENT:
 	case POLICY_WAIT:
 	case POLICY_SLEEP:
-		if (!automatic_seen(thread, binding))
+		if (!is_boundary_now(thread, binding))
 			break;
 		__attribute__((fallthrough));
 	case POLICY_FRAME:
 		if (!scope_stack_holds(thread, &frame_wait) && frames_here(thread, binding))
-			boundary(thread, binding, fp);
+			boundary(thread, binding, fp, false);
 		break;
 	case POLICY_AWAIT:
-		count_call(binding);
+		count_call(thread, binding);
 		scope_await(thread);
 		break;
 	case POLICY_TRANSFER:
-		count_call(binding);
-		alloc_hand_over((void *)patch_first_argument(fp));
+		count_call(thread, binding);
+		patch_guarded(hand_over, (void *)patch_first_argument(fp), NULL);
 		break;
 	case POLICY_FRAME_SCOPE:
 	case POLICY_REGION:
@@ -227,7 +318,6 @@ static void pass(struct thread *thread, struct binding *binding, const uintptr_t
 
 void marker_entry(void *context, const uintptr_t *fp)
 {
-	int saved = errno;
 	struct thread *thread = present_thread();
 	if (thread) {
 		thread_busy(thread);
@@ -236,7 +326,6 @@ void marker_entry(void *context, const uintptr_t *fp)
 			pass(thread, binding, fp);
 		thread_idle(thread);
 	}
-	errno = saved;
 }
 
 bool marker_scope_enter(void *context, const uintptr_t *fp, bool returns)
@@ -262,17 +351,13 @@ void marker_scope_leave(void *context, const uintptr_t *fp)
 
 bool marker_call_enter(enum call call, bool waits, const uintptr_t *fp)
 {
-	int saved = errno;
 	bool leaves = enter_all(marker_on_call[call], fp, true, waits);
-	errno = saved;
 	return leaves;
 }
 
 void marker_call_leave(const uintptr_t *fp)
 {
-	int saved = errno;
 	leave(fp);
-	errno = saved;
 }
 
 void marker_jump(uintptr_t sp)
@@ -280,11 +365,9 @@ void marker_jump(uintptr_t sp)
 	struct thread *thread = thread_self;
 	if (likely(!thread->scope_depth) || thread->gate & (THREAD_BUSY | THREAD_INTERNAL))
 		return;
-	int saved = errno;
 	thread_busy(thread);
 	scope_stack_unwound(thread, sp);
 	thread_idle(thread);
-	errno = saved;
 }
 
 struct trace_marker *marker_record(struct binding *binding)

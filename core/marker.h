@@ -9,6 +9,8 @@
 #include "core/registry/policy.h"
 #include "core/trace/format.h"
 
+struct thread;
+
 enum call {
 #define CALL(result, name, parameters, arguments, waits) CALL_##name,
 #include "core/calls.def"
@@ -36,6 +38,7 @@ struct binding {
 	bool watched;                /* by zero configuration */
 	uint32_t marker;             /* place in the policy */
 	uint32_t tag;                /* POLICY_REGION */
+	const struct thread *owner;  /* counts calls in the record without atomics */
 	struct evidence evidence;
 	struct binding *next;         /* of the same function or call, in the order they were asked for */
 	uintptr_t address;           /* of the function; 0: an interposed call */

@@ -419,6 +419,7 @@ void runtime_end(int status, bool status_known)
 		return;
 	site_modules_sync();
 	automatic_finish();
+	thread_note_path_stats();
 	trace_header->end_ns = trace_header->last_ns = base_now_ns();
 	trace_header->end_value = status_known ? status : -1;
 	__atomic_store_n(&trace_header->ended, TRACE_ENDED_EXIT, __ATOMIC_RELEASE);

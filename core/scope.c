@@ -161,20 +161,6 @@ void scope_frame_end(struct thread *thread)
 	thread_new_segment(thread);
 }
 
-void scope_await(struct thread *thread)
-{
-	thread->awaits++;
-	thread_new_segment(thread);
-}
-
-void scope_tag(struct thread *thread, uint32_t tag)
-{
-	tag_account(thread);
-	thread->tag = tag;
-	thread_forget_classes(thread);
-	thread_new_segment(thread);
-}
-
 void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_t *fp)
 {
 	uint64_t now = base_now_ns();
@@ -192,6 +178,8 @@ void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_
 	thread->record->boundary_marker = marker + 1;
 	begin_frame(thread, now);
 	trace_header->last_ns = now;
+	if (unlikely(!(thread->frame & 1023)))
+		thread_note_path_stats();
 	if (trace_count(&trace_threads) <= 16 || !(thread->frame & 15))
 		account_peak(thread);
 	if (now > thread->trim_at_ns) {

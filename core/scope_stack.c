@@ -1,4 +1,5 @@
-/* Open scopes of a thread, and how their end is noticed when no return tells it. */
+/* Open scopes of a thread, and how their end is noticed when no return tells it. Inside a patched function: general
+   registers only. */
 #define _GNU_SOURCE
 #include "core/scope_stack.h"
 
@@ -6,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 
+#include "core/mark/mark.h"
 #include "core/trace/writer.h"
 
 static void close_top(struct thread *thread)
@@ -15,12 +17,13 @@ static void close_top(struct thread *thread)
 }
 
 /* Asked once a thread: glibc reads /proc/self/maps for the main thread's. */
-static void learn_stack(struct thread *thread)
+static void learn_stack(void *context, void *unused)
 {
+	(void)unused;
+	struct thread *thread = context;
 	pthread_attr_t attributes;
 	void *low;
 	size_t bytes;
-	thread->stack_high = 1;
 	thread_internal_begin();
 	if (!pthread_getattr_np(pthread_self(), &attributes)) {
 		if (!pthread_attr_getstack(&attributes, &low, &bytes)) {
@@ -38,10 +41,17 @@ static bool on_own_stack(const struct thread *thread, uintptr_t address)
 }
 
 /* A word of a stack that may be unmapped by now. */
-static bool peek(const uintptr_t *at, uintptr_t *value)
+struct peek {
+	uintptr_t at, value;
+	bool done;
+};
+
+static void peek(void *request, void *unused)
 {
-	struct iovec to = {value, sizeof *value}, from = {(void *)at, sizeof *at};
-	return process_vm_readv((pid_t)trace_header->pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof *value;
+	(void)unused;
+	struct peek *word = request;
+	struct iovec to = {&word->value, sizeof word->value}, from = {(void *)word->at, sizeof word->value};
+	word->done = process_vm_readv((pid_t)trace_header->pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof word->value;
 }
 
 /* Scopes of a coroutine's stack that is not the present one are left alone: it may go on. */
@@ -52,40 +62,41 @@ static bool is_gone(struct thread *thread, const struct scope_entry *entry, cons
 		return entry->fp <= fp || entry->fp[1] != entry->return_address;
 	if (entry->fp == fp)
 		return true;
-	uintptr_t value;
-	return peek(entry->fp + 1, &value) && value != entry->return_address;
+	struct peek word = {.at = (uintptr_t)(entry->fp + 1)};
+	patch_guarded(peek, &word, NULL);
+	return word.done && word.value != entry->return_address;
 }
 
-void scope_stack_prune(struct thread *thread, const uintptr_t *fp)
+void scope_stack_prune_open(struct thread *thread, const uintptr_t *fp)
 {
-	while (unlikely(thread->scope_depth) && is_gone(thread, &thread->scopes[thread->scope_depth - 1], fp))
+	while (thread->scope_depth && is_gone(thread, &thread->scopes[thread->scope_depth - 1], fp))
 		close_top(thread);
 }
 
-static cold_path bool make_room(struct thread *thread)
+static void make_room(void *context, void *unused)
 {
-	if (thread->scope_depth == SCOPE_STACK_MAX)
-		return false;
-	if (thread->scopes)
-		return true;
+	struct thread *thread = context;
 	void *memory = mmap(NULL, SCOPE_STACK_MAX * sizeof *thread->scopes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
-		return false;
+		return;
 	thread->scopes = memory;
-	return true;
+	thread->scope_room = SCOPE_STACK_MAX;
+	learn_stack(thread, unused);
 }
 
-bool scope_stack_push(struct thread *thread, const struct scope_entry *entry)
+bool scope_stack_make_room(struct thread *thread)
 {
-	if (unlikely(!thread->scopes || thread->scope_depth == SCOPE_STACK_MAX) && !make_room(thread)) {
-		trace_loss(TRACE_LOSS_SCOPES, 1);
-		return false;
+	if (!thread->scopes)
+		patch_guarded(make_room, thread, NULL);
+	else if (!thread->scope_room) { /* the memory is the slot's, the stack the thread's */
+		patch_guarded(learn_stack, thread, NULL);
+		thread->scope_room = SCOPE_STACK_MAX;
 	}
-	if (unlikely(!thread->stack_high))
-		learn_stack(thread);
-	thread->scopes[thread->scope_depth++] = *entry;
-	return true;
+	if (thread->scope_depth < thread->scope_room)
+		return true;
+	trace_add(&trace_header->losses[TRACE_LOSS_SCOPES], 1);
+	return false;
 }
 
 void scope_stack_pop(struct thread *thread, const uintptr_t *fp)

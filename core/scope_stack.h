@@ -24,10 +24,22 @@ struct scope_entry {
 };
 
 /* Closes what has ended unseen: to be called before anything is asked of the stack. `fp`: frame of the present event. */
-void scope_stack_prune(struct thread *thread, const uintptr_t *fp);
+void scope_stack_prune_open(struct thread *thread, const uintptr_t *fp);
+static always_inline void scope_stack_prune(struct thread *thread, const uintptr_t *fp)
+{
+	if (unlikely(thread->scope_depth))
+		scope_stack_prune_open(thread, fp);
+}
 
 /* Opens a scope. False: too deep (counted as lost). */
-bool scope_stack_push(struct thread *thread, const struct scope_entry *entry);
+bool scope_stack_make_room(struct thread *thread);
+static always_inline bool scope_stack_push(struct thread *thread, const struct scope_entry *entry)
+{
+	if (unlikely(thread->scope_depth == thread->scope_room) && !scope_stack_make_room(thread))
+		return false;
+	thread->scopes[thread->scope_depth++] = *entry;
+	return true;
+}
 
 /* The scope of the frame `fp` ends, and all that were opened inside it. */
 void scope_stack_pop(struct thread *thread, const uintptr_t *fp);

@@ -8,7 +8,7 @@
 #include "core/block.h"
 #include "core/trace/writer.h"
 
-static struct segment_record *table;
+struct segment_record *segment_table;
 static _Atomic uint64_t next_lease = SEGMENT_LEASE; /* ids below are never used: 0 means none */
 
 uint64_t segment_first_own;
@@ -20,20 +20,18 @@ void segment_child(void)
 
 int segment_init(void)
 {
-	void *memory = mmap(NULL, sizeof *table * SEGMENT_TABLE, PROT_READ | PROT_WRITE,
+	void *memory = mmap(NULL, sizeof *segment_table * SEGMENT_TABLE, PROT_READ | PROT_WRITE,
 	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
-	if (table)
-		munmap(table, sizeof *table * SEGMENT_TABLE);
-	table = memory;
+	if (segment_table)
+		munmap(segment_table, sizeof *segment_table * SEGMENT_TABLE);
+	segment_table = memory;
 	return 0;
 }
 
-uint64_t segment_next(uint64_t *next, uint64_t *end)
+uint64_t segment_lease(uint64_t *at, uint64_t *end)
 {
-	if (likely(*next < *end))
-		return (*next)++;
 	uint64_t first = atomic_fetch_add_explicit(&next_lease, SEGMENT_LEASE, memory_order_relaxed);
 	if (unlikely(first + SEGMENT_LEASE > BLOCK_SEGMENT_MAX)) {
 		/* Exhausted after years: the thread stays in its last segment for good. */
@@ -41,20 +39,9 @@ uint64_t segment_next(uint64_t *next, uint64_t *end)
 		return *end ? *end - 1 : BLOCK_SEGMENT_MAX;
 	}
 	trace_add(&trace_header->segments_leased, SEGMENT_LEASE);
-	*next = first + 1;
+	*at = first + 1;
 	*end = first + SEGMENT_LEASE;
 	return first;
-}
-
-void segment_publish(uint64_t id, uint32_t thread, uint32_t frame, uint32_t awaits)
-{
-	struct segment_record *record = &table[id % SEGMENT_TABLE];
-	__atomic_store_n(&record->check, UINT32_MAX, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	record->thread = thread;
-	record->frame = frame;
-	record->awaits = awaits;
-	__atomic_store_n(&record->check, (uint32_t)(id / SEGMENT_TABLE), __ATOMIC_RELEASE);
 }
 
 bool segment_was_leased(uint64_t id)
@@ -64,7 +51,7 @@ bool segment_was_leased(uint64_t id)
 
 bool segment_resolve(uint64_t id, struct segment_record *out)
 {
-	const struct segment_record *record = &table[id % SEGMENT_TABLE];
+	const struct segment_record *record = &segment_table[id % SEGMENT_TABLE];
 	uint32_t check = __atomic_load_n(&record->check, __ATOMIC_ACQUIRE);
 	*out = *record;
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);

@@ -23,11 +23,25 @@ struct segment_record {
 
 int segment_init(void);
 
-/* The next id for a thread whose lease is [*next, *end); leases anew when it is used up. */
-uint64_t segment_next(uint64_t *next, uint64_t *end);
+/* The next id for a thread whose lease is [*at, *end); leases anew when it is used up. */
+uint64_t segment_lease(uint64_t *at, uint64_t *end);
+static always_inline uint64_t segment_next(uint64_t *at, uint64_t *end)
+{
+	return likely(*at < *end) ? (*at)++ : segment_lease(at, end);
+}
 
 /* Publishes what `id` stands for. */
-void segment_publish(uint64_t id, uint32_t thread, uint32_t frame, uint32_t awaits);
+extern struct segment_record *segment_table;
+static always_inline void segment_publish(uint64_t id, uint32_t thread, uint32_t frame, uint32_t awaits)
+{
+	struct segment_record *record = &segment_table[id % SEGMENT_TABLE];
+	__atomic_store_n(&record->check, UINT32_MAX, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	record->thread = thread;
+	record->frame = frame;
+	record->awaits = awaits;
+	__atomic_store_n(&record->check, (uint32_t)(id / SEGMENT_TABLE), __ATOMIC_RELEASE);
+}
 
 /* In the child of a fork that records on its own: ids given out so far are its parent's. */
 void segment_child(void);

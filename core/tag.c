@@ -16,22 +16,9 @@ void tag_begin_recording(void)
 	}
 }
 
-static uint64_t bytes_so_far(const struct thread *thread)
-{
-	const uint64_t *bytes = thread->record->bytes;
-	return bytes[0] + bytes[1] + bytes[2];
-}
-
-void tag_account(struct thread *thread)
-{
-	uint64_t now = bytes_so_far(thread);
-	thread->tag_bytes[thread->tag] += now - thread->tag_from;
-	thread->tag_from = now;
-}
-
 void tag_frame_begin(struct thread *thread)
 {
-	thread->tag_from = bytes_so_far(thread);
+	thread->tag_from = tag_bytes_so_far(thread);
 	for (uint32_t tag = 0; tag < policy_in_force.region_count; tag++)
 		thread->tag_bytes[tag] = 0;
 }

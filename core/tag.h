@@ -11,6 +11,13 @@ void tag_begin_recording(void);
 /* What was allocated since the last call belongs to the present region. Before thread->tag changes. */
 void tag_account(struct thread *thread);
 
+/* Requested bytes, all allocations of the thread. */
+static always_inline uint64_t tag_bytes_so_far(const struct thread *thread)
+{
+	const uint64_t *bytes = thread->record->bytes;
+	return bytes[0] + bytes[1] + bytes[2];
+}
+
 void tag_frame_begin(struct thread *thread);
 void tag_frame_end(struct thread *thread);
 

@@ -168,12 +168,6 @@ static void destructor(void *value)
 	slot_give(thread);
 }
 
-void thread_forget_classes(struct thread *thread)
-{
-	for (uint32_t i = 0; i < 64 && runtime.stacks == TRACE_STACKS_NONE; i++)
-		thread->class_site[i] = 0;
-}
-
 static void prepare(struct thread *thread, struct trace_thread *record, uint32_t record_index, uintptr_t start_routine)
 {
 	thread->record = record;
@@ -186,7 +180,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->frame = (uint32_t)record->frames;
 	thread->frame_base = 0;
 	thread->birth_shift = 2;
-	thread->scope_depth = 0;
+	thread->scope_depth = thread->scope_room = 0;
 	thread->tag = 0;
 	thread->stack_low = thread->stack_high = 0;
 	thread->destructor_rounds = 0;
@@ -305,9 +299,31 @@ struct thread *thread_of_slot(uint32_t slot)
 	return slot < atomic_load(&table.count) ? table.slot[slot] : NULL;
 }
 
+static struct path_stats forgotten_stats; /* of caches that were given up */
+
+void thread_note_path_stats(void)
+{
+	struct path_stats stats = forgotten_stats;
+	for (uint32_t i = 0; i < thread_slot_count(); i++) {
+		const struct thread *thread = table.slot[i];
+		if (!thread->alloc_paths)
+			continue;
+		path_cache_stats(thread->alloc_paths, &stats);
+		path_cache_stats(thread->other_paths, &stats);
+	}
+	trace_header->stack_captures = stats.captures;
+	trace_header->stack_hits = stats.hits;
+	trace_header->stack_checks = stats.checks;
+	trace_header->stack_wrong = stats.wrong;
+}
+
 void thread_forget_paths(struct thread *thread)
 {
 	struct path_cache *fresh = thread->alloc_paths ? wiped_memory(path_cache_bytes()) : NULL;
+	if (fresh && base_lock(&table.lock)) {
+		path_cache_stats(thread->alloc_paths, &forgotten_stats);
+		base_unlock(&table.lock);
+	}
 	if (fresh)
 		thread->alloc_paths = fresh; /* the old one stays mapped, once a slot: a signal handler may be reading it */
 }
@@ -315,12 +331,6 @@ void thread_forget_paths(struct thread *thread)
 uint32_t thread_slot_count(void)
 {
 	return atomic_load(&table.count);
-}
-
-void thread_new_segment(struct thread *thread)
-{
-	thread->segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
-	segment_publish(thread->segment, thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits);
 }
 
 void thread_child(void)

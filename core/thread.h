@@ -72,9 +72,9 @@ struct thread {
 	uint32_t awaits;
 	uint64_t segment_lease, segment_lease_end;
 	struct scope_entry *scopes; /* open entry/return scopes, outermost first: scope_stack.h */
-	uint32_t scope_depth;
+	uint32_t scope_depth, scope_room;
 	uint32_t tag;               /* innermost open region, 0: none */
-	uintptr_t stack_low, stack_high; /* of this thread's own stack; 0: not asked yet */
+	uintptr_t stack_low, stack_high; /* of this thread's own stack */
 	uint32_t destructor_rounds;
 	uint64_t idle_from_ns;
 	uint32_t boundary_node;    /* call path of the last boundary */
@@ -163,6 +163,9 @@ void thread_forget_paths(struct thread *thread);
 
 /* stacks=none: sites depend on role and region, one of which has changed. */
 void thread_forget_classes(struct thread *thread);
+
+/* Call-path figures of all slots so far, into the recording's header. */
+void thread_note_path_stats(void);
 
 /* Starts a new segment: every marker does. */
 void thread_new_segment(struct thread *thread);

@@ -47,9 +47,13 @@ uintptr_t finder_next(const char *name, uintptr_t after);
 /* Opens the disassembler (libZydis.so.4.0 by dlopen RTLD_LOCAL). Once, from the constructor. 0 or -ENOENT. */
 int patch_init(void);
 
+/* Callbacks of patches run with the marked function's vector registers still in place: they are compiled for general
+   registers only (Makefile: GENERAL_ONLY), and whatever else they call goes through this, which keeps those registers
+   and errno. */
+void patch_guarded(void (*function)(void *a, void *b), void *a, void *b);
+
 /* Entry-only marker: from now on each entry of the function calls on_entry(context) first, with every register
-   preserved, whatever on_entry and the libc functions it calls do to general and vector registers and flags (x87 state
-   and MXCSR they must leave alone). `fp` looks like the frame of a function that the marked function's caller called:
+   preserved, whatever on_entry does to general registers and flags. `fp` looks like the frame of a function that the marked function's caller called:
    fp[0] its rbp, fp[1] the return address into it, fp + 2 its stack pointer after the return. on_entry must return.
    A function can have several callbacks of both kinds; entry callbacks come first, in the order they were bound.
    Returns 0 or -ENOTSUP with *reason = why it was refused (static text); the function is untouched then. */

@@ -137,13 +137,12 @@ static uint32_t distance(const void *from, const void *to)
 /* Assembles the stub in `bytes` as it will stand at `at`. */
 static void stub_assemble(struct patch_stub *stub, const struct patch_stub *at, const struct patch_record *record)
 {
-	const struct stub_pair *pair = stub_used();
 	static const uint8_t entry[sizeof stub->entry] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0x15, 0,
 							  0,    0,    0,    0x5d, 0xff, 0x25};
 	static const uint8_t around[sizeof stub->around] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0x35, 0,    0,    0,   0, 0xff,
 							    0x15, 0,    0,    0,    0,    0xc9, 0xc3, 0xc9, 0xe9};
-	stub->common = (uintptr_t)pair->entry;
-	stub->around_common = (uintptr_t)pair->around;
+	stub->common = (uintptr_t)mark_entry;
+	stub->around_common = (uintptr_t)mark_around;
 	stub->record = (uintptr_t)record;
 	stub->next = (uintptr_t)at->original;
 	memcpy(stub->entry, entry, sizeof entry);
@@ -192,7 +191,7 @@ static const char *write_jump(const struct patched *patched, const void *to)
 }
 
 /* Everything for a function's first patch but the jump. */
-static const char *prepare(const struct mark_function *function, struct patched **out)
+static const char *prepare(const struct mark_function *function, bool around, struct patched **out)
 {
 	struct image image;
 	struct displaced displaced;
@@ -208,6 +207,8 @@ static const char *prepare(const struct mark_function *function, struct patched 
 		return "out of memory";
 	*patched = (struct patched){.jump_at = displaced.start, .displaced_bytes = displaced.bytes};
 	patched->record.address = function->address;
+	/* The code is asked as long as it is whole; who patches the entry first does without. */
+	patched->record.no_stack_arguments = around && !arguments_on_stack(function->address);
 	reason = stub_build(&image, patched, &displaced);
 	*out = patched;
 	return reason;
@@ -245,7 +246,7 @@ static const char *patch(const struct mark_function *function, struct patch_call
 	struct patched *patched = patched_find(function->address);
 	bool first = !patched;
 	if (!reason && first)
-		reason = prepare(function, &patched);
+		reason = prepare(function, made.on_leave != NULL, &patched);
 	if (reason)
 		return reason;
 	struct patch_callback *callback = keep(sizeof *callback);
@@ -361,7 +362,7 @@ int patch_around(const struct mark_function *function,
 	const char *refused = patch(function, callback);
 	if (!refused) {
 		struct patched *patched = patched_find(function->address);
-		patched->record.no_stack_arguments |= register_arguments || !arguments_on_stack(function->address);
+		patched->record.no_stack_arguments |= register_arguments;
 	}
 	return report(refused, reason);
 }

@@ -3,14 +3,18 @@
  * with it, and what happens when the frame is unwound instead of returned from.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-
 #include "core/base.h"
 #include "core/mark/image.h"
+#include "core/mark/mark.h"
 #include "core/mark/patch_stub.h"
 #include "core/path/cfi.h"
 
 #define ARGUMENTS_MAX_BYTES 1024
+
+static void read_row(void *pc, void *row)
+{
+	*(struct cfi_row *)row = cfi_row_of((uintptr_t)pc, false);
+}
 
 /*
  * Bytes from the first stack argument to the end of the caller's frame: what the function may take to be its arguments
@@ -20,7 +24,9 @@ static int64_t arguments_bytes(const struct patch_record *record, const uintptr_
 {
 	if (record->no_stack_arguments)
 		return 0;
-	struct cfi_row row = cfi_row_of(fp[1], false);
+	struct cfi_row row;
+	if (unlikely(!cfi_row_known(fp[1], &row)))
+		patch_guarded(read_row, (void *)fp[1], &row);
 	uintptr_t sp = (uintptr_t)(fp + 2), cfa;
 	if (row.kind == CFI_SP)
 		cfa = sp + (uintptr_t)(intptr_t)row.cfa;
@@ -34,7 +40,6 @@ static int64_t arguments_bytes(const struct patch_record *record, const uintptr_
 
 int64_t patch_run_enter(struct patch_record *record, uintptr_t *fp)
 {
-	int saved = errno;
 	int64_t bytes = arguments_bytes(record, fp);
 	uint64_t leaves = 0, bit = 1;
 	for (const struct patch_callback *callback = record->around; callback; callback = callback->next, bit <<= 1)
@@ -43,13 +48,11 @@ int64_t patch_run_enter(struct patch_record *record, uintptr_t *fp)
 	if (unlikely(bytes < 0))
 		__atomic_fetch_add(&record->passed_by, 1, __ATOMIC_RELAXED);
 	fp[PATCH_FRAME_LEAVES] = leaves;
-	errno = saved;
 	return leaves ? bytes : -1;
 }
 
 void patch_run_leave(uintptr_t *fp)
 {
-	int saved = errno;
 	const struct patch_record *record = (const struct patch_record *)fp[PATCH_FRAME_RECORD];
 	uint64_t leaves = fp[PATCH_FRAME_LEAVES];
 	if (likely(!record->around_last->previous)) {
@@ -63,7 +66,6 @@ void patch_run_leave(uintptr_t *fp)
 			if (leaves & bit)
 				callback->on_leave(callback->context, fp);
 	}
-	errno = saved;
 }
 
 /* The unwinder that calls us may be any: libgcc's, a copy inside the program. Its own _Unwind_GetCFA reads `context`. */

@@ -1,10 +1,10 @@
 /*
- * The shared half of every patch: keep all registers, call the callbacks, give all registers back. The other half is a
- * few bytes in near memory (patch_stub.h). Both routines have unwind information that makes them look like a function
- * called by the marked function's caller, so debuggers and exceptions pass.
+ * The shared half of every patch: keep the general registers, call the callbacks, give the registers back. The other
+ * half is a few bytes in near memory (patch_stub.h). Both routines have unwind information that makes them look like a
+ * function called by the marked function's caller, so debuggers and exceptions pass.
  *
- * Vector registers: callbacks are compiled for general registers only, but libc's memory functions and the unwinder
- * that they call are not, so every vector and mask register is kept; x87 and MXCSR none of them touch. XSAVEC takes
+ * Vector registers: callbacks are compiled for general registers only. What else they need, libc's memory functions for
+ * one, they call through a guard, which keeps every vector and mask register; x87 and MXCSR nobody touches. XSAVEC takes
  * 50 to 80 ns each way, so the registers are stored one by one. When all upper halves are zero only the lower ones are
  * stored, and vzeroupper brings the zeros back: reloading zeros would leave the upper halves marked as in use, which
  * slows a target that is compiled for SSE.
@@ -203,12 +203,11 @@
 	sahf
 	.endm
 
-	.macro entry_routine kind
-	.globl mark_entry_\kind
-	.hidden mark_entry_\kind
-	.type mark_entry_\kind, @function
+	.globl mark_entry
+	.hidden mark_entry
+	.type mark_entry, @function
 	.p2align 6
-mark_entry_\kind:
+mark_entry:
 	.cfi_startproc
 	endbr64
 	.cfi_def_cfa %rbp, 16
@@ -218,15 +217,13 @@ mark_entry_\kind:
 	mov -8(%rbp), %rax /* where the stub goes on */
 	mov -34(%rax), %rax /* STUB_RETURN_TO_RECORD */
 	mov (%rax), %rbx
-	and $-64, %rsp
-	save_\kind
+	and $-16, %rsp
 1:	mov 16(%rbx), %rdi
 	mov %rbp, %rsi
 	call *8(%rbx)
 	mov (%rbx), %rbx
 	test %rbx, %rbx
 	jnz 1b
-	restore_\kind
 	lea -96(%rbp), %rsp
 	pop %rax
 	restore_flags
@@ -243,8 +240,7 @@ mark_entry_\kind:
 	pop %rax
 	ret
 	.cfi_endproc
-	.size mark_entry_\kind, . - mark_entry_\kind
-	.endm
+	.size mark_entry, . - mark_entry
 
 	.macro load_general
 	mov -24(%rbp), %rax
@@ -276,12 +272,11 @@ mark_entry_\kind:
  * caller's stack arguments before it, or jumped to as if nobody had come by: the stub's second way on. The copy keeps
  * the arguments' alignment. An exception that passes ends in patch_personality.
  */
-	.macro around_routine kind
-	.globl mark_around_\kind
-	.hidden mark_around_\kind
-	.type mark_around_\kind, @function
+	.globl mark_around
+	.hidden mark_around
+	.type mark_around, @function
 	.p2align 6
-mark_around_\kind:
+mark_around:
 	.cfi_startproc
 	.cfi_personality 0x1b, patch_personality
 	.cfi_def_cfa %rbp, 16
@@ -291,38 +286,30 @@ mark_around_\kind:
 	.cfi_offset %rbx, -112
 	lea -128(%rbp), %rsp
 	mov -8(%rbp), %rbx
-	and $-64, %rsp
-	save_\kind
 	mov %rbx, %rdi
 	mov %rbp, %rsi
 	call patch_run_enter
-	mov %rax, -120(%rbp)
-	restore_\kind
-	lea -128(%rbp), %rsp
-	mov -120(%rbp), %rcx
+	mov %rax, %rcx
 	test %rcx, %rcx
 	js 2f
 	jz 1f
-	lea 16(%rbp), %rsi
 	sub %rcx, %rsp
 	and $-64, %rsp
-	mov %esi, %eax
+	lea 16(%rbp), %eax
 	and $63, %eax
 	lea -64(%rsp,%rax), %rsp
-	mov %rsp, %rdi
-	shr $3, %ecx
-	rep movsq
+4:	mov 8(%rbp,%rcx), %rax
+	mov %rax, -8(%rsp,%rcx)
+	sub $8, %rcx
+	jnz 4b
 1:	mov -104(%rbp), %rax
 	restore_flags
 	load_general
 	call *24(%rbx)
 	store_general
 	lea -128(%rbp), %rsp
-	and $-64, %rsp
-	save_\kind
 	mov %rbp, %rdi
 	call patch_run_leave
-	restore_\kind
 3:	load_general
 	mov -96(%rbp), %rbx
 	lea -16(%rbp), %rsp
@@ -332,7 +319,46 @@ mark_around_\kind:
 	restore_flags
 	jmp 3b
 	.cfi_endproc
-	.size mark_around_\kind, . - mark_around_\kind
+	.size mark_around, . - mark_around
+
+/* mark_guard_KIND(function, a, b): function(a, b) with every vector and mask register kept. */
+	.macro guard_routine kind
+	.globl mark_guard_\kind
+	.hidden mark_guard_\kind
+	.type mark_guard_\kind, @function
+	.p2align 6
+mark_guard_\kind:
+	.cfi_startproc
+	endbr64
+	push %rbp
+	.cfi_def_cfa_offset 16
+	.cfi_offset %rbp, -16
+	mov %rsp, %rbp
+	.cfi_def_cfa_register %rbp
+	push %rbx
+	.cfi_offset %rbx, -24
+	push %r12
+	.cfi_offset %r12, -32
+	mov %rdi, %rbx
+	mov %rsi, %rdi
+	mov %rdx, %rsi
+	mov %rdx, %r12
+	and $-64, %rsp
+	save_\kind
+	mov %r12, %rsi
+	call *%rbx
+	restore_\kind
+	lea -16(%rbp), %rsp
+	pop %r12
+	.cfi_restore %r12
+	pop %rbx
+	.cfi_restore %rbx
+	pop %rbp
+	.cfi_restore %rbp
+	.cfi_def_cfa %rsp, 8
+	ret
+	.cfi_endproc
+	.size mark_guard_\kind, . - mark_guard_\kind
 	.endm
 
 	.hidden patch_personality
@@ -341,11 +367,7 @@ mark_around_\kind:
 	.hidden stub_xsave_bytes
 	.hidden stub_xsave_mask
 
-	entry_routine sse
-	entry_routine avx
-	entry_routine avx512
-	entry_routine xsave
-	around_routine sse
-	around_routine avx
-	around_routine avx512
-	around_routine xsave
+	guard_routine sse
+	guard_routine avx
+	guard_routine avx512
+	guard_routine xsave

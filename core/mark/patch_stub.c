@@ -4,7 +4,10 @@
  */
 #include "core/mark/patch_stub.h"
 
+#include "core/mark/mark.h"
+
 #include <cpuid.h>
+#include <errno.h>
 #include <stdbool.h>
 
 #define XCR0_AVX 0x6u /* SSE and upper halves */
@@ -17,16 +20,16 @@ __attribute__((visibility("hidden"))) extern uint32_t stub_xsave_mask;
 uint64_t stub_xsave_bytes = XSAVE_LEGACY_BYTES;
 uint32_t stub_xsave_mask = 3;
 
-static const struct stub_pair pairs[] = {
-	{"sse", mark_entry_sse, mark_around_sse},
-	{"avx", mark_entry_avx, mark_around_avx},
-	{"avx512", mark_entry_avx512, mark_around_avx512},
-	{"xsave", mark_entry_xsave, mark_around_xsave},
+static const struct stub_guard guards[] = {
+	{"sse", mark_guard_sse},
+	{"avx", mark_guard_avx},
+	{"avx512", mark_guard_avx512},
+	{"xsave", mark_guard_xsave},
 };
-enum { SSE, AVX, AVX512, XSAVE, PAIRS };
+enum { SSE, AVX, AVX512, XSAVE, GUARDS };
 
-static bool available[PAIRS];
-static const struct stub_pair *used;
+static bool available[GUARDS];
+static const struct stub_guard *used;
 
 static uint32_t enabled_state(void)
 {
@@ -49,7 +52,7 @@ static void measure_xsave(uint32_t mask)
 	stub_xsave_bytes = (stub_xsave_bytes + 63) & ~(uint64_t)63;
 }
 
-const struct stub_pair *stub_pick(void)
+const struct stub_guard *stub_pick(void)
 {
 	uint32_t a, b = 0, c = 0, d, state = 0;
 	__cpuid(1, a, b, c, d);
@@ -66,23 +69,33 @@ const struct stub_pair *stub_pick(void)
 	available[XSAVE] = state != 0;
 	if (available[XSAVE])
 		measure_xsave(state & XCR0_KEPT);
-	return available[AVX512] ? &pairs[AVX512]
-	       : available[AVX]  ? &pairs[AVX]
-	       : available[SSE]  ? &pairs[SSE]
-				 : &pairs[XSAVE];
+	return available[AVX512] ? &guards[AVX512]
+	       : available[AVX]  ? &guards[AVX]
+	       : available[SSE]  ? &guards[SSE]
+				 : &guards[XSAVE];
 }
 
-const struct stub_pair *stub_at(size_t index)
+const struct stub_guard *stub_at(size_t index)
 {
-	return index < PAIRS ? &pairs[index] : NULL;
+	return index < GUARDS ? &guards[index] : NULL;
 }
 
-void stub_use(const struct stub_pair *pair)
+void stub_use(const struct stub_guard *guard)
 {
-	used = pair;
+	used = guard;
 }
 
-const struct stub_pair *stub_used(void)
+const struct stub_guard *stub_used(void)
 {
 	return used;
+}
+
+void patch_guarded(void (*function)(void *a, void *b), void *a, void *b)
+{
+	int saved = errno;
+	if (used)
+		used->run(function, a, b);
+	else
+		function(a, b); /* nothing is patched yet */
+	errno = saved;
 }

@@ -58,29 +58,29 @@ _Static_assert(offsetof(struct patch_record, entry) == 0 && offsetof(struct patc
 enum { PATCH_FRAME_RECORD = -1, PATCH_FRAME_LEAVES = -14 };
 #define PATCH_CALLBACKS_MAX 64 /* around callbacks of one function: a bit each in the frame's `leaves` */
 
-/* One per way to keep the vector registers; stub_pick chooses by what the processor and the kernel have. */
-void mark_entry_sse(void);
-void mark_entry_avx(void);
-void mark_entry_avx512(void);
-void mark_entry_xsave(void);
-void mark_around_sse(void);
-void mark_around_avx(void);
-void mark_around_avx512(void);
-void mark_around_xsave(void);
+void mark_entry(void);
+void mark_around(void);
 
-struct stub_pair {
+/* One per way to keep the vector registers; stub_pick chooses by what the processor and the kernel have. */
+typedef void (*stub_guard_fn)(void (*function)(void *a, void *b), void *a, void *b);
+void mark_guard_sse(void (*function)(void *a, void *b), void *a, void *b);
+void mark_guard_avx(void (*function)(void *a, void *b), void *a, void *b);
+void mark_guard_avx512(void (*function)(void *a, void *b), void *a, void *b);
+void mark_guard_xsave(void (*function)(void *a, void *b), void *a, void *b);
+
+struct stub_guard {
 	const char *name;
-	void (*entry)(void), (*around)(void);
+	stub_guard_fn run;
 };
 
-/* The fitting pair; tests ask for each that the machine can run by index, NULL past the last. */
-const struct stub_pair *stub_pick(void);
-const struct stub_pair *stub_at(size_t index);
-/* Chosen for functions patched from now on. */
-void stub_use(const struct stub_pair *pair);
-const struct stub_pair *stub_used(void);
+/* The fitting guard; tests ask for each that the machine can run by index, NULL past the last. */
+const struct stub_guard *stub_pick(void);
+const struct stub_guard *stub_at(size_t index);
+/* Chosen for patch_guarded from now on. */
+void stub_use(const struct stub_guard *guard);
+const struct stub_guard *stub_used(void);
 
-/* Called by mark_around with general registers saved. They keep errno. patch_run_enter answers with the bytes of stack
+/* Called by mark_around with general registers saved. patch_run_enter answers with the bytes of stack
    arguments to copy, -1: no callback wants to see the return. */
 int64_t patch_run_enter(struct patch_record *record, uintptr_t *fp);
 void patch_run_leave(uintptr_t *fp);

@@ -12,17 +12,13 @@
 #include "core/path/eh_frame.h"
 #include "core/path/module.h"
 
-#define ROWS (1u << 16)
+#define ROWS CFI_ROWS
 #define ROWS_MAX (ROWS / 4 * 3)
 #define REMEMBERED_MAX 16
 
 enum { REG_RBP = 6, REG_RSP = 7, REG_RA = 16 };
 
-/* A place's key is set once and never changes; its row is 0 until known and again after cfi_forget. */
-static struct {
-	_Atomic uintptr_t pc;
-	_Atomic uint64_t row;
-} * rows;
+struct cfi_place *cfi_rows;
 static _Atomic uint32_t rows_used;
 
 /* ---- the interpreter -------------------------------------------------------------------------------------------- */
@@ -282,27 +278,22 @@ static struct cfi_row row_read(uintptr_t pc, uint32_t index)
 	return row_pack(&rules);
 }
 
-static uint32_t place_of(uintptr_t pc)
-{
-	return (uint32_t)(pc * 0x9e3779b97f4a7c15u >> 48);
-}
-
 static void row_keep(uintptr_t pc, struct cfi_row row)
 {
 	uint64_t packed;
 	memcpy(&packed, &row, sizeof packed);
-	for (uint32_t at = place_of(pc);; at = (at + 1) & (ROWS - 1)) {
-		uintptr_t known = atomic_load_explicit(&rows[at].pc, memory_order_relaxed);
+	for (uint32_t at = cfi_place_of(pc);; at = (at + 1) & (ROWS - 1)) {
+		uintptr_t known = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
 		if (!known) {
 			if (atomic_load_explicit(&rows_used, memory_order_relaxed) >= ROWS_MAX)
 				return;
-			if (atomic_compare_exchange_strong(&rows[at].pc, &known, pc)) {
+			if (atomic_compare_exchange_strong(&cfi_rows[at].pc, &known, pc)) {
 				atomic_fetch_add(&rows_used, 1);
 				known = pc;
 			}
 		}
 		if (known == pc) {
-			atomic_store_explicit(&rows[at].row, packed, memory_order_release);
+			atomic_store_explicit(&cfi_rows[at].row, packed, memory_order_release);
 			return;
 		}
 	}
@@ -311,19 +302,8 @@ static void row_keep(uintptr_t pc, struct cfi_row row)
 struct cfi_row cfi_row_of(uintptr_t pc, bool exact)
 {
 	struct cfi_row row;
-	if (!exact)
-		for (uint32_t at = place_of(pc);; at = (at + 1) & (ROWS - 1)) {
-			uintptr_t known = atomic_load_explicit(&rows[at].pc, memory_order_relaxed);
-			if (known == pc) {
-				uint64_t packed = atomic_load_explicit(&rows[at].row, memory_order_acquire);
-				if (!packed)
-					break;
-				memcpy(&row, &packed, sizeof row);
-				return row;
-			}
-			if (!known)
-				break;
-		}
+	if (!exact && cfi_row_known(pc, &row))
+		return row;
 	uintptr_t wanted = exact ? pc : pc - 1;
 	uint32_t index = path_module_of(wanted);
 	if (index == UINT32_MAX) {
@@ -340,19 +320,19 @@ struct cfi_row cfi_row_of(uintptr_t pc, bool exact)
 
 void cfi_forget(uintptr_t start, uintptr_t end)
 {
-	for (uint32_t at = 0; rows && at < ROWS; at++) {
-		uintptr_t pc = atomic_load_explicit(&rows[at].pc, memory_order_relaxed);
+	for (uint32_t at = 0; cfi_rows && at < ROWS; at++) {
+		uintptr_t pc = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
 		if (pc > start && pc <= end)
-			atomic_store_explicit(&rows[at].row, 0, memory_order_release);
+			atomic_store_explicit(&cfi_rows[at].row, 0, memory_order_release);
 	}
 }
 
 int cfi_init(void)
 {
-	void *memory = mmap(NULL, ROWS * sizeof *rows, PROT_READ | PROT_WRITE,
+	void *memory = mmap(NULL, ROWS * sizeof *cfi_rows, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
-	rows = memory;
+	cfi_rows = memory;
 	return 0;
 }

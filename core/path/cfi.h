@@ -32,6 +32,33 @@ struct cfi_row {
 	int32_t cfa;
 };
 
+/* Rows of return addresses that were looked up, by open addressing. A place's key is set once and never changes; its row
+   is 0 until known and again after cfi_forget. */
+#define CFI_ROWS (1u << 16)
+struct cfi_place {
+	_Atomic uintptr_t pc;
+	_Atomic uint64_t row;
+};
+extern struct cfi_place *cfi_rows;
+
+static always_inline uint32_t cfi_place_of(uintptr_t pc)
+{
+	return (uint32_t)(pc * 0x9e3779b97f4a7c15u >> 48);
+}
+
+/* The row for a return address, if it was asked for before. Cost: a hash and one load, mostly. */
+static always_inline bool cfi_row_known(uintptr_t pc, struct cfi_row *row)
+{
+	for (uint32_t at = cfi_place_of(pc);; at = (at + 1) & (CFI_ROWS - 1)) {
+		uintptr_t known = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
+		if (known != pc && known)
+			continue;
+		uint64_t packed = known ? atomic_load_explicit(&cfi_rows[at].row, memory_order_acquire) : 0;
+		__builtin_memcpy(row, &packed, sizeof *row);
+		return packed != 0;
+	}
+}
+
 /* The row for the instruction at `pc` (exact), or for the call that returns to `pc`. */
 struct cfi_row cfi_row_of(uintptr_t pc, bool exact);
 /* Drops the rows of unmapped code. */

@@ -399,7 +399,7 @@ struct trace_marker {
 	uint32_t automatic;  /* 1: chosen by the shim */
 	uint32_t module;     /* module record of the bound function, TRACE_NO_MODULE when none */
 	uint64_t offset;     /* of the function in its module */
-	uint64_t calls;      /* entries seen, nested ones once */
+	uint64_t calls;      /* entries seen by one thread, nested ones once */
 	uint32_t threads_all;/* 1: counts on all threads (FUNC@*) */
 	uint32_t candidate;  /* enum policy_marker_kind that zero configuration watched it as; 0: none */
 	uint64_t period_ns;  /* of an automatic choice: mean time between calls when it was judged */
@@ -407,10 +407,16 @@ struct trace_marker {
 	uint32_t thread;     /* thread record that called it + 1 */
 	uint32_t tag;        /* TRACE_MARKER_REGION: tag record */
 	uint32_t reserved0;
+	uint64_t calls_elsewhere; /* entries seen by other threads */
 	char name[160];      /* as asked for */
-	char reason[160];    /* why refused, or the evidence of an automatic choice; may be empty */
+	char reason[152];    /* why refused, or the evidence of an automatic choice; may be empty */
 };
 static_assert(sizeof(struct trace_marker) == 384, "marker record");
+
+static inline uint64_t trace_marker_calls(const struct trace_marker *marker)
+{
+	return marker->calls + marker->calls_elsewhere;
+}
 
 /* A named region, made from a policy. Its allocations are those of the sites that carry its tag. */
 struct trace_tag {

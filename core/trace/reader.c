@@ -23,6 +23,7 @@ static const uint32_t record_sizes[TRACE_KIND_COUNT] = {
         [TRACE_KIND_LIFETIME] = sizeof(struct trace_lifetime),
         [TRACE_KIND_VIOLATION] = sizeof(struct trace_violation),
         [TRACE_KIND_MARKER] = sizeof(struct trace_marker),
+        [TRACE_KIND_TAG] = sizeof(struct trace_tag),
 };
 
 /* The whole file; it is bounded by TRACE_MAX_BYTES. */
@@ -121,6 +122,8 @@ static void terminate_strings(struct reader *reader)
 				terminate(((struct trace_module *)record)->path, sizeof ((struct trace_module *)record)->path);
 			else if (array->kind == TRACE_KIND_THREAD)
 				terminate(((struct trace_thread *)record)->name, sizeof ((struct trace_thread *)record)->name);
+			else if (array->kind == TRACE_KIND_TAG)
+				terminate(((struct trace_tag *)record)->name, sizeof ((struct trace_tag *)record)->name);
 			else if (array->kind == TRACE_KIND_MARKER) {
 				struct trace_marker *marker = record;
 				terminate(marker->name, sizeof marker->name);

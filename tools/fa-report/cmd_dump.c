@@ -143,8 +143,14 @@ static void dump_marker(FILE *out, uint32_t index, const struct trace_marker *m)
 {
 	const char *binding = text_binding(m->binding);
 	fprintf(out, "marker %u: %s, %s, %s, module %d +0x%" PRIx64 ", calls %" PRIu64 "%s%s%s\n", index, m->name,
-		text_marker_kind(m->kind), binding ? binding : "not bound", (int)m->module, m->offset, m->calls,
+		text_marker_kind(m->kind), binding ? binding : "not bound", (int)m->module, m->offset, trace_marker_calls(m),
 		m->automatic ? ", automatic" : "", m->reason[0] ? ", " : "", m->reason);
+}
+
+static void dump_tag(FILE *out, uint32_t index, const struct trace_tag *t)
+{
+	fprintf(out, "region %u: %s, budget %" PRIu64 ", at most %" PRIu64 " bytes a frame, %" PRIu64 " frames over\n", index,
+		t->name, t->budget_bytes, t->frame_bytes_max, t->frames_over);
 }
 
 static void dump_group(struct report *report, uint32_t index, const struct trace_group *group)
@@ -189,6 +195,9 @@ static void dump_record(struct report *report, const struct reader_array *array,
 	case TRACE_KIND_MARKER:
 		dump_marker(report->out, index, record);
 		break;
+	case TRACE_KIND_TAG:
+		dump_tag(report->out, index, record);
+		break;
 	default: /* labels are shown with their groups; a histogram's buckets tell nobody anything */
 		break;
 	}
@@ -198,7 +207,7 @@ void cmd_dump(struct report *report)
 {
 	static const char *const kinds[TRACE_KIND_COUNT] = {
 		"none",         "module",          "node",     "site",      "group label", "group", "thread", "frame",
-		"merged frame", "frame histogram", "lifetime", "violation", "marker"};
+		"merged frame", "frame histogram", "lifetime", "violation", "marker", "region"};
 	dump_header(report->out, &report->reader.header);
 	for (size_t i = 0; i < report->reader.array_count; i++) {
 		const struct reader_array *array = &report->reader.arrays[i];

@@ -25,7 +25,10 @@ static void print_frames(struct report *report)
 {
 	const struct model *model = &report->model;
 	if (!model->frames_count) {
-		fprintf(report->out, "  frames      none: no boundary was seen (--frame FUNC names one)\n");
+		bool searched = report->reader.header.automatic == TRACE_AUTOMATIC_SEARCHED;
+		fprintf(report->out, "  frames      none: %s (--frame FUNC names %s)\n",
+		        searched ? "nothing that could bound a frame is called periodically" : "no boundary was seen",
+		        searched ? "a boundary" : "one");
 		return;
 	}
 	for (size_t i = 0; i < model->frames_count && i < 4; i++) {
@@ -46,12 +49,23 @@ static void print_frames(struct report *report)
 static void print_markers(struct report *report)
 {
 	const struct reader_array *markers = reader_array(&report->reader, TRACE_KIND_MARKER, 0);
-	for (uint32_t i = 0; i < markers->count && i < 8; i++) {
+	const char *label = "marker     ";
+	uint32_t shown = 0, candidates = 0;
+	for (uint32_t i = 0; i < markers->count; i++) {
 		const struct trace_marker *m = reader_at(markers, i);
-		fprintf(report->out, "  %s %s: %s%s%s, %s calls\n", i ? "           " : "marker     ", m->name,
+		if (m->kind == TRACE_MARKER_CANDIDATE) {
+			candidates++;
+			continue;
+		}
+		if (shown++ == 8)
+			break;
+		fprintf(report->out, "  %s %s: %s%s%s%s, %s calls\n", label, m->name, m->automatic ? "found by itself, " : "",
 		        text_binding(m->binding) ? text_binding(m->binding) : "not bound", m->reason[0] ? ": " : "", m->reason,
-		        text_count(m->calls));
+		        text_count(trace_marker_calls(m)));
+		label = "           ";
 	}
+	if (candidates)
+		fprintf(report->out, "  %s %u other call%s watched (fa-report markers)\n", label, candidates, candidates == 1 ? " was" : "s were");
 }
 
 static void print_totals(struct report *report)
@@ -189,6 +203,9 @@ void cmd_summary(struct report *report)
 	print_markers(report);
 	print_totals(report);
 	print_verdicts(report);
+	if (report->model.region_count)
+		fputc('\n', report->out);
+	regions_table(report);
 	text_losses(report);
 	print_escapes(report);
 	print_violations(report);

@@ -68,8 +68,9 @@ void cmd_markers(struct report *report)
 			fprintf(report->out, " (%s)", m->reason);
 		if (module)
 			fprintf(report->out, ", in %s+0x%llx", module->path, (unsigned long long)m->offset);
-		fprintf(report->out, ", %s calls%s\n", text_count(m->calls), m->automatic ? ", chosen by the shim" : "");
+		fprintf(report->out, ", %s calls%s\n", text_count(trace_marker_calls(m)), m->automatic ? ", found by itself" : "");
 	}
 	if (!markers->count)
-		fprintf(report->out, "no markers: none was asked for\n");
+		fprintf(report->out, report->reader.header.automatic ? "no markers: nothing that could be a frame boundary was called\n"
+		                                                     : "no markers: none was asked for\n");
 }

@@ -26,6 +26,7 @@ static const struct command commands[] = {
         {"frames", cmd_frames, "frames one by one"},
         {"threads", cmd_threads, "threads and their roles"},
         {"markers", cmd_markers, "markers bound and refused"},
+        {"regions", cmd_regions, "named regions and their budgets"},
         {"dump", cmd_dump, "the recording's records"},
         {"explain", NULL, "CODE: what a code means"},
         {"list", NULL, "[FOLDER|RECORDING]: recordings, one line each"},

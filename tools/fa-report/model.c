@@ -59,7 +59,7 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
 		site->last_move_frame = c->last_move_frame;
 	/* Alive and born in the open frame: alive in all, less those that were alive when it began and still are. */
 	uint32_t tag = (uint32_t)(c->frame_count >> 32);
-	if (owner && tag && !owner->end_ns && tag == (uint32_t)owner->frames) {
+	if (owner && tag && !owner->end_ns && owner->open_begin_ns && tag == (uint32_t)owner->frames) {
 		uint64_t in_scope = births_in(c->births);
 		uint64_t died = c->died_in_segment + c->died_in_frame + c->crossed_await + c->died_elsewhere;
 		*young += in_scope - died - c->old_at_frame;
@@ -80,6 +80,17 @@ static void site_finish(struct model_site *site, uint64_t young)
 		site->peak_bytes = site->live_bytes;
 	if (site->record->live_bytes_at_peak > (uint64_t)site->peak_bytes)
 		site->peak_bytes = (int64_t)site->record->live_bytes_at_peak;
+}
+
+static void add_verdicts(struct model_verdicts *sum, const struct model_verdicts *v)
+{
+	sum->died_in_segment += v->died_in_segment;
+	sum->died_in_frame += v->died_in_frame;
+	sum->crossed_await += v->crossed_await;
+	sum->outlived_frame += v->outlived_frame;
+	sum->died_elsewhere += v->died_elsewhere;
+	sum->never_died += v->never_died;
+	sum->outside_scopes += v->outside_scopes;
 }
 
 static int sum_sites(struct model *model)
@@ -111,13 +122,7 @@ static int sum_sites(struct model *model)
 	for (uint32_t i = 0; i < sites->count; i++) {
 		struct model_site *site = &model->sites[i];
 		site_finish(site, young[i]);
-		model->verdicts.died_in_segment += site->verdicts.died_in_segment;
-		model->verdicts.died_in_frame += site->verdicts.died_in_frame;
-		model->verdicts.crossed_await += site->verdicts.crossed_await;
-		model->verdicts.outlived_frame += site->verdicts.outlived_frame;
-		model->verdicts.died_elsewhere += site->verdicts.died_elsewhere;
-		model->verdicts.never_died += site->verdicts.never_died;
-		model->verdicts.outside_scopes += site->verdicts.outside_scopes;
+		add_verdicts(&model->verdicts, &site->verdicts);
 		add_level(&model->live_blocks, site->live_blocks);
 		model->frees_outside += site->died_in_segment_outside + site->died_outside;
 		model->frees_outside_in_segment += site->died_in_segment_outside;
@@ -150,6 +155,37 @@ static void lifetimes(struct model *model)
 		}
 		site->lifetime_max = record->max;
 	}
+}
+
+static int sum_regions(struct model *model)
+{
+	const struct reader_array *tags = reader_array(model->reader, TRACE_KIND_TAG, 0);
+	if (tags->count < 2)
+		return 0;
+	model->regions = calloc(tags->count, sizeof *model->regions);
+	if (!model->regions)
+		return -ENOMEM;
+	model->region_count = tags->count;
+	for (uint32_t i = 0; i < tags->count; i++) {
+		model->regions[i].tag = i;
+		model->regions[i].record = reader_at(tags, i);
+	}
+	for (size_t i = 0; i < model->site_count; i++) {
+		const struct model_site *site = &model->sites[i];
+		if (site->record->tag >= tags->count)
+			continue;
+		struct model_region *region = &model->regions[site->record->tag];
+		region->allocs += site->allocs;
+		region->frees += site->frees;
+		region->bytes += site->bytes;
+		add_level(&region->live_blocks, site->live_blocks);
+		add_level(&region->live_bytes, site->live_bytes);
+		region->live_bytes_at_peak += site->record->live_bytes_at_peak;
+		add_verdicts(&region->verdicts, &site->verdicts);
+		if (site->record->tag_owner)
+			region->foreign += site->allocs;
+	}
+	return 0;
 }
 
 static void sum_threads(struct model *model)
@@ -229,6 +265,12 @@ static int derive(struct model *model, const struct model_site *site)
 		churn.last_frame = site->last_move_frame;
 		error = add_violation(model, churn);
 	}
+	if (!error && site->record->tag_owner && site->allocs) {
+		struct model_violation mismatch = derived(site, 801, site->allocs, 0, 0);
+		mismatch.bytes = site->bytes;
+		mismatch.tag = site->record->tag;
+		error = add_violation(model, mismatch);
+	}
 	if (!error && site->old_alive) {
 		struct model_violation escape = derived(site, 601, site->old_alive, 0, 0);
 		escape.never_died = true;
@@ -256,9 +298,22 @@ static int recorded(struct model *model)
 			                                                      .value = r->value,
 			                                                      .limit = r->limit,
 			                                                      .thread = r->thread,
+			                                                      .tag = r->tag,
+			                                                      .role = r->role,
 			                                                      .record = r});
 	}
 	return error;
+}
+
+/* Levels that the policy of the run gave to codes. */
+static void take_levels(struct model *model)
+{
+	for (size_t i = 0; i < model->violation_count; i++) {
+		int place = codes_place(model->violations[i].code);
+		uint8_t level = place >= 0 && place < 64 ? model->reader->header.code_level[place] : 0;
+		if (level && level <= TRACE_LEVEL_ERROR + 1)
+			model->violations[i].level = (enum trace_level)(level - 1);
+	}
 }
 
 static int by_weight(const void *left, const void *right)
@@ -312,11 +367,14 @@ int model_build(struct model *model, const struct reader *reader)
 	lifetimes(model);
 	sum_threads(model);
 	describe_end(model);
-	error = model_frames_build(model);
+	error = sum_regions(model);
+	if (!error)
+		error = model_frames_build(model);
 	if (!error)
 		error = recorded(model);
 	for (size_t i = 1; i < model->site_count && !error; i++)
 		error = derive(model, &model->sites[i]);
+	take_levels(model);
 	if (model->violation_count)
 		qsort(model->violations, model->violation_count, sizeof *model->violations, by_weight);
 	return error;
@@ -328,6 +386,7 @@ void model_free(struct model *model)
 		free(model->frames[i].series);
 	free(model->frames);
 	free(model->violations);
+	free(model->regions);
 	free(model->sites);
 	*model = (struct model){0};
 }

@@ -48,12 +48,24 @@ struct model_frames {
 	size_t series_count;
 };
 
+/* A named region: the sum of the sites that carry its tag. */
+struct model_region {
+	uint32_t tag; /* record index */
+	const struct trace_tag *record;
+	uint64_t allocs, frees, bytes;
+	int64_t live_blocks, live_bytes;
+	uint64_t live_bytes_at_peak;
+	struct model_verdicts verdicts;
+	uint64_t foreign; /* allocations by code of another region's modules: FA801 */
+};
+
 struct model_violation {
 	uint32_t code;
 	enum trace_level level; /* as recorded, then as the command line says */
 	uint32_t site, other;
 	uint64_t count, bytes, first_frame, last_frame, worst_lifetime_frames, value, limit;
 	uint32_t thread;
+	uint32_t tag, role; /* FA301: whose budget; FA801: the region it was */
 	const struct trace_violation *record; /* NULL: derived here */
 	bool never_died;
 };
@@ -76,6 +88,8 @@ struct model {
 	size_t frames_count;
 	struct model_violation *violations; /* worst first */
 	size_t violation_count;
+	struct model_region *regions; /* [0]: outside every region; empty when there are none */
+	size_t region_count;
 	const char *ended; /* exit, signal, running, unknown */
 	uint64_t duration_ns;
 };

@@ -243,6 +243,35 @@ static void write_threads(struct report *report)
 	dump(report, list);
 }
 
+static json_t *region_name(struct report *report, uint32_t tag)
+{
+	return tag && tag < report->model.region_count ? string(report->model.regions[tag].record->name) : json_null();
+}
+
+static void write_regions(struct report *report)
+{
+	json_t *list = json_array();
+	for (size_t i = 1; i < report->model.region_count; i++) {
+		const struct model_region *region = &report->model.regions[i];
+		json_t *one = json_object();
+		json_object_set_new(one, "name", string(region->record->name));
+		json_object_set_new(one, "allocs", number(region->allocs));
+		json_object_set_new(one, "frees", number(region->frees));
+		json_object_set_new(one, "bytes", number(region->bytes));
+		json_object_set_new(one, "live_blocks", json_integer(region->live_blocks));
+		json_object_set_new(one, "live_bytes", json_integer(region->live_bytes));
+		json_object_set_new(one, "live_bytes_at_peak", number(region->live_bytes_at_peak));
+		json_object_set_new(one, "frame_bytes_max", number(region->record->frame_bytes_max));
+		json_object_set_new(one, "budget_bytes",
+		                    region->record->budget_bytes ? number(region->record->budget_bytes) : json_null());
+		json_object_set_new(one, "frames_over_budget", number(region->record->frames_over));
+		json_object_set_new(one, "tag_mismatches", number(region->foreign));
+		json_object_set_new(one, "verdicts", verdicts(&region->verdicts));
+		json_array_append_new(list, one);
+	}
+	dump(report, list);
+}
+
 static void write_markers(struct report *report)
 {
 	const struct reader_array *markers = reader_array(&report->reader, TRACE_KIND_MARKER, 0);
@@ -259,8 +288,16 @@ static void write_markers(struct report *report)
 		json_object_set_new(one, "bound", json_boolean(text_binding(marker->binding) != NULL));
 		json_object_set_new(one, "binding", string(text_binding(marker->binding)));
 		json_object_set_new(one, "reason", marker->reason[0] ? string(marker->reason) : json_null());
-		json_object_set_new(one, "calls", number(marker->calls));
+		json_object_set_new(one, "calls", number(trace_marker_calls(marker)));
 		json_object_set_new(one, "automatic", json_boolean(marker->automatic));
+		if (marker->candidate) {
+			const struct trace_thread *thread = marker->thread ? model_thread(&report->model, marker->thread - 1) : NULL;
+			json_object_set_new(one, "period_ns", number(marker->period_ns));
+			json_object_set_new(one, "jitter_percent", number(marker->jitter_percent));
+			json_object_set_new(one, "thread", thread ? number(thread->tid) : json_null());
+		}
+		if (marker->kind == TRACE_MARKER_REGION)
+			json_object_set_new(one, "region", region_name(report, marker->tag));
 		json_array_append_new(list, one);
 	}
 	dump(report, list);
@@ -289,6 +326,8 @@ static void write_site(struct report *report, const struct model_site *site)
 	json_object_set_new(one, "demotions", number(site->record->demotions));
 	json_object_set_new(one, "promotions", number(site->record->promotions));
 	json_object_set_new(one, "folded", json_boolean(site->record->folded));
+	if (report->model.region_count)
+		json_object_set_new(one, "region", region_name(report, site->record->tag));
 	if (site->record->class_bytes) {
 		json_object_set_new(one, "class_bytes", number(site->record->class_bytes));
 		json_object_set_new(one, "role", string(text_role(site->record->role)));
@@ -327,6 +366,10 @@ static void write_violation(struct report *report, const struct model_violation 
 	json_object_set_new(one, "worst_lifetime_frames", number(v->worst_lifetime_frames));
 	json_object_set_new(one, "value", v->limit ? number(v->value) : json_null());
 	json_object_set_new(one, "limit", v->limit ? number(v->limit) : json_null());
+	if (v->tag)
+		json_object_set_new(one, "region", region_name(report, v->tag));
+	if (v->role)
+		json_object_set_new(one, "role", string(text_role(v->role)));
 	json_object_set_new(one, "fingerprint", string(fingerprint));
 	json_object_set_new(one, "message", string(message));
 	json_object_set_new(one, "help", string(info ? info->help : ""));
@@ -403,6 +446,10 @@ void out_json(struct report *report)
 	write_threads(report);
 	key(report, "markers");
 	write_markers(report);
+	key(report, "automatic");
+	dump(report, string(text_automatic(report->reader.header.automatic)));
+	key(report, "regions");
+	write_regions(report);
 	key(report, "sites");
 	fputc('[', report->out);
 	bool first = true;

@@ -34,6 +34,8 @@ void cmd_leaks(struct report *report);
 void cmd_frames(struct report *report);
 void cmd_threads(struct report *report);
 void cmd_markers(struct report *report);
+void cmd_regions(struct report *report);
+void regions_table(struct report *report); /* nothing where there are none */
 void cmd_dump(struct report *report);
 int cmd_list(FILE *out, const char *place, bool json); /* a folder or a recording */
 int cmd_explain(FILE *out, const char *code, bool json);
@@ -47,6 +49,7 @@ const char *text_stacks(uint32_t stacks);
 const char *text_level(enum trace_level level); /* allow hint warning error */
 const char *text_binding(uint32_t binding);     /* patch got call api; NULL: not bound */
 const char *text_marker_kind(uint32_t kind);
+const char *text_automatic(uint32_t automatic); /* off searched found */
 /* "1.5 MiB", "12 ms", "1,234,567": each returns one of a few rotating buffers. */
 const char *text_bytes(double bytes);
 const char *text_time(double ns);

@@ -58,8 +58,14 @@ const char *text_binding(uint32_t binding)
 
 const char *text_marker_kind(uint32_t kind)
 {
-	static const char *const words[] = {"frame", "frame-scope", "task", "await", "region", "candidate"};
+	static const char *const words[] = {"frame", "frame-scope", "task", "await", "region", "candidate", "transfer"};
 	return WORD(words, kind);
+}
+
+const char *text_automatic(uint32_t automatic)
+{
+	static const char *const words[] = {"off", "searched", "found"};
+	return WORD(words, automatic);
 }
 
 const char *text_bytes(double bytes)
@@ -247,7 +253,13 @@ void text_violation_message(char *out, size_t bytes, struct report *report, cons
 	}
 	if (v->limit)
 		snprintf(limit, sizeof limit, " (%s, limit %s)", measured(v->code, v->value), measured(v->code, v->limit));
-	snprintf(out, bytes, "%s%s%s%s", info ? info->sentence : "unknown code", v->never_died ? " and was never freed" : "", where, limit);
+	char of[96] = "";
+	const struct model *model = &report->model;
+	if (v->tag && v->tag < model->region_count)
+		snprintf(of, sizeof of, "%s '%s'", v->code == 801 ? ", region" : " of region", model->regions[v->tag].record->name);
+	else if (v->role)
+		snprintf(of, sizeof of, " of role %s", text_role(v->role));
+	snprintf(out, bytes, "%s%s%s%s%s", info ? info->sentence : "unknown code", v->never_died ? " and was never freed" : "", of, where, limit);
 }
 
 void text_losses(struct report *report)
@@ -297,6 +309,10 @@ void text_fingerprint(char out[20], struct report *report, const struct model_vi
 		hash = mix(hash, &site->record->class_bytes, sizeof site->record->class_bytes);
 		hash = mix(hash, &site->record->role, sizeof site->record->role);
 	}
+	if (v->tag && v->tag < report->model.region_count)
+		hash = mix(hash, report->model.regions[v->tag].record->name, strlen(report->model.regions[v->tag].record->name));
+	if (v->role)
+		hash = mix(hash, &v->role, sizeof v->role);
 	hash = mix_path(mix(hash, v->never_died ? "n" : "d", 1), report, v->other);
 	snprintf(out, 20, "%016llx", (unsigned long long)hash);
 }

@@ -1,0 +1,40 @@
+/* What a marker changes on its fast path: the segment, the region. Inside a patched function: general registers only. */
+#include "core/runtime.h"
+#include "core/scope.h"
+#include "core/segment.h"
+#include "core/tag.h"
+#include "core/trace/writer.h"
+
+void thread_new_segment(struct thread *thread)
+{
+	thread->segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
+	segment_publish(thread->segment, thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits);
+}
+
+void thread_forget_classes(struct thread *thread)
+{
+	if (unlikely(runtime.stacks == TRACE_STACKS_NONE))
+		for (uint32_t i = 0; i < 64; i++)
+			thread->class_site[i] = 0;
+}
+
+void tag_account(struct thread *thread)
+{
+	uint64_t now = tag_bytes_so_far(thread);
+	thread->tag_bytes[thread->tag] += now - thread->tag_from;
+	thread->tag_from = now;
+}
+
+void scope_await(struct thread *thread)
+{
+	thread->awaits++;
+	thread_new_segment(thread);
+}
+
+void scope_tag(struct thread *thread, uint32_t tag)
+{
+	tag_account(thread);
+	thread->tag = tag;
+	thread_forget_classes(thread);
+	thread_new_segment(thread);
+}

@@ -8,8 +8,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/registry/words.h"
+
 #define ENTRY_BYTES 2048 /* longest key=value of FA_OPTIONS */
-#define KEY_BYTES 32 /* longer than every key; longer unknown keys get no suggestion */
 
 enum option_id {
 #define OPTION(id, key, argument, dflt, help) OPTION_##id,
@@ -36,39 +37,22 @@ static const struct {
 #undef THRESHOLD
 };
 
-/* Appends to the error's line, cutting what does not fit; bytes that could upset a terminal become '?'. */
 static void line_add(struct options_error *error, const char *text)
 {
-	size_t at = strlen(error->line);
-	for (; *text && at + 1 < sizeof error->line; text++)
-		error->line[at++] = (unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text;
-	error->line[at] = 0;
+	words_add(error->line, sizeof error->line, text);
 }
 
 static void line_add_number(struct options_error *error, uint64_t value, const char *unit)
 {
-	static const char *const suffix[] = {"", "K", "M", "G", "T"};
-	unsigned power = 0;
-	while (unit[0] == 'B' && value && value % 1024 == 0 && power + 1 < sizeof suffix / sizeof suffix[0]) {
-		value /= 1024;
-		power++;
-	}
-	char digits[21], *at = digits + sizeof digits - 1;
-	*at = 0;
-	do
-		*--at = (char)('0' + value % 10);
-	while (value /= 10);
-	line_add(error, at);
-	line_add(error, suffix[power]);
+	(unit[0] == 'B' ? words_add_size : words_add_number)(error->line, sizeof error->line, value);
 }
 
 static int bad_value(struct options_error *error, const char *key, const char *value, const char *wanted)
 {
 	error->line[0] = 0;
-	line_add(error, "bad value '");
-	for (unsigned i = 0; i < 80 && value[i]; i++)
-		line_add(error, (char[]){value[i], 0});
-	line_add(error, strlen(value) > 80 ? "...' for '" : "' for '");
+	line_add(error, "bad value ");
+	words_add_quoted(error->line, sizeof error->line, value);
+	line_add(error, " for '");
 	line_add(error, key);
 	line_add(error, "': expected ");
 	line_add(error, wanted);
@@ -85,47 +69,19 @@ static int full(struct options_error *error, const char *key, const char *what)
 	return -E2BIG;
 }
 
-/* Levenshtein distance of two keys, both shorter than KEY_BYTES. */
-static unsigned edit_distance(const char *a, const char *b)
-{
-	unsigned row[KEY_BYTES];
-	size_t columns = strlen(b);
-	for (unsigned j = 0; j <= columns; j++)
-		row[j] = j;
-	for (unsigned i = 0; a[i]; i++) {
-		unsigned diagonal = row[0];
-		row[0] = i + 1;
-		for (unsigned j = 0; j < columns; j++) {
-			unsigned best = diagonal + (a[i] != b[j]);
-			diagonal = row[j + 1];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j + 1] + 1 < best)
-				best = row[j + 1] + 1;
-			row[j + 1] = best;
-		}
-	}
-	return row[columns];
-}
-
 static int unknown_key(struct options_error *error, const char *key)
 {
-	const char *nearest = NULL;
-	unsigned nearest_distance = 3; /* a suggestion needs to be closer than this */
-	for (unsigned i = 0; strlen(key) < KEY_BYTES && i < OPTION_COUNT + TRACE_THRESHOLD_COUNT; i++) {
-		const char *candidate = i < OPTION_COUNT ? words[i].key : numbers[i - OPTION_COUNT].key;
-		unsigned distance = edit_distance(key, candidate);
-		if (distance < nearest_distance && distance < strlen(candidate) / 2 + 1) {
-			nearest = candidate;
-			nearest_distance = distance;
-		}
-	}
+	struct words_nearest nearest = {0};
+	for (unsigned i = 0; i < OPTION_COUNT; i++)
+		words_nearest_try(&nearest, key, words[i].key);
+	for (unsigned i = 0; i < TRACE_THRESHOLD_COUNT; i++)
+		words_nearest_try(&nearest, key, numbers[i].key);
 	error->line[0] = 0;
 	line_add(error, "unknown option '");
 	line_add(error, key);
-	if (nearest) {
+	if (nearest.word) {
 		line_add(error, "': did you mean '");
-		line_add(error, nearest);
+		line_add(error, nearest.word);
 		line_add(error, "'?");
 	} else {
 		line_add(error, "': fa-run --list-options shows them all");
@@ -133,68 +89,13 @@ static int unknown_key(struct options_error *error, const char *key)
 	return -ENOENT;
 }
 
-/* Which of the words in "a|b|c" `value` is, or -1. */
-static int choice_index(const char *choices, const char *value)
+static int set_number(uint64_t threshold[TRACE_THRESHOLD_COUNT], unsigned which, const char *value,
+		      struct options_error *error)
 {
-	size_t length = strlen(value);
-	for (int index = 0;; index++) {
-		size_t word = 0;
-		while (choices[word] && choices[word] != '|')
-			word++;
-		if (word == length && memcmp(choices, value, word) == 0)
-			return index;
-		if (!choices[word])
-			return -1;
-		choices += word + 1;
-	}
-}
-
-/* Multiplier of a number's suffix, 0 when it has none that fits the unit. */
-static uint64_t suffix_factor(const char *suffix, const char *unit)
-{
-	if (!suffix[0])
-		return 1;
-	if (unit[0] == 'm')
-		return strcmp(suffix, "ms") == 0 ? 1 : strcmp(suffix, "s") == 0 ? 1000 : 0;
-	if (unit[0] == '%')
-		return strcmp(suffix, "%") == 0;
-	if (unit[0] == 'B' && strcmp(suffix, "B") == 0)
-		return 1;
-	uint64_t factor = 0;
-	switch (suffix[0]) {
-	case 'k':
-	case 'K':
-		factor = 1ull << 10;
-		break;
-	case 'm':
-	case 'M':
-		factor = 1ull << 20;
-		break;
-	case 'g':
-	case 'G':
-		factor = 1ull << 30;
-		break;
-	case 'T':
-		factor = 1ull << 40;
-		break;
-	}
-	bool end = !suffix[1] || (unit[0] == 'B' && (strcmp(suffix + 1, "B") == 0 || strcmp(suffix + 1, "iB") == 0));
-	return end ? factor : 0;
-}
-
-static int set_number(struct options *options, unsigned which, const char *value, struct options_error *error)
-{
-	uint64_t number = 0, min = numbers[which].min, max = numbers[which].max;
-	const char *unit = numbers[which].unit, *at = value;
-	bool overflow = false;
-	for (; *at >= '0' && *at <= '9'; at++)
-		overflow |= __builtin_mul_overflow(number, 10u, &number) ||
-			    __builtin_add_overflow(number, (uint64_t)(*at - '0'), &number);
-	uint64_t factor = at == value ? 0 : suffix_factor(at, unit);
-	overflow |= __builtin_mul_overflow(number, factor, &number);
-	if (factor && !overflow && number >= min && number <= max) {
-		options->threshold[which] = number;
-		options->threshold_given[which] = true;
+	uint64_t number, min = numbers[which].min, max = numbers[which].max;
+	const char *unit = numbers[which].unit;
+	if (words_number(value, unit, &number) == 0 && number >= min && number <= max) {
+		threshold[which] = number;
 		return 0;
 	}
 	bad_value(error, numbers[which].key, value,
@@ -246,8 +147,7 @@ static int set_output(struct options *options, const char *value, struct options
 	return keep_text(options, "output", value, &options->output, error);
 }
 
-/* A function by name, glob, module!name or module+0xOFFSET, each with @* or not. */
-static bool function_valid(const char *value)
+bool options_function_valid(const char *value)
 {
 	const char *bang = strchr(value, '!'), *plus = strstr(value, "+0x");
 	if (!value[0] || strcmp(value, "@*") == 0 ||
@@ -268,13 +168,13 @@ static bool role_valid(const char *value)
 		return false;
 	memcpy(role, value, (size_t)(equals - value));
 	role[equals - value] = 0;
-	return choice_index("frame|worker|async|io", role) >= 0;
+	return words_choice("frame|worker|async|io", role) >= 0;
 }
 
 static int set_function(struct options *options, struct options_list *list, enum option_id id, const char *value,
 			struct options_error *error)
 {
-	if (!function_valid(value))
+	if (!options_function_valid(value))
 		return bad_value(error, words[id].key, value,
 				 "NAME, MODULE!NAME or MODULE+0xOFFSET, @* behind it for all threads");
 	return list_add(options, list, words[id].key, value, error);
@@ -287,7 +187,7 @@ static int set_word(struct options *options, enum option_id id, const char *valu
 	static const enum trace_stacks kinds[] = {TRACE_STACKS_FULL, TRACE_STACKS_CALLER, TRACE_STACKS_NONE};
 	const char *key = words[id].key, *argument = words[id].argument;
 	int choice = 0;
-	if (strchr(argument, '|') && (choice = choice_index(argument, value)) < 0)
+	if (strchr(argument, '|') && (choice = words_choice(argument, value)) < 0)
 		return bad_value(error, key, value, argument);
 
 	switch (id) {
@@ -336,6 +236,12 @@ static int set_word(struct options *options, enum option_id id, const char *valu
 	return unknown_key(error, key);
 }
 
+static int note_given(struct options *options, unsigned which, int result)
+{
+	options->threshold_given[which] |= result == 0;
+	return result;
+}
+
 int options_set(struct options *options, const char *key, const char *value, struct options_error *error)
 {
 	for (unsigned i = 0; i < OPTION_COUNT; i++)
@@ -343,8 +249,17 @@ int options_set(struct options *options, const char *key, const char *value, str
 			return set_word(options, (enum option_id)i, value, error);
 	for (unsigned i = 0; i < TRACE_THRESHOLD_COUNT; i++)
 		if (strcmp(key, numbers[i].key) == 0)
-			return set_number(options, i, value, error);
+			return note_given(options, i, set_number(options->threshold, i, value, error));
 	return unknown_key(error, key);
+}
+
+int options_threshold(uint64_t threshold[TRACE_THRESHOLD_COUNT], const char *key, const char *value,
+		      struct options_error *error)
+{
+	for (unsigned i = 0; i < TRACE_THRESHOLD_COUNT; i++)
+		if (strcmp(key, numbers[i].key) == 0)
+			return set_number(threshold, i, value, error) < 0 ? -EINVAL : (int)i;
+	return -ENOENT;
 }
 
 void options_init(struct options *options)

@@ -47,6 +47,14 @@ void options_init(struct options *options);
    On error the key keeps its value and *error is filled. Numbers take suffixes K M G (1024) and, for ms/ns units, ms s. */
 int options_set(struct options *options, const char *key, const char *value, struct options_error *error);
 
+/* Sets one number of a table by its key. Returns its enum trace_threshold, -ENOENT (no such key; *error is untouched) or
+   -EINVAL (bad value, told in *error). */
+int options_threshold(uint64_t threshold[TRACE_THRESHOLD_COUNT], const char *key, const char *value,
+		      struct options_error *error);
+
+/* A function by name, glob, module!name or module+0xOFFSET, each with @* or not. */
+bool options_function_valid(const char *value);
+
 /* Splits FA_OPTIONS text ("key=value,key=value", `\,` = comma) and calls options_set for each; on_error (may be NULL)
    is called for each bad entry, parsing goes on. */
 void options_parse(struct options *options, const char *text, void (*on_error)(void *context, const char *line), void *context);

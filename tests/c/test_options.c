@@ -1,6 +1,7 @@
 /*
  * Unit tests of the registries: every kind of option value, good and bad, FA_OPTIONS splitting, output templates, and
- * that codes, losses and thresholds are complete. Sources: core/registry/options.c core/registry/codes.c
+ * that codes, losses and thresholds are complete. Sources: core/registry/options.c core/registry/words.c
+ * core/registry/codes.c
  */
 #include <errno.h>
 #include <stdio.h>

@@ -4,6 +4,8 @@
  */
 #include "core/registry/codes.h"
 
+#include <stdbool.h>
+
 #define LEVEL_ERROR TRACE_LEVEL_ERROR, 0
 #define LEVEL_WARN TRACE_LEVEL_WARN, 0
 #define LEVEL_HINT TRACE_LEVEL_HINT, 0
@@ -49,6 +51,32 @@ int codes_place(uint32_t number)
 {
 	const struct code_info *code = codes_find(number);
 	return code ? (int)(code - codes) : -1;
+}
+
+static char lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static bool same_word(const char *a, const char *b)
+{
+	for (; *a && lower(*a) == lower(*b); a++)
+		b++;
+	return lower(*a) == lower(*b);
+}
+
+const struct code_info *codes_named(const char *text)
+{
+	const char *digits = lower(text[0]) == 'f' && lower(text[1]) == 'a' ? text + 2 : text;
+	uint32_t number = 0, count = 0;
+	for (; digits[count] >= '0' && digits[count] <= '9' && count < 9; count++)
+		number = number * 10 + (uint32_t)(digits[count] - '0');
+	if (count && !digits[count])
+		return codes_find(number == 702 ? 603 : number);
+	for (size_t i = 0; i < codes_count(); i++)
+		if (same_word(codes[i].name, text))
+			return &codes[i];
+	return NULL;
 }
 
 const char *codes_loss_text(enum trace_loss loss)

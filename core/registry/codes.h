@@ -20,6 +20,8 @@ size_t codes_count(void);
 const struct code_info *codes_at(size_t index);
 const struct code_info *codes_find(uint32_t number); /* NULL when unknown */
 int codes_place(uint32_t number); /* place in the registry, -1 when unknown */
+/* "FA601", "601" or "frame-escape", in any case; NULL when there is no such code. FA702 is FA603. */
+const struct code_info *codes_named(const char *text);
 const char *codes_loss_text(enum trace_loss loss);
 const char *codes_threshold_key(enum trace_threshold threshold);
 

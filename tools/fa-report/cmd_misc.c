@@ -1,6 +1,5 @@
 /* `fa-report explain` and `list`: the commands that need no recording. */
 #define _GNU_SOURCE
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
@@ -10,12 +9,11 @@
 #include <time.h>
 
 #include "core/registry/codes.h"
-#include "tools/fa-report/main.h"
 #include "tools/fa-report/report.h"
 
 int cmd_explain(FILE *out, const char *text, bool json)
 {
-	const struct code_info *info = report_code(text);
+	const struct code_info *info = codes_named(text);
 	if (!info) {
 		fprintf(stderr, "fa-report: no code %s; codes are FA001 to FA902, `fa-report explain all` lists them\n", text);
 		return 2;

@@ -1,8 +1,6 @@
 /* The command line of fa-report: commands, options, levels, exit status. */
 #define _GNU_SOURCE
-#include "tools/fa-report/main.h"
-
-#include <ctype.h>
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <signal.h>
@@ -10,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/registry/codes.h"
 #include "tools/fa-report/report.h"
 
 struct command {
@@ -99,22 +98,9 @@ static void usage(FILE *out)
 	      out);
 }
 
-const struct code_info *report_code(const char *text)
-{
-	const char *digits = strncasecmp(text, "FA", 2) == 0 ? text + 2 : text;
-	if (isdigit((unsigned char)*digits)) {
-		uint32_t number = (uint32_t)strtoul(digits, NULL, 10);
-		return codes_find(number == 702 ? 603 : number);
-	}
-	for (size_t i = 0; i < codes_count(); i++)
-		if (!strcasecmp(codes_at(i)->name, text))
-			return codes_at(i);
-	return NULL;
-}
-
 static void add_rule(const char *code, enum trace_level level)
 {
-	const struct code_info *info = strcasecmp(code, "all") ? report_code(code) : NULL;
+	const struct code_info *info = strcasecmp(code, "all") ? codes_named(code) : NULL;
 	if (!info && strcasecmp(code, "all"))
 		fail("no code %s; codes are FA001 to FA902 (fa-report explain CODE), or all", code);
 	if (line.rule_count == sizeof line.rules / sizeof *line.rules)

@@ -27,8 +27,11 @@ SHIM_OBJ := $(SHIM_SRC:%.c=$(BUILD)/shim/%.o) $(SHIM_ASM:%.S=$(BUILD)/shim/%.asm
 REPORT_OBJ := $(REPORT_SRC:%.c=$(BUILD)/tool/%.o)
 RUN_OBJ := $(RUN_SRC:%.c=$(BUILD)/tool/%.o)
 
-LIBS_report := -ldw -lelf -liberty -ljansson
-LIBS_run :=
+# The parser of policies, linked statically: nothing of it is seen from outside.
+INIH ?= /usr/lib/x86_64-linux-gnu/libinih.a
+
+LIBS_report := $(INIH) -ldw -lelf -liberty -ljansson
+LIBS_run := $(INIH)
 
 .PHONY: all clean help install uninstall test soak check format lint
 all: $(BUILD)/libframealloc.so $(BUILD)/libframealloc-jemalloc.so $(BUILD)/fa-run $(BUILD)/fa-report ## build the library and both tools
@@ -50,7 +53,7 @@ $(BUILD)/tool/%.o: %.c
 
 $(BUILD)/libframealloc.so: $(SHIM_OBJ) $(BUILD)/jemalloc.a $(BUILD)/export.map
 	$(if $(V),,@echo "  LD   $@")
-	$(Q)$(CC) -shared -o $@ $(SHIM_OBJ) $(BUILD)/jemalloc.a -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/export.map \
+	$(Q)$(CC) -shared -o $@ $(SHIM_OBJ) $(BUILD)/jemalloc.a $(INIH) -Wl,--exclude-libs,ALL -Wl,--version-script=$(BUILD)/export.map \
 		-Wl,-z,nodelete,-z,now,-z,relro -Wl,-soname,libframealloc.so -Wl,--no-undefined -Wl,--as-needed -Wl,--gc-sections
 
 $(BUILD)/libframealloc-jemalloc.so: shim/jemalloc_names.c shim/jemalloc_api.h $(BUILD)/libframealloc.so

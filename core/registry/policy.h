@@ -6,7 +6,7 @@
  *
  * Sections and keys (`...`: the key may be repeated):
  *
- *   [preset]          about = TEXT; tried = TEXT ...                        presets only: what it is for, tried on what
+ *   [preset]          about = TEXT; tried = TEXT ...                        of a preset: what it is for, tried on what
  *   [markers]         frame = FUNC ...        frame boundary at each entry  (FUNC as for fa-run --frame)
  *                     frame-scope = FUNC ...  frame from entry to return
  *                     task = FUNC ...         task poll
@@ -35,6 +35,9 @@
  *                     path = GLOB             over the functions of the call path, or `*`
  *                     why = TEXT              required
  *   [options]         mode, stacks            as on the command line, which wins over the policy
+ *
+ * A repeatable key takes further values from indented lines below it, about and why continue there; an indented
+ * `KEY =` is a key all the same. `;` after white space begins a comment, `#` only at a line's begin.
  */
 #ifndef FA_REGISTRY_POLICY_H
 #define FA_REGISTRY_POLICY_H
@@ -138,7 +141,7 @@ struct policy_source {
 	const char *name;   /* of the file, for messages */
 	const char *text;   /* `bytes` long, not necessarily terminated */
 	size_t bytes;
-	bool preset;        /* its markers are optional, and [preset] is allowed */
+	bool preset;        /* its markers are optional, and it must say what it is for */
 };
 
 /* Reads one source into *policy, adding to what is there. Each thing that is wrong is told to on_error (may be NULL) as

@@ -167,9 +167,13 @@ static bool add_rule_span(void *context, const struct mark_function *function)
 		trace_loss(TRACE_LOSS_MARKERS, 1);
 		return false;
 	}
+	uintptr_t start = function->address;
+	size_t size = function->size;
+	if (!size) /* module+0xoffset: anywhere in the function */
+		mark_function_extent(&start, &size);
 	rule_spans[count].rule = *(const uint32_t *)context;
-	rule_spans[count].start = function->address;
-	rule_spans[count].end = function->address + (function->size ? function->size : mark_function_size(function->address));
+	rule_spans[count].start = start;
+	rule_spans[count].end = start + (size ? size : 1);
 	atomic_store(&rule_span_count, count + 1);
 	return true;
 }

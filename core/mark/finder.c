@@ -301,10 +301,8 @@ void finder_exported(const char *name, bool (*found)(void *context, const struct
 	image_each(visit_export, &exported);
 }
 
-size_t mark_function_size(uintptr_t address)
+bool mark_function_extent(uintptr_t *address, size_t *size)
 {
 	struct image image;
-	uintptr_t start;
-	size_t size;
-	return image_of(address, &image) && extent_find(&image, address, &start, &size) ? size : 1;
+	return image_of(*address, &image) && extent_find(&image, *address, address, size);
 }

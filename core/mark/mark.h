@@ -36,8 +36,9 @@ void finder_exported(const char *name, bool (*found)(void *context, const struct
 struct image;
 void finder_only(bool (*wanted)(const struct image *image));
 
-/* Bytes of the function that begins at `address`, from its module's unwind table; 1 when it tells nothing. */
-size_t mark_function_size(uintptr_t address);
+/* The function that holds `*address`, from its module's unwind table: its first byte, and its size in *size. False,
+   and nothing changed, when the table tells nothing. */
+bool mark_function_extent(uintptr_t *address, size_t *size);
 
 /* Address of the dynamic symbol `name`, first definition in load order after the module that holds `after`
    (0: from the start), in any module including RTLD_LOCAL ones; 0 when there is none. No malloc, no dlsym, usable

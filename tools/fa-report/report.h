@@ -36,6 +36,7 @@ void cmd_threads(struct report *report);
 void cmd_markers(struct report *report);
 void cmd_regions(struct report *report);
 void regions_table(struct report *report); /* nothing where there are none */
+void cmd_suggest(struct report *report);
 void cmd_dump(struct report *report);
 int cmd_list(FILE *out, const char *place, bool json); /* a folder or a recording */
 int cmd_explain(FILE *out, const char *code, bool json);

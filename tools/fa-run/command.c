@@ -11,23 +11,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/fa-run/policy.h"
 #include "tools/fa-run/say.h"
 
 /* Known to the registry, not yet carried by this version's shim: refused instead of ignored. No value: any. */
 static const struct {
 	const char *key, *value;
 } unavailable[] = {
-	{"preset", NULL}, {"policy", NULL},    {"frame-scope", NULL}, {"task", NULL},
-	{"await", NULL},  {"mode", "enforce"}, {"level", "full"},
+	{"task", NULL},
+	{"mode", "enforce"},
+	{"level", "full"},
 };
 
-enum { LONG_SET = 1, LONG_REPORT, LONG_NO_REPORT, LONG_VERSION, LONG_LIST, LONG_QUIET, LONG_HELP, LONG_KEY };
+enum { LONG_SET = 1, LONG_REPORT, LONG_NO_REPORT, LONG_VERSION, LONG_LIST, LONG_QUIET, LONG_SUGGEST, LONG_HELP, LONG_KEY };
 
 static const struct option long_options[] = {
 	{"set", required_argument, NULL, LONG_SET},
 	{"report", no_argument, NULL, LONG_REPORT},
 	{"no-report", no_argument, NULL, LONG_NO_REPORT},
 	{"quiet", no_argument, NULL, LONG_QUIET},
+	{"suggest", optional_argument, NULL, LONG_SUGGEST},
 	{"help", no_argument, NULL, LONG_HELP},
 	{"version", no_argument, NULL, LONG_VERSION},
 	{"list-options", no_argument, NULL, LONG_LIST},
@@ -47,8 +50,14 @@ static const char usage[] =
 	"\n"
 	"  -o, --output FILE     recording (default fa-<exe>-<pid>.fatrace in the current folder; %e %p allowed)\n"
 	"  -m, --mode MODE       observe | route | off (default route)\n"
+	"  -p, --preset NAME     markers known by name (repeatable); --list-presets shows them\n"
+	"  -c, --policy FILE     INI policy: see fa-policy(5); FA_POLICY names one as well\n"
 	"      --frame FUNC      frame boundary at each entry of FUNC: NAME, MODULE!NAME or MODULE+0xOFFSET, globs\n"
-	"                        allowed; FUNC@* on all threads (repeatable; without it no frame is seen)\n"
+	"                        allowed; FUNC@* on all threads (repeatable). Without any marker the boundary is found\n"
+	"                        from what the program calls periodically; none: no frames\n"
+	"      --frame-scope FUNC\n"
+	"                        frame from each entry of FUNC to its return (repeatable)\n"
+	"      --await FUNC      FUNC blocks or yields: an await point (repeatable)\n"
 	"      --role ROLE=GLOB  threads whose name matches: frame, worker, async, io (repeatable)\n"
 	"      --stacks KIND     full | caller | none (default full)\n"
 	"      --budget BYTES    bytes one frame may allocate (suffixes K M G)\n"
@@ -56,6 +65,7 @@ static const char usage[] =
 	"      --follow          children too, each its own recording\n"
 	"      --report, --no-report\n"
 	"                        print the summary at the end (default: when stderr is a terminal)\n"
+	"      --suggest[=FILE]  write a policy made from the run, to FILE or to standard error\n"
 	"      --quiet           no status line and no summary; only what went wrong\n"
 	"      --list-options    every key with its default, then exit\n"
 	"      --help, --version\n"
@@ -182,28 +192,17 @@ static int check_text(const char *text, struct options *scratch)
    program (it then set FA_TARGET_PID too) is not ours. */
 static int take_environment(struct command *command)
 {
-	const char *text = getenv("FA_OPTIONS"), *policy = getenv("FA_POLICY");
+	const char *text = getenv("FA_OPTIONS");
 	struct options *options = &command->options;
 	options_init(options);
 	if (getenv("FA_TARGET_PID"))
 		return 0;
-	if (policy && policy[0] && !is_available("policy", NULL)) {
-		say("FA_POLICY: a policy file is not available in this version");
-		return -EINVAL;
-	}
 	if (!text || !text[0])
 		return 0;
 	int result = check_text(text, options);
 	if (result < 0)
 		return result;
-	const char *missing = options->preset.count        ? "preset"
-			      : options->frame_scope.count ? "frame-scope"
-			      : options->task.count        ? "task"
-			      : options->await.count       ? "await"
-			      : options->policy[0]         ? "policy"
-							   : NULL;
-	if (missing && is_available(missing, NULL))
-		missing = NULL;
+	const char *missing = options->task.count && !is_available("task", NULL) ? "task" : NULL;
 	if (options->mode == TRACE_MODE_ENFORCE && !is_available("mode", "enforce"))
 		missing = "mode=enforce";
 	if (options->level_full && !is_available("level", "full"))
@@ -283,6 +282,9 @@ static int parse_words(struct command *command, int argc, char **argv)
 		case LONG_QUIET:
 			command->quiet = true;
 			break;
+		case LONG_SUGGEST:
+			command->suggest = optarg ? optarg : "";
+			break;
 		case LONG_KEY: {
 			char given[64];
 			snprintf(given, sizeof given, "--%s", long_options[index].name);
@@ -312,5 +314,6 @@ int command_parse(struct command *command, int argc, char **argv)
 		return -EINVAL;
 	}
 	struct options scratch;
-	return check_text(command->shim_options ? command->shim_options : "", &scratch);
+	result = check_text(command->shim_options ? command->shim_options : "", &scratch);
+	return result ? result : policy_check(command);
 }

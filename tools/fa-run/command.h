@@ -14,6 +14,7 @@ struct command {
 	char *shim_options; /* FA_OPTIONS for the program, but for `output` */
 	enum command_report report;
 	bool quiet;
+	const char *suggest; /* where a policy from the run goes: "" standard error, NULL: none is wanted */
 	char **argv; /* the program and its arguments */
 };
 

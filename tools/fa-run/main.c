@@ -31,11 +31,12 @@ static void occupy_standard_descriptors(void)
 		close(fd);
 }
 
-static void report(const char *path)
+/* fa-report's `what` of the recording, to `out` or to standard error. */
+static void report(const char *what, const char *path, const char *out)
 {
 	char tool[PATH_MAX];
 	if (!launch_sibling("fa-report", tool)) {
-		say("no summary: fa-report is not beside fa-run");
+		say("no %s: fa-report is not beside fa-run", what);
 		return;
 	}
 	pid_t pid = fork();
@@ -44,12 +45,15 @@ static void report(const char *path)
 		sigset_t none;
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
-		execl(tool, "fa-report", "summary", path, (char *)NULL);
+		if (out[0])
+			execl(tool, "fa-report", what, path, "-o", out, (char *)NULL);
+		else
+			execl(tool, "fa-report", what, path, (char *)NULL);
 		_exit(EXIT_NOT_FOUND);
 	}
 	int status;
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) > 1)
-		say("fa-report summary %s failed", path);
+		say("fa-report %s %s failed", what, path);
 }
 
 static void conclude(const struct command *command, struct recording *recording, int wait_status)
@@ -58,7 +62,9 @@ static void conclude(const struct command *command, struct recording *recording,
 	bool wanted = command->report == COMMAND_REPORT_YES ||
 		      (command->report == COMMAND_REPORT_AUTO && !command->quiet && isatty(STDERR_FILENO));
 	if (wanted && recording->ready)
-		report(recording->latest);
+		report("summary", recording->latest, "");
+	if (command->suggest && recording->ready)
+		report("suggest", recording->latest, command->suggest);
 	if (recording->ready && !command->quiet && (wanted || isatty(STDERR_FILENO)))
 		say("recording: %s", recording->latest);
 }

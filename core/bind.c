@@ -3,9 +3,10 @@
    loaded later, inside ld.so, which holds its lock: never on two threads at once. */
 #include "core/bind.h"
 
-#include <errno.h>
+#include <link.h>
 
 #include "core/automatic.h"
+#include "core/mark/got.h"
 #include "core/mark/image.h"
 #include "core/mark/mark.h"
 #include "core/marker.h"
@@ -258,6 +259,27 @@ static int patch(struct binding *binding, const struct mark_function *function, 
 	return error;
 }
 
+/* Entry callbacks by way of an around stub. */
+static bool pass_by(void *context, const uintptr_t *fp, bool returns)
+{
+	(void)returns;
+	marker_entry(context, fp);
+	return false;
+}
+
+/* Calls through the modules' tables, where code can't be written. */
+static bool bind_slots(struct binding *binding, const struct mark_function *function, const char *why)
+{
+	const char *reason;
+	struct trace_marker *described = &binding->described;
+	if (got_around(function, binding->around ? marker_scope_enter : pass_by, marker_scope_leave, binding, false, &reason))
+		return false;
+	described->binding = TRACE_BINDING_GOT;
+	size_t at = base_text_copy(described->reason, sizeof described->reason, why);
+	base_text_copy(described->reason + at, sizeof described->reason - at, ": calls between modules only");
+	return true;
+}
+
 static bool bind_function(void *context, const struct mark_function *function)
 {
 	struct search *search = context;
@@ -280,6 +302,8 @@ static bool bind_function(void *context, const struct mark_function *function)
 		base_text_copy(described->reason, sizeof described->reason, reason ? reason : "refused");
 		if (waits)
 			bind_call(binding, search->name);
+		else if (got_can_help(reason) && kind != POLICY_TRANSFER)
+			bind_slots(binding, function, reason);
 	}
 	outcome[search->which].bound = described->binding != TRACE_BINDING_NONE;
 	if (is_candidate(search->marker) && outcome[search->which].bound && !binding->watched) {
@@ -373,13 +397,15 @@ static void bind_all(void)
 
 /* ---- later ------------------------------------------------------------------------------------------------------- */
 
-/* Inside dlopen or dlclose, on any thread: ld.so's list of modules has changed. */
-static void modules_changed(void *context, const uintptr_t *fp)
+static void bind_new_modules(void *a, void *b)
 {
-	(void)context, (void)fp;
-	int saved = errno;
-	/* In the child of a fork, or when the shim itself opens a library, there is nobody to bind for. */
-	if (started && atomic_load(&runtime_phase) == RUNTIME_RECORDING && !runtime_forked()) {
+	static bool inside; /* the patcher opens its disassembler, which is a change of the list as well */
+	(void)a, (void)b;
+	if (inside || !started || _r_debug.r_state != RT_CONSISTENT)
+		return;
+	inside = true;
+	/* The child of a fork that does not record has nobody to bind for. */
+	if (atomic_load(&runtime_phase) == RUNTIME_RECORDING && !runtime_forked()) {
 		thread_internal_begin();
 		look_at_modules();
 		if (module_known < module_count) {
@@ -392,7 +418,14 @@ static void modules_changed(void *context, const uintptr_t *fp)
 		}
 		thread_internal_end();
 	}
-	errno = saved;
+	inside = false;
+}
+
+/* Inside dlopen or dlclose, on any thread: ld.so's list of modules has changed. */
+__attribute__((target("general-regs-only"))) static void modules_changed(void *context, const uintptr_t *fp)
+{
+	(void)context, (void)fp;
+	patch_guarded(bind_new_modules, NULL, NULL);
 }
 
 static bool any_marker(void)

@@ -1,0 +1,155 @@
+/* Each bound function takes one of the stubs of got_stub.S, which are part of our own code: no memory needs to become
+   executable. Slots in read-only pages (RELRO) are made writable for the moment of the store. */
+#define _GNU_SOURCE
+#include "core/mark/got.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/base.h"
+#include "core/mark/image.h"
+#include "core/mark/patch_stub.h"
+#include "core/mark/refuse.h"
+
+#define GOT_STUBS 64u
+#define PAGE ((uintptr_t)4095)
+
+extern const char got_stubs[], got_stubs_end[];
+/* Read by the stubs. */
+struct patch_record *got_record[GOT_STUBS];
+uintptr_t got_original[GOT_STUBS];
+
+static struct patch_record records[GOT_STUBS];
+static struct patch_callback callbacks[GOT_STUBS];
+static uint32_t used;
+
+static uintptr_t stub_at_index(uint32_t index)
+{
+	return (uintptr_t)got_stubs + (size_t)(got_stubs_end - got_stubs) / GOT_STUBS * index;
+}
+
+struct search {
+	uintptr_t function, stub;
+	uint32_t slots;
+};
+
+static bool in_relro(const struct image *image, uintptr_t address)
+{
+	for (size_t i = 0; i < image->phdr_count; i++) {
+		uintptr_t start = image->base + image->phdr[i].p_vaddr;
+		if (image->phdr[i].p_type == PT_GNU_RELRO && address >= (start & ~PAGE) && address < start + image->phdr[i].p_memsz)
+			return true;
+	}
+	return false;
+}
+
+static void store(const struct image *image, uintptr_t *slot, struct search *search)
+{
+	void *page = (void *)((uintptr_t)slot & ~PAGE);
+	bool sealed = in_relro(image, (uintptr_t)slot);
+	if (sealed && mprotect(page, PAGE + 1, PROT_READ | PROT_WRITE))
+		return;
+	__atomic_store_n(slot, search->stub, __ATOMIC_RELEASE);
+	if (sealed)
+		mprotect(page, PAGE + 1, PROT_READ);
+	search->slots++;
+}
+
+static void look_through(const struct image *image, const Elf64_Rela *table, size_t bytes, struct search *search)
+{
+	for (size_t i = 0; table && i < bytes / sizeof *table; i++) {
+		uint32_t type = (uint32_t)ELF64_R_TYPE(table[i].r_info);
+		uintptr_t *slot = (uintptr_t *)(image->base + table[i].r_offset);
+		if ((type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT || type == R_X86_64_64) &&
+		    __atomic_load_n(slot, __ATOMIC_RELAXED) == search->function)
+			store(image, slot, search);
+	}
+}
+
+static bool visit(void *context, const struct image *image)
+{
+	struct search *search = context;
+	const Elf64_Rela *jumps = NULL, *others = NULL;
+	size_t jump_bytes = 0, other_bytes = 0;
+	/* Our own calls of it are nobody's business. */
+	if (image_ignored(image) || image_is_linker(image) ||
+	    (search->stub >= image->start && search->stub < image->end))
+		return true;
+	for (size_t i = 0; i < image->phdr_count; i++) {
+		if (image->phdr[i].p_type != PT_DYNAMIC)
+			continue;
+		for (const Elf64_Dyn *d = (const Elf64_Dyn *)(image->base + image->phdr[i].p_vaddr); d->d_tag != DT_NULL; d++) {
+			uintptr_t pointer = d->d_un.d_ptr < image->base ? d->d_un.d_ptr + image->base : d->d_un.d_ptr;
+			if (d->d_tag == DT_JMPREL)
+				jumps = (const Elf64_Rela *)pointer;
+			else if (d->d_tag == DT_PLTRELSZ)
+				jump_bytes = d->d_un.d_val;
+			else if (d->d_tag == DT_RELA)
+				others = (const Elf64_Rela *)pointer;
+			else if (d->d_tag == DT_RELASZ)
+				other_bytes = d->d_un.d_val;
+		}
+	}
+	look_through(image, jumps, jump_bytes, search);
+	look_through(image, others, other_bytes, search);
+	return true;
+}
+
+static int report(const char *refused, const char **reason)
+{
+	*reason = refused;
+	return refused ? -ENOTSUP : 0;
+}
+
+static uint32_t index_of(uintptr_t function)
+{
+	uint32_t index = 0;
+	while (index < used && got_original[index] != function)
+		index++;
+	return index;
+}
+
+int got_around(const struct mark_function *function,
+	       bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
+	       void (*on_leave)(void *context, const uintptr_t *fp), void *context, bool register_arguments,
+	       const char **reason)
+{
+	struct image image;
+	uint32_t index = index_of(function->address);
+	if (index == GOT_STUBS)
+		return report("more functions than there are stubs for", reason);
+	const char *refused = image_of(function->address, &image) ? refuse_function(&image, function->address) : "not code of a loaded module";
+	if (refused)
+		return report(refused, reason);
+	bool first = index == used;
+	if (first) {
+		callbacks[index] = (struct patch_callback){.on_enter = on_enter, .context = context, .on_leave = on_leave};
+		records[index] = (struct patch_record){.around = &callbacks[index],
+						       .around_last = &callbacks[index],
+						       .original = function->address,
+						       .address = function->address,
+						       .no_stack_arguments = register_arguments};
+		got_record[index] = &records[index];
+		got_original[index] = function->address;
+		used++;
+	}
+	struct search search = {.function = function->address, .stub = stub_at_index(index)};
+	if (!stub_used())
+		stub_use(stub_pick());
+	image_each(visit, &search);
+	if (search.slots || !first)
+		return report(NULL, reason);
+	used--;
+	return report("no module calls it through a table", reason);
+}
+
+bool got_can_help(const char *reason)
+{
+	static const char *const words[] = {"policy forbids", "no disassembler", "no executable memory", "other threads"};
+	for (size_t i = 0; reason && i < sizeof words / sizeof words[0]; i++)
+		if (!strncmp(reason, words[i], strlen(words[i])))
+			return true;
+	return false;
+}

@@ -1,0 +1,20 @@
+/* Binding without touching code: the slots through which modules call a function (GOT entries of PLT calls and function
+   pointers that ld.so filled in) lead to stubs of ours. For systems whose policy lets nobody write code; calls within
+   the function's own module and pointers from dlsym are not seen. */
+#ifndef FA_MARK_GOT_H
+#define FA_MARK_GOT_H
+
+#include "core/mark/mark.h"
+
+/* As patch_around (mark.h), for all slots that hold the function's address now. A function that is bound already gets no
+   second callback, but slots of modules that came since are led to the first. 0 or -ENOTSUP with the reason. */
+int got_around(const struct mark_function *function,
+	       bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
+	       void (*on_leave)(void *context, const uintptr_t *fp), void *context, bool register_arguments,
+	       const char **reason);
+
+/* Whether another way than patching is worth trying where patching gave this reason: what stands against it is not the
+   function. */
+bool got_can_help(const char *reason);
+
+#endif

@@ -10,7 +10,6 @@
 #include "core/mark/image.h"
 #include "core/mark/mark.h"
 #include "core/marker.h"
-#include "core/path/cfi.h"
 #include "core/policy.h"
 #include "core/role.h"
 #include "core/runtime.h"
@@ -440,7 +439,6 @@ void bind_markers(void)
 {
 	if (!any_marker())
 		return;
-	cfi_init();
 	look_at_modules();
 	bind_all();
 	module_known = module_count;

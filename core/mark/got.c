@@ -12,6 +12,7 @@
 #include "core/mark/image.h"
 #include "core/mark/patch_stub.h"
 #include "core/mark/refuse.h"
+#include "core/path/cfi.h"
 
 #define GOT_STUBS 64u
 #define PAGE ((uintptr_t)4095)
@@ -136,6 +137,8 @@ int got_around(const struct mark_function *function,
 		used++;
 	}
 	struct search search = {.function = function->address, .stub = stub_at_index(index)};
+	if (cfi_init())
+		return report("out of memory", reason);
 	if (!stub_used())
 		stub_use(stub_pick());
 	image_each(visit, &search);

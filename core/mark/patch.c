@@ -19,6 +19,7 @@
 #include "core/mark/patch_scan.h"
 #include "core/mark/patch_stub.h"
 #include "core/mark/refuse.h"
+#include "core/path/cfi.h"
 
 #define CHUNK_BYTES ((size_t)64 << 10)
 
@@ -52,6 +53,8 @@ static void *keep(size_t bytes)
 int patch_init(void)
 {
 	int error = decode_init();
+	if (!error)
+		error = cfi_init();
 	if (!error) {
 		stub_use(stub_pick());
 		ready = true;

@@ -68,39 +68,40 @@ void patch_run_leave(uintptr_t *fp)
 	}
 }
 
-/* The unwinder that calls us may be any: libgcc's, a copy inside the program. Its own _Unwind_GetCFA reads `context`. */
-static uintptr_t frame_address(void *context, uintptr_t unwinder)
+enum { UNWIND_CLEANUP_PHASE = 2, UNWIND_CONTINUE = 8, UNWIND_RBP = 6 };
+
+/* rbp of the frame in `context`. The unwinder that calls us may be any: libgcc's, a copy inside the program. Its own
+   _Unwind_GetGR reads what it made. */
+static uintptr_t frame_pointer(void *context, uintptr_t unwinder)
 {
 	static struct {
 		uintptr_t start, end;
-		_Atomic(uintptr_t (*)(void *)) get;
+		_Atomic(uintptr_t (*)(void *, int)) get;
 	} known;
-	uintptr_t (*get)(void *) = atomic_load(&known.get);
+	uintptr_t (*get)(void *, int) = atomic_load(&known.get);
 	if (!get || unwinder < known.start || unwinder >= known.end) {
 		struct image image;
 		const Elf64_Sym *symbol =
-			image_of(unwinder, &image) ? image_lookup(&image, "_Unwind_GetCFA") : NULL;
+			image_of(unwinder, &image) ? image_lookup(&image, "_Unwind_GetGR") : NULL;
 		if (!symbol)
 			return 0;
-		get = (uintptr_t (*)(void *))image_symbol_address(image.base, symbol);
+		get = (uintptr_t (*)(void *, int))image_symbol_address(image.base, symbol);
 		if (!atomic_load(&known.get)) {
 			known.start = image.start;
 			known.end = image.end;
 			atomic_store(&known.get, get);
 		}
 	}
-	return get(context);
+	return get(context, UNWIND_RBP);
 }
-
-enum { UNWIND_CLEANUP_PHASE = 2, UNWIND_CONTINUE = 8 };
 
 int patch_personality(int version, int actions, uint64_t exception_class, void *exception, void *context)
 {
 	(void)version, (void)exception_class, (void)exception;
 	if (actions & UNWIND_CLEANUP_PHASE) {
-		uintptr_t cfa = frame_address(context, (uintptr_t)__builtin_return_address(0));
-		if (cfa)
-			patch_run_leave((uintptr_t *)cfa - 2);
+		uintptr_t fp = frame_pointer(context, (uintptr_t)__builtin_return_address(0));
+		if (fp)
+			patch_run_leave((uintptr_t *)fp);
 	}
 	return UNWIND_CONTINUE;
 }

@@ -329,6 +329,8 @@ void cfi_forget(uintptr_t start, uintptr_t end)
 
 int cfi_init(void)
 {
+	if (cfi_rows)
+		return 0;
 	void *memory = mmap(NULL, ROWS * sizeof *cfi_rows, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)

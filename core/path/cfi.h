@@ -63,6 +63,7 @@ static always_inline bool cfi_row_known(uintptr_t pc, struct cfi_row *row)
 struct cfi_row cfi_row_of(uintptr_t pc, bool exact);
 /* Drops the rows of unmapped code. */
 void cfi_forget(uintptr_t start, uintptr_t end);
+/* Once or more often. */
 int cfi_init(void);
 
 #endif

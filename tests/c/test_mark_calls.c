@@ -6,11 +6,12 @@
  * Sources: core/mark/finder.c core/mark/finder_next.c core/mark/image.c core/mark/symbols.c core/mark/names.c
  * core/mark/demangle.c core/mark/decode.c core/mark/extent.c core/mark/near.c core/mark/refuse.c core/mark/patch.c
  * core/mark/patch_relocate.c core/mark/patch_scan.c core/mark/patch_stub.c core/mark/patch_stub.S core/base.c
- * core/mark/patch_run.c core/mark/arguments.c core/path/cfi.c core/path/eh_frame.c core/path/module.c
+ * core/mark/patch_run.c core/mark/arguments.c core/mark/got.c core/mark/got_stub.S core/path/cfi.c core/path/eh_frame.c core/path/module.c
  * (no sanitizer)
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,9 +42,12 @@ static size_t marked_count;
 static uintptr_t seen_return, seen_cfa;
 static int vector_level; /* 0 SSE, 1 AVX, 2 AVX-512 */
 
-/* What libc and the unwinder may do to registers within a callback, and more. */
-static void wreck_registers(void)
+#define GENERAL_ONLY __attribute__((target("general-regs-only")))
+
+/* What libc and the unwinder may do to registers within a guarded callback, and more. */
+static void wreck_vectors(void *unused, void *unused_too)
 {
+	(void)unused, (void)unused_too;
 	__asm__ volatile(
 		"pcmpeqd %%xmm0,%%xmm0; pcmpeqd %%xmm7,%%xmm7; pcmpeqd %%xmm8,%%xmm8; pcmpeqd %%xmm15,%%xmm15" ::
 			: "xmm0", "xmm7", "xmm8", "xmm15");
@@ -57,17 +61,37 @@ static void wreck_registers(void)
 			"vpternlogd $255,%%zmm\\n,%%zmm\\n,%%zmm\\n\n.endr\n"
 			".irp n,0,1,2,3,4,5,6,7\nkxnorq %%k\\n,%%k\\n,%%k\\n\n.endr\n" ::
 				: "memory");
+	errno = 4321;
+}
+
+/* What any callback may do. */
+GENERAL_ONLY static inline void wreck_general(void)
+{
 	__asm__ volatile("mov $-1,%%rax; mov %%rax,%%rcx; mov %%rax,%%rdx; mov %%rax,%%rsi; mov %%rax,%%rdi; mov "
 			 "%%rax,%%r8; mov %%rax,%%r9; mov %%rax,%%r10; mov %%rax,%%r11; add %%rax,%%rax" ::
 				 : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "cc");
 }
 
-static void on_entry(void *context, const uintptr_t *fp)
+GENERAL_ONLY static void on_entry(void *context, const uintptr_t *fp)
 {
 	((struct marked *)context)->entries++;
 	seen_return = fp[1];
 	seen_cfa = (uintptr_t)(fp + 2);
-	wreck_registers();
+	patch_guarded(wreck_vectors, NULL, NULL);
+	wreck_general();
+}
+
+GENERAL_ONLY static bool on_enter(void *context, const uintptr_t *fp, bool returns)
+{
+	on_entry(context, fp);
+	return returns;
+}
+
+GENERAL_ONLY static void on_leave(void *context, const uintptr_t *fp)
+{
+	((struct marked *)context)->entries += fp[1] != seen_return ? 1000000 : 0;
+	patch_guarded(wreck_vectors, NULL, NULL);
+	wreck_general();
 }
 
 static bool take_one(void *context, const struct mark_function *function)
@@ -227,7 +251,7 @@ static void check_program(const char *root, const char *flags)
 {
 	bool done = shell(
 		"cd %s && g++ %s -w -c tests/c/mark_targets.cpp -o %s/t.o && "
-		"for f in core/mark/*.c core/mark/*.S core/base.c tests/c/test_mark_calls.c; do "
+		"for f in core/mark/*.c core/mark/*.S core/path/cfi.c core/path/eh_frame.c core/path/module.c core/base.c tests/c/test_mark_calls.c; do "
 		"gcc -std=gnu11 -O1 %s -DTARGETS_INSIDE -I. -w -c $f -o %s/inside_$(basename $f).o || exit 1; done && "
 		"g++ %s -o %s/mark_inside %s/t.o %s/inside_*.o -ldl",
 		root, flags, folder(), flags, folder(), flags, folder(), folder(), folder());
@@ -299,7 +323,7 @@ static void fill(unsigned seed, int low_width, int high_width)
 }
 
 /* Widths in use below and above register 16, in 64-bit words: each combination another path through the save code. */
-static void check_registers(const struct stub_pair *pair, int level)
+static void check_registers(const struct stub_guard *guard, int level, bool around)
 {
 	static const int widths[] = {2, 4, 8};
 	int failed = failures;
@@ -310,38 +334,43 @@ static void check_registers(const struct stub_pair *pair, int level)
 				if (level < 2)
 					memset(want.mask, 0, sizeof want.mask);
 				registers_call(level);
+				if (around) /* its frame's own: the function keeps them for it */
+					have.general[3] = want.general[3], have.general[5] = want.general[5];
 				want.flags &= 0x8d5;
 				have.flags &= 0x8d5;
 				if (memcmp(&want, &have, sizeof want) && failures - failed < 5) {
 					for (size_t i = 0; i < sizeof want / 8; i++)
 						if (((uint64_t *)&want)[i] != ((uint64_t *)&have)[i])
-							printf("%s level %d word %zu: %lx became %lx\n", pair->name,
+							printf("%s level %d word %zu: %lx became %lx\n", guard->name,
 							       level, i, ((uint64_t *)&want)[i],
 							       ((uint64_t *)&have)[i]);
 					failures++;
 				}
 			}
-	printf("registers, %s routine, level %d: %s\n", pair->name, level, failures == failed ? "kept" : "LOST");
+	printf("registers, %s routine, level %d: %s\n", guard->name, level, failures == failed ? "kept" : "LOST");
 }
 
 static struct marked leaf_mark;
 
 /* One routine per process: the function can be patched once. */
-static void try_routine(const struct stub_pair *pair)
+static void try_routine(const struct stub_guard *guard, bool around)
 {
-	int level = !strcmp(pair->name, "sse") ? 0 : !strcmp(pair->name, "avx") ? 1 : vector_level;
+	int level = !strcmp(guard->name, "sse") ? 0 : !strcmp(guard->name, "avx") ? 1 : vector_level;
 	fflush(stdout);
 	pid_t child = fork();
 	if (!child) {
 		const char *reason;
 		failures = 0;
 		vector_level = level;
-		stub_use(pair);
+		stub_use(guard);
 		struct mark_function function = {.address = (uintptr_t)registers_leaf};
-		CHECK(!patch_entry(&function, on_entry, &leaf_mark, &reason));
+		if (around)
+			CHECK(!patch_around(&function, on_enter, on_leave, &leaf_mark, true, &reason));
+		else
+			CHECK(!patch_entry(&function, on_entry, &leaf_mark, &reason));
 		for (int use = 0; use <= level; use++)
-			check_registers(pair, use);
-		CHECK(leaf_mark.entries > 0);
+			check_registers(guard, use, around);
+		CHECK(leaf_mark.entries > 0 && leaf_mark.entries < 1000000);
 		fflush(stdout);
 		_exit(failures != 0);
 	}
@@ -354,7 +383,7 @@ static void try_routine(const struct stub_pair *pair)
 
 static long quick_entries;
 
-static void quick(void *context, const uintptr_t *fp)
+GENERAL_ONLY static void quick(void *context, const uintptr_t *fp)
 {
 	(void)fp;
 	++*(long *)context;
@@ -385,20 +414,20 @@ static double run_measured(void)
 static void measure_cost(void)
 {
 	for (size_t i = 0; stub_at(i); i++) {
-		const struct stub_pair *pair = stub_at(i);
-		int level = !strcmp(pair->name, "avx512") ? 2 : !strcmp(pair->name, "avx") ? 1 : 0;
+		const struct stub_guard *guard = stub_at(i);
+		int level = !strcmp(guard->name, "avx512") ? 2 : !strcmp(guard->name, "avx") ? 1 : 0;
 		if (level > vector_level)
 			continue;
 		fflush(stdout);
 		if (!fork()) {
 			const char *reason = NULL;
 			double plain = run_measured();
-			stub_use(pair);
+			stub_use(guard);
 			struct mark_function function = {.address = (uintptr_t)measured};
 			if (patch_entry(&function, quick, &quick_entries, &reason))
 				printf("%s\n", reason);
 			double patched = run_measured();
-			printf("entry stub, %s: %.1f ns\n", pair->name, patched - plain);
+			printf("entry stub, %s: %.1f ns\n", guard->name, patched - plain);
 			fflush(stdout);
 			_exit(0);
 		}
@@ -412,11 +441,11 @@ int main(void)
 	source_root(root, sizeof root);
 	vector_level = __builtin_cpu_supports("avx512bw") ? 2 : __builtin_cpu_supports("avx");
 	CHECK(!patch_init());
-	const struct stub_pair *best = stub_used();
+	const struct stub_guard *best = stub_used();
 	for (size_t i = 0; stub_at(i); i++) {
 		int level = !strcmp(stub_at(i)->name, "avx512") ? 2 : !strcmp(stub_at(i)->name, "avx") ? 1 : 0;
 		if (level <= vector_level)
-			try_routine(stub_at(i));
+			try_routine(stub_at(i), false), try_routine(stub_at(i), true);
 	}
 	stub_use(best);
 	measure_cost();

@@ -42,7 +42,7 @@ static bool quiet; /* in the bench: path_value alone */
 
 static uint32_t hash_path(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
 {
-	uint64_t hash = cut;
+	uint64_t hash = cut + tag;
 	for (size_t i = 0; i < count; i++)
 		hash = (hash ^ pcs[i]) * 0x9e3779b97f4a7c15u, hash ^= hash >> 29;
 	return (uint32_t)hash;
@@ -74,7 +74,7 @@ static NOINLINE void hook(void)
 			      theirs[skipped + i]);
 			break;
 		}
-	CHECK(value == hash_path(ours, count, cut), "wrong value at %zu frames", count);
+	CHECK(value == hash_path(ours, count, cut, 0), "wrong value at %zu frames", count);
 }
 
 static struct path_stats stats(void)
@@ -336,7 +336,7 @@ static NOINLINE void test_threads(void)
    every return address is the same, which their modules' indices tell. */
 static uint32_t modules_of_path(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
 {
-	(void)cut;
+	(void)cut, (void)tag;
 	return count > 1 ? path_module_of(pcs[1]) : 0;
 }
 

@@ -17,8 +17,9 @@ CFLAGS_ALL := -std=gnu11 -g $(OPTIMIZE) $(WARNINGS) -MMD -MP -I. -DFA_VERSION='"
 CFLAGS_shim := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -fexceptions -fasynchronous-unwind-tables -fno-plt
 
 READER_SRC := $(wildcard core/trace/reader*.c)
-REGISTRY_SRC := $(wildcard core/registry/*.c)
-SHIM_SRC := $(filter-out shim/jemalloc_names.c,$(wildcard shim/*.c)) $(filter-out $(READER_SRC),$(wildcard core/*.c core/*/*.c))
+PRESETS := $(sort $(wildcard presets/*.ini))
+REGISTRY_SRC := $(wildcard core/registry/*.c) $(BUILD)/presets_text.c
+SHIM_SRC := $(filter-out shim/jemalloc_names.c,$(wildcard shim/*.c)) $(filter-out $(READER_SRC) $(REGISTRY_SRC),$(wildcard core/*.c core/*/*.c)) $(REGISTRY_SRC)
 SHIM_ASM := $(wildcard shim/*.S core/*.S core/*/*.S)
 REPORT_SRC := $(wildcard tools/fa-report/*.c) $(READER_SRC) $(REGISTRY_SRC)
 RUN_SRC := $(wildcard tools/fa-run/*.c) $(READER_SRC) $(REGISTRY_SRC)
@@ -33,7 +34,7 @@ INIH ?= /usr/lib/x86_64-linux-gnu/libinih.a
 LIBS_report := $(INIH) -ldw -lelf -liberty -ljansson
 LIBS_run := $(INIH)
 
-.PHONY: all clean help install uninstall test soak check format lint
+.PHONY: all clean help install uninstall test soak fuzz check format lint
 all: $(BUILD)/libframealloc.so $(BUILD)/libframealloc-jemalloc.so $(BUILD)/fa-run $(BUILD)/fa-report ## build the library and both tools
 
 $(BUILD)/shim/%.o: %.c
@@ -71,6 +72,14 @@ $(GENERAL_ONLY:%=$(BUILD)/shim/%.o): CFLAGS_shim += -mgeneral-regs-only -fno-tre
 # The hooks hand their frame address to core.
 $(BUILD)/shim/shim/%.o: CFLAGS_shim += -fno-omit-frame-pointer -fno-optimize-sibling-calls -fno-builtin
 
+# The presets as C strings, a table sorted by name. The folder itself is newer when a preset came or went.
+$(BUILD)/presets_text.c: $(PRESETS) presets
+	$(Q)mkdir -p $(@D) && { echo '#include "core/registry/presets.h"'; echo 'const struct preset presets[] = {'; \
+		for file in $(PRESETS); do name=$$(basename $$file .ini); \
+			text=$$(sed -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' $$file); \
+			printf '{"%s", %s, sizeof(%s) - 1},\n' "$$name" "$$text" "$$text"; done; \
+		echo '};'; echo 'const size_t preset_count = sizeof presets / sizeof presets[0];'; } > $@
+
 # Our copy of jemalloc: its public names get our prefix, its system calls for memory go to the region (core/tier/heap.c).
 JEMALLOC_PIC ?= /usr/lib/x86_64-linux-gnu/libjemalloc_pic.a
 $(BUILD)/jemalloc.a: $(JEMALLOC_PIC) shim/jemalloc.syms
@@ -92,6 +101,18 @@ test: all ## run every test
 soak: all ## run the tests that take minutes
 	$(Q)/usr/bin/python3 -m pytest -q -ra -m soak tests
 
+# libFuzzer on the parser of policies, from the presets on; what it finds stays in the corpus between runs.
+FUZZ_SECONDS ?= 3600
+FUZZ_SRC := tests/fuzz/policy.c $(filter core/registry/policy%.c core/registry/words.c core/registry/options.c core/registry/codes.c,$(REGISTRY_SRC))
+$(BUILD)/fuzz-policy: $(FUZZ_SRC) $(wildcard core/registry/*.h core/registry/*.def)
+	$(if $(V),,@echo "  LD   $@")
+	$(Q)mkdir -p $(@D) && clang -std=gnu11 -g -O1 $(WARNINGS) -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(FUZZ_SRC) $(INIH)
+
+fuzz: $(BUILD)/fuzz-policy ## fuzz the policy parser for FUZZ_SECONDS (clang)
+	$(Q)mkdir -p $(BUILD)/fuzz/policy
+	$(Q)$(BUILD)/fuzz-policy -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=10 -dict=tests/fuzz/policy.dict \
+		-artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/policy presets
+
 check: ## set up the machine, build, run every test
 	$(Q)scripts/check
 
@@ -102,15 +123,19 @@ lint: ## cppcheck over the sources
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -I. -DFA_VERSION='""' shim core tools
 
 install: all ## install into DESTDIR/PREFIX
-	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/framealloc $(DESTDIR)$(PREFIX)/share/man/man1
+	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/framealloc $(DESTDIR)$(PREFIX)/share/framealloc/presets \
+		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	$(Q)install -m 755 $(BUILD)/fa-run $(BUILD)/fa-report $(DESTDIR)$(PREFIX)/bin
 	$(Q)install -m 755 $(BUILD)/libframealloc.so $(BUILD)/libframealloc-jemalloc.so $(DESTDIR)$(PREFIX)/lib/framealloc
+	$(Q)install -m 644 $(PRESETS) $(DESTDIR)$(PREFIX)/share/framealloc/presets
 	$(Q)install -m 644 man/fa-run.1 man/fa-report.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	$(Q)install -m 644 man/fa-policy.5 $(DESTDIR)$(PREFIX)/share/man/man5
 
 uninstall: ## remove what install put there
 	$(Q)rm -f $(DESTDIR)$(PREFIX)/bin/fa-run $(DESTDIR)$(PREFIX)/bin/fa-report \
-		$(DESTDIR)$(PREFIX)/share/man/man1/fa-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/fa-report.1
-	$(Q)rm -rf $(DESTDIR)$(PREFIX)/lib/framealloc
+		$(DESTDIR)$(PREFIX)/share/man/man1/fa-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/fa-report.1 \
+		$(DESTDIR)$(PREFIX)/share/man/man5/fa-policy.5
+	$(Q)rm -rf $(DESTDIR)$(PREFIX)/lib/framealloc $(DESTDIR)$(PREFIX)/share/framealloc
 
 clean: ## remove the build folder
 	$(Q)rm -rf $(BUILD)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "tools/fa-run/policy.h"
+#include "tools/fa-run/presets.h"
 #include "tools/fa-run/say.h"
 
 /* Known to the registry, not yet carried by this version's shim: refused instead of ignored. No value: any. */
@@ -23,7 +24,7 @@ static const struct {
 	{"level", "full"},
 };
 
-enum { LONG_SET = 1, LONG_REPORT, LONG_NO_REPORT, LONG_VERSION, LONG_LIST, LONG_QUIET, LONG_SUGGEST, LONG_HELP, LONG_KEY };
+enum { LONG_SET = 1, LONG_REPORT, LONG_NO_REPORT, LONG_VERSION, LONG_LIST, LONG_LIST_PRESETS, LONG_QUIET, LONG_SUGGEST, LONG_HELP, LONG_KEY };
 
 static const struct option long_options[] = {
 	{"set", required_argument, NULL, LONG_SET},
@@ -34,6 +35,7 @@ static const struct option long_options[] = {
 	{"help", no_argument, NULL, LONG_HELP},
 	{"version", no_argument, NULL, LONG_VERSION},
 	{"list-options", no_argument, NULL, LONG_LIST},
+	{"list-presets", no_argument, NULL, LONG_LIST_PRESETS},
 	{"follow", no_argument, NULL, LONG_KEY}, /* before the registry's own: the first of a name counts */
 #define OPTION(id, key, argument, dflt, help) {key, required_argument, NULL, LONG_KEY},
 #include "core/registry/options.def"
@@ -68,6 +70,7 @@ static const char usage[] =
 	"      --suggest[=FILE]  write a policy made from the run, to FILE or to standard error\n"
 	"      --quiet           no status line and no summary; only what went wrong\n"
 	"      --list-options    every key with its default, then exit\n"
+	"      --list-presets    the presets, what each is for and on what it was tried, then exit\n"
 	"      --help, --version\n"
 	"\n"
 	"The exit status is COMMAND's, 128+N when signal N ended it; 125 when fa-run failed, 126 when COMMAND cannot\n"
@@ -269,6 +272,9 @@ static int parse_words(struct command *command, int argc, char **argv)
 			return 1;
 		case LONG_LIST:
 			list_options();
+			return 1;
+		case LONG_LIST_PRESETS:
+			presets_list();
 			return 1;
 		case LONG_SET:
 			result = set_pair(command, optarg);

@@ -30,9 +30,10 @@ static const struct command commands[] = {
         {"dump", cmd_dump, "the recording's records"},
         {"explain", NULL, "CODE: what a code means"},
         {"list", NULL, "[FOLDER|RECORDING]: recordings, one line each"},
+        {"policy", NULL, "--check FILE...: what policy files say, and what is wrong in them"},
 };
 
-enum { OPT_FORMAT = 256, OPT_TOP, OPT_DENY, OPT_WARN, OPT_ALLOW, OPT_MIN, OPT_DENY_WARNINGS, OPT_SOURCE, OPT_SYSROOT, OPT_NO_INLINES, OPT_COLOR, OPT_VERSION };
+enum { OPT_FORMAT = 256, OPT_TOP, OPT_DENY, OPT_WARN, OPT_ALLOW, OPT_MIN, OPT_DENY_WARNINGS, OPT_SOURCE, OPT_SYSROOT, OPT_NO_INLINES, OPT_COLOR, OPT_CHECK, OPT_VERSION };
 
 static const struct option options[] = {{"format", required_argument, NULL, OPT_FORMAT},
                                         {"output", required_argument, NULL, 'o'},
@@ -46,6 +47,7 @@ static const struct option options[] = {{"format", required_argument, NULL, OPT_
                                         {"sysroot", required_argument, NULL, OPT_SYSROOT},
                                         {"no-inlines", no_argument, NULL, OPT_NO_INLINES},
                                         {"color", required_argument, NULL, OPT_COLOR},
+                                        {"check", no_argument, NULL, OPT_CHECK},
                                         {"help", no_argument, NULL, 'h'},
                                         {"version", no_argument, NULL, OPT_VERSION},
                                         {NULL, 0, NULL, 0}};
@@ -56,7 +58,7 @@ struct rule {
 };
 
 static struct {
-	bool json, deny_warnings;
+	bool json, deny_warnings, check;
 	const char *output, *color;
 	struct symbols_options symbols;
 	struct report_options report;
@@ -94,8 +96,9 @@ static void usage(FILE *out)
 	      "  --sysroot DIR        where the modules' paths begin\n"
 	      "  --no-inlines         functions as they were called, without inlined ones\n"
 	      "  --color auto|always|never\n"
+	      "  --check              of policy: read the files, say what is wrong\n"
 	      "  --help, --version\n\n"
-	      "exit status: 0 nothing denied; 1 a denied code fired; 2 bad usage or unreadable recording\n",
+	      "exit status: 0 nothing denied; 1 a denied code fired; 2 bad usage, unreadable recording, wrong policy\n",
 	      out);
 }
 
@@ -177,6 +180,9 @@ static void parse(int argc, char **argv)
 				fail("--color %s: auto, always or never", optarg);
 			line.color = optarg;
 			break;
+		case OPT_CHECK:
+			line.check = true;
+			break;
 		case 'h':
 			usage(stdout);
 			exit(0);
@@ -249,6 +255,32 @@ static int without_recording(const struct command *command, FILE *out, const cha
 	return cmd_explain(out, argument, line.json);
 }
 
+static FILE *open_output(void)
+{
+	FILE *out = line.output ? fopen(line.output, "w") : stdout;
+	if (!out)
+		fail("%s: %s", line.output, strerror(errno));
+	return out;
+}
+
+static void close_output(FILE *out)
+{
+	if (fflush(out) || ferror(out))
+		fail("%s: %s", line.output ? line.output : "standard output", strerror(errno));
+}
+
+static int check_policies(char *const *paths)
+{
+	if (!line.check || !*paths)
+		fail("policy wants --check and a FILE");
+	if (line.json)
+		fail("policy --check writes text only");
+	FILE *out = open_output();
+	int status = cmd_policy(out, paths);
+	close_output(out);
+	return status;
+}
+
 static int with_recording(const struct command *command, FILE *out, const char *path)
 {
 	struct report report = {.path = path, .options = line.report, .out = out};
@@ -279,6 +311,10 @@ int main(int argc, char **argv)
 		optind++;
 	else
 		command = &commands[0];
+	if (!strcmp(command->name, "policy"))
+		return check_policies(argv + optind);
+	if (line.check)
+		fail("--check belongs to the command policy");
 	const char *argument = optind < argc ? argv[optind++] : NULL;
 	if (optind < argc && command == &commands[0] && access(argument, F_OK))
 		fail("no command %s; fa-report --help lists them", argument);
@@ -288,11 +324,8 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
-	FILE *out = line.output ? fopen(line.output, "w") : stdout;
-	if (!out)
-		fail("%s: %s", line.output, strerror(errno));
+	FILE *out = open_output();
 	int status = command->text ? with_recording(command, out, argument) : without_recording(command, out, argument);
-	if (fflush(out) || ferror(out))
-		fail("%s: %s", line.output ? line.output : "standard output", strerror(errno));
+	close_output(out);
 	return status;
 }

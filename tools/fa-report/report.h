@@ -40,6 +40,7 @@ void cmd_suggest(struct report *report);
 void cmd_dump(struct report *report);
 int cmd_list(FILE *out, const char *place, bool json); /* a folder or a recording */
 int cmd_explain(FILE *out, const char *code, bool json);
+int cmd_policy(FILE *out, char *const *paths); /* NULL-terminated; 2 when anything is wrong in one of them */
 
 /* ---- words that several commands use (text.c) -------------------------------------------------------------------- */
 

@@ -28,11 +28,12 @@ static bool recording(void)
 static void *run_thread(void *given)
 {
 	struct thread_start start = *(struct thread_start *)given;
+	/* Before the thread's first allocation or free: that would attach it without what is known of it here. */
+	if (recording() && thread_self->gate == 0)
+		thread_attach((uintptr_t)start.routine, start.creator);
 	thread_internal_begin();
 	free(given);
 	thread_internal_end();
-	if (recording() && thread_self->gate == 0)
-		thread_attach((uintptr_t)start.routine, start.creator);
 	return start.routine(start.argument);
 }
 

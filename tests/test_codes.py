@@ -8,6 +8,7 @@ import harness
 
 # code: options, site of birth (None: the code has no site), site of death (None: not asked), count expected (None: any)
 CASES = {
+    "FA001": ({"policy": harness.PROGRAMS / "codes/fa001.ini"}, "born_here", None, 3),
     "FA003": ({"frame-limit": "1M"}, "born_here", None, None),
     "FA201": ({}, "born_here", "freed_here", 1),
     "FA204": ({}, None, None, 1),
@@ -21,11 +22,12 @@ CASES = {
     "FA601": ({}, "born_here", "freed_here", 1),
     "FA602": ({}, "born_here", None, None),
     "FA604": ({"never-ends-ms": "200", "never-ends-bytes": "1M"}, None, None, 1),
+    "FA801": ({"policy": harness.PROGRAMS / "codes/fa801.ini"}, "born_here", None, 5),
     "FA901": ({}, None, "freed_here", 1),
     "FA902": ({}, "born_here", "freed_here", 1),
 }
-LEVELS = {"FA510": "hint", "FA602": "hint", "FA901": "error", "FA902": "error"}
-SILENT_TWINS = {"FA201", "FA205", "FA601", "FA901", "FA902", "FA301", "FA530", "FA602"}
+LEVELS = {"FA001": "error", "FA801": "hint", "FA510": "hint", "FA602": "hint", "FA901": "error", "FA902": "error"}
+SILENT_TWINS = {"FA001", "FA801", "FA201", "FA205", "FA601", "FA901", "FA902", "FA301", "FA530", "FA602"}
 
 
 # What observe has no tier for can only happen in route: an arena at its limit, frees that wait for an arena's owner.

@@ -9,6 +9,12 @@ SITE void *born_here(void)
 	return malloc(100);
 }
 
+/* Where a policy says `transfer = hand_over`, the block is no longer this thread's to free. */
+SITE void hand_over(void *given_block)
+{
+	block = given_block;
+}
+
 SITE void freed_here(void)
 {
 	free(block);
@@ -29,7 +35,7 @@ int main(int argc, char **argv)
 	pthread_t thread;
 	pthread_create(&thread, NULL, worker, NULL);
 	frame_mark();
-	block = born_here();
+	hand_over(born_here());
 	if (clean) {
 		free(block);
 		block = NULL;

@@ -1,0 +1,192 @@
+"""Policies at work: regions, rules, roles, thresholds and levels do what the file says, in a real run."""
+import pytest
+
+import harness
+
+
+def run(shim, tmp_path, text, arguments=("10",), options=None, via="preload", env=None):
+    policy = tmp_path / "policy.ini"
+    policy.write_text(text)
+    return shim.run([harness.program("engine"), *arguments], {"policy": policy, **(options or {})}, via=via, env=env)
+
+
+FRAMES = "[markers]\nframe = frame_mark\n"
+REGIONS = FRAMES + "[region physics]\nscope = physics_step\n[region render]\nscope = render_step\n"
+
+
+def regions(result):
+    return {r["name"]: r for r in result.report["regions"]}
+
+
+@pytest.mark.parametrize("stacks", ["full", "caller", "none"])
+@pytest.mark.parametrize("mode", ["route", "observe"])
+def test_regions_attribute_allocations_to_the_innermost(shim, tmp_path, mode, stacks):
+    result = run(shim, tmp_path, REGIONS, options={"mode": mode, "stacks": stacks})
+    found = regions(result)
+    # A frame: physics_step twice (once inside render_step) with 4 of 64 and 1 of 1,000 bytes; render_step itself has
+    # 5,000, 64 and 40; 16 bytes in none.
+    assert {n: (r["allocs"], r["frees"], r["bytes"]) for n, r in found.items()} == {
+        "physics": (100, 100, 10 * 2 * (4 * 64 + 1000)), "render": (30, 30, 10 * (5000 + 64 + 40))}
+    assert {n: r["frame_bytes_max"] for n, r in found.items()} == {"physics": 2 * (4 * 64 + 1000), "render": 5104}
+    assert [r["live_blocks"] for r in found.values()] == [0, 0]
+    calls = {m["name"]: (m["calls"], m["binding"]) for m in result.report["markers"] if m["kind"] == "region"}
+    assert calls == {"physics_step": (20, "patch"), "render_step": (10, "patch")}
+
+
+def test_the_same_call_path_in_two_regions_is_two_sites(shim, tmp_path):
+    text = FRAMES + "[region a]\nscope = physics_step\n[region b]\nscope = collide\n"
+    result = run(shim, tmp_path, text)
+    by_region = {s["region"] for s in result.sites("physics_alloc")}
+    assert by_region == {"b"}
+    assert regions(result)["a"]["allocs"] == 20
+
+
+def test_regions_show_in_the_text(shim, tmp_path):
+    result = run(shim, tmp_path, REGIONS.replace("scope = render_step\n", "scope = render_step\nbudget = 4K\n"))
+    done = harness.plain([harness.FA_REPORT, "regions", result.recording])
+    assert "physics" in done.stdout.decode() and "9 frames above it" in done.stdout.decode()
+    budget = [v for v in result.violations("FA301")]
+    assert [(v["region"], v["count"], v["value"], v["limit"]) for v in budget] == [("render", 9, 5104, 4096)]  # the last frame is still open
+    assert "region 'render'" in budget[0]["message"]
+
+
+def test_budget_of_a_region_that_keeps_it_is_silent(shim, tmp_path):
+    result = run(shim, tmp_path, REGIONS.replace("scope = render_step\n", "scope = render_step\nbudget = 5104\n"))
+    assert result.violations("FA301") == []
+
+
+def test_budget_of_a_role(shim, tmp_path):
+    over = run(shim, tmp_path, FRAMES + "[role frame]\nmain = yes\nbudget = 100\n")
+    assert [(v["role"], v["count"]) for v in over.violations("FA301")] == [("frame", 9)]
+    kept = run(shim, tmp_path, FRAMES + "[role frame]\nmain = yes\nbudget = 1M\n")
+    assert kept.violations("FA301") == []
+
+
+def tiers(result, function):
+    return {t: result.site_sum(function, "tier", t) for t in ("frame", "pool", "heap")}
+
+
+RULES = [
+    ("tier = heap\nsite = scratch_alloc", {"scratch_alloc": "heap", "render_alloc": "frame"}),
+    ("tier = pool\nsite = physics_step", {"physics_alloc": None, "render_alloc": "frame"}),
+    ("tier = pool\nmodule = engine\nsize = 64", {"physics_alloc": "pool", "scratch_alloc": "frame"}),
+    ("tier = heap\nsize = ..100", {"physics_alloc": "heap"}),
+    ("tier = heap\nsize = 1K..", {"physics_alloc": "frame"}),
+    ("tier = heap\nmodule = nobody.so", {"physics_alloc": "frame", "scratch_alloc": "frame"}),
+    ("tier = pool\nsite = engine!scratch_*", {"scratch_alloc": "pool", "physics_alloc": "frame"}),
+]
+
+
+@pytest.mark.parametrize("rule, expected", RULES, ids=[r[0].replace("\n", ", ") for r in RULES])
+def test_rules_route(shim, tmp_path, rule, expected):
+    result = run(shim, tmp_path, FRAMES + f"[rule one]\n{rule}\n")
+    for function, tier in expected.items():
+        counts = tiers(result, function)
+        if tier:
+            assert {t for t, n in counts.items() if n} == {tier}, (function, counts)
+        else:
+            assert counts == {"frame": 10, "pool": 80, "heap": 0}  # collide under physics_step, and render_step's own
+
+
+def test_the_first_rule_wins_and_sizes_split_a_site(shim, tmp_path):
+    text = FRAMES + "[rule small]\ntier = pool\nsite = scratch_alloc\nsize = 1..16\n[rule all]\ntier = heap\nsite = scratch_alloc\n"
+    assert tiers(run(shim, tmp_path, text), "scratch_alloc") == {"frame": 0, "pool": 10, "heap": 20}
+
+
+def test_rules_by_tag(shim, tmp_path):
+    result = run(shim, tmp_path, REGIONS + "[rule r]\ntier = heap\ntag = render\n")
+    assert tiers(result, "render_alloc") == {"frame": 0, "pool": 0, "heap": 20}
+    assert tiers(result, "scratch_alloc") == {"frame": 30, "pool": 0, "heap": 0}
+
+
+def test_escapes_of_frame_memory_by_rule_are_errors(shim, tmp_path):
+    policy = tmp_path / "policy.ini"
+    policy.write_text(FRAMES + "[rule asked]\ntier = frame\nsite = born_here\n")
+    result = shim.run([harness.program("codes/fa601"), "fire"], {"policy": policy})
+    assert {v["level"] for v in result.violations("FA601") if v["born"]["stack"][0]["function"] == "born_here"} == {"error"}
+
+
+ROLES = [
+    ("[role worker]\nname = late-*", {"late-name": "worker"}),
+    ("[role io]\nstart = job_main", {"engine/job": "io"}),
+    ("[role worker]\nname = the-parent\n[role async]\ncreator = worker", {"the-parent": "worker", "child": "async"}),
+    ("[role worker]\nstart = *_main", {"late-name": "worker", "the-parent": "worker", "child": "worker"}),
+    ("[role frame]\nmain = yes", {"main": "frame"}),
+    ("[role frame]\npresents = yes", {"main": "frame", "late-name": "none"}),
+]
+
+
+@pytest.mark.parametrize("roles, expected", ROLES, ids=[r[0].replace("\n", " ") for r in ROLES])
+def test_roles(shim, tmp_path, roles, expected):
+    result = run(shim, tmp_path, FRAMES + roles + "\n")
+    threads = result.report["threads"]
+    found = {t["name"]: t["role"] for t in threads}
+    found["main"] = next(t["role"] for t in threads if t["main"])
+    found["engine/job"] = "io" if "io" in [t["role"] for t in threads if t["name"] == "engine" and not t["main"]] else None
+    assert {name: found[name] for name in expected} == expected
+    if "frame" in expected.values():
+        assert result.report["frames"]["count"] == 10
+
+
+def test_a_frame_rule_that_nobody_fits_means_no_frames(shim, tmp_path):
+    result = run(shim, tmp_path, FRAMES + "[role frame]\nname = nobody\n")
+    assert result.report["frames"]["count"] == 0
+
+
+def test_thresholds_and_options_yield_to_the_command_line(shim, tmp_path):
+    text = FRAMES + "[thresholds]\nhot-loop = 5\nbudget = 100\n[options]\nmode = observe\nstacks = caller\n"
+    result = run(shim, tmp_path, text)
+    assert (result.report["mode"], result.report["stacks"]) == ("observe", "caller")
+    assert result.violations("FA602") and result.violations("FA301")
+    result = run(shim, tmp_path, text, options={"mode": "route", "stacks": "full", "hot-loop": 1000, "budget": "1M"})
+    assert (result.report["mode"], result.report["stacks"]) == ("route", "full")
+    assert not result.violations("FA602") and not result.violations("FA301")
+
+
+def test_levels(shim, tmp_path):
+    text = FRAMES + "[options]\nstacks = caller\n[thresholds]\nhot-loop = 3\n[levels]\nFA602 = deny\n"
+    result = run(shim, tmp_path, text)
+    assert {v["level"] for v in result.violations("FA602")} == {"error"}
+    result = run(shim, tmp_path, text.replace("deny", "allow"))
+    assert result.violations("FA602") == []
+
+
+def test_preload_takes_FA_POLICY_and_tells_file_and_line(shim, tmp_path):
+    policy = tmp_path / "p.ini"
+    policy.write_text("[markers]\nframe = frame_mark\nfarme = x\n")
+    result = shim.run([harness.program("engine"), "4"], {}, env={"FA_POLICY": policy})
+    assert result.report["frames"]["count"] == 4
+    assert f"{policy}:3:" in result.stderr.decode() and "frame" in result.stderr.decode()
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_fa_run_refuses_what_is_wrong_before_it_runs(built, tmp_path):
+    policy = tmp_path / "p.ini"
+    policy.write_text("[rule x]\nsite = f\n")
+    done = harness.plain([harness.FA_RUN, "-c", policy, "--", "touch", tmp_path / "ran"], cwd=tmp_path)
+    assert done.status == 125 and f"{policy}:" in done.stderr.decode() and not (tmp_path / "ran").exists()
+    done = harness.plain([harness.FA_RUN, "-p", "nonesuch", "--", "touch", tmp_path / "ran"], cwd=tmp_path)
+    assert done.status == 125 and "nonesuch" in done.stderr.decode() and not (tmp_path / "ran").exists()
+    done = harness.plain([harness.FA_RUN, "-c", tmp_path / "none.ini", "--", "touch", tmp_path / "ran"], cwd=tmp_path)
+    assert done.status == 125 and "none.ini" in done.stderr.decode()
+
+
+def test_a_suggested_policy_is_one(shim, tmp_path):
+    policy = tmp_path / "suggested.ini"
+    done = harness.plain([harness.FA_RUN, "--frame", "frame_mark", f"--suggest={policy}", "-o", tmp_path / "r.fatrace", "--",
+                          harness.program("escapes"), "200", "100"], cwd=tmp_path)
+    assert done.status == 0, done.stderr
+    text = policy.read_text()
+    assert "frame = frame_mark" in text and "[rule " in text
+    assert harness.plain([harness.FA_REPORT, "policy", "--check", policy]).status == 0
+    again = shim.run([harness.program("escapes"), "200", "100"], {"policy": policy})
+    assert again.report["frames"]["count"] == harness.read_report(tmp_path / "r.fatrace")["frames"]["count"]
+    assert again.report["tiers"]["pool"]["allocs"] > 0
+
+
+def test_transfer_is_no_fault(shim, tmp_path):
+    policy = tmp_path / "p.ini"
+    policy.write_text("[markers]\nframe = frame_mark\n")
+    assert shim.run([harness.program("codes/fa201"), "fire"], {"policy": policy}).violations("FA201")
+    policy.write_text("[markers]\nframe = frame_mark\ntransfer = hand_over\n")
+    assert shim.run([harness.program("codes/fa201"), "fire"], {"policy": policy}).violations("FA201") == []

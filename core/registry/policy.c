@@ -44,7 +44,7 @@ static void refuse_empty_key(struct policy_parse *parse)
 {
 	if (!parse->empty_line)
 		return;
-	policy_refuse(parse, parse->empty_line, "'", parse->key->name, "' has no value; expected ", parse->key->wanted, NULL);
+	policy_refuse(parse, parse->empty_line, "'", parse->key->name, "' has no value; expected ", parse->key->wanted);
 	parse->empty_line = 0;
 	parse->broken = true;
 }
@@ -66,10 +66,11 @@ static void refuse_section(struct policy_parse *parse, const char *name)
 	for (size_t i = SECTION_PRESET; i < SECTION_COUNT; i++)
 		words_nearest_try(&nearest, name, sections[i].name);
 	if (nearest.word)
-		policy_refuse(parse, parse->line, "unknown section [", name, "]; did you mean [", nearest.word, "]?", NULL);
+		policy_refuse(parse, parse->line, "unknown section [", name, "]; did you mean [", nearest.word, "]?");
 	else
-		policy_refuse(parse, parse->line, "unknown section [", name, "]; there are preset, markers, automatic, ",
-			      "region, role, rule, thresholds, levels, suppress and options", NULL);
+		policy_refuse(parse, parse->line, "unknown section [", name,
+			      "]; there are preset, markers, automatic, ",
+			      "region, role, rule, thresholds, levels, suppress and options");
 }
 
 /* `text` is a header without its brackets, and is changed. */
@@ -92,7 +93,7 @@ static void open_section(struct policy_parse *parse, char *text)
 		return;
 	}
 	if (!sections[section].argument && *argument) {
-		policy_refuse(parse, parse->line, "[", name, "] takes no name; write [", name, "]", NULL);
+		policy_refuse(parse, parse->line, "[", name, "] takes no name; write [", name, "]");
 		return;
 	}
 	parse->section = (enum policy_section)section;
@@ -104,8 +105,8 @@ static void open_section(struct policy_parse *parse, char *text)
 		return;
 	int result = *argument ? policy_open_named(parse, argument) : -EINVAL;
 	if (result == -EINVAL)
-		policy_refuse(parse, parse->line, "bad header [", name, *argument ? " " : "", argument, "]; expected [", name,
-			      " ", sections[section].argument, "]", NULL);
+		policy_refuse(parse, parse->line, "bad header [", name, *argument ? " " : "", argument, "]; expected [",
+			      name, " ", sections[section].argument, "]");
 	if (result < 0)
 		parse->section = SECTION_SKIPPED;
 }
@@ -131,13 +132,13 @@ static void refuse_key(struct policy_parse *parse, const char *name)
 			elsewhere = sections[policy_keys[i].section].name;
 	}
 	if (nearest.word) {
-		policy_refuse(parse, parse->line, "unknown key '", name, "' in [", section, "]; did you mean '", nearest.word,
-			      "'?", NULL);
+		policy_refuse(parse, parse->line, "unknown key '", name, "' in [", section, "]; did you mean '",
+			      nearest.word, "'?");
 		return;
 	}
 	if (elsewhere) {
-		policy_refuse(parse, parse->line, "unknown key '", name, "' in [", section, "]; it belongs to [", elsewhere,
-			      "]", NULL);
+		policy_refuse(parse, parse->line, "unknown key '", name, "' in [", section, "]; it belongs to [",
+			      elsewhere, "]");
 		return;
 	}
 	char known[128] = "";
@@ -147,7 +148,7 @@ static void refuse_key(struct policy_parse *parse, const char *name)
 		words_add(known, sizeof known, known[0] ? ", " : "");
 		words_add(known, sizeof known, policy_keys[i].name);
 	}
-	policy_refuse(parse, parse->line, "unknown key '", name, "' in [", section, "]; its keys are ", known, NULL);
+	policy_refuse(parse, parse->line, "unknown key '", name, "' in [", section, "]; its keys are ", known);
 }
 
 static void set_value(struct policy_parse *parse, const char *value)
@@ -155,7 +156,8 @@ static void set_value(struct policy_parse *parse, const char *value)
 	const struct policy_key *key = parse->key;
 	int result = *value ? key->set(parse, key, value) : -EINVAL;
 	if (result == -EINVAL)
-		policy_refuse(parse, parse->line, "bad value '", value, "' for '", key->name, "'; expected ", key->wanted, NULL);
+		policy_refuse(parse, parse->line, "bad value '", value, "' for '", key->name, "'; expected ",
+			      key->wanted);
 	parse->broken |= result < 0;
 }
 
@@ -167,8 +169,8 @@ static void first_value(struct policy_parse *parse, const char *name, const char
 	if (parse->section == SECTION_SKIPPED)
 		return;
 	if (parse->section == SECTION_NONE) {
-		policy_refuse(parse, parse->line, "'", name, "' stands outside every section; begin with a header such as ",
-			      "[markers]", NULL);
+		policy_refuse(parse, parse->line, "'", name,
+			      "' stands outside every section; begin with a header such as ", "[markers]");
 		return;
 	}
 	parse->key_refused = false;
@@ -188,7 +190,7 @@ static void first_value(struct policy_parse *parse, const char *name, const char
 	}
 	uint64_t bit = 1ull << (parse->key - policy_keys);
 	if (parse->key->arity != KEY_MANY && (parse->given & bit)) {
-		policy_refuse(parse, parse->line, "'", name, "' stands twice in this section; give it once", NULL);
+		policy_refuse(parse, parse->line, "'", name, "' stands twice in this section; give it once");
 		parse->broken = parse->key_refused = true;
 		return;
 	}
@@ -208,8 +210,9 @@ static void further_value(struct policy_parse *parse, const char *value)
 		set_value(parse, value);
 		return;
 	}
-	policy_refuse(parse, parse->line, "an indented line is a further value of the key before it, which takes one; begin ",
-		      "it with KEY =", NULL);
+	policy_refuse(parse, parse->line,
+		      "an indented line is a further value of the key before it, which takes one; begin ",
+		      "it with KEY =");
 	parse->broken = true;
 }
 
@@ -245,19 +248,20 @@ static void take_header(struct policy_parse *parse, char *text)
 		return;
 	}
 	close_section(parse);
-	policy_refuse(parse, parse->line, "bad header ", text, "; expected one [section] or [section NAME] on its line", NULL);
+	policy_refuse(parse, parse->line, "bad header ", text,
+		      "; expected one [section] or [section NAME] on its line");
 }
 
-/* A line that inih does not make a value of: an indented one after it must not count for an earlier key. */
+/* A line that inih does not make a value of: indented ones after it must not count for an earlier key. */
 static void refuse_line(struct policy_parse *parse, const char *what, const char *right)
 {
 	if (parse->section != SECTION_SKIPPED)
-		policy_refuse(parse, parse->line, what, right, NULL);
+		policy_refuse(parse, parse->line, what, right);
 	parse->broken = true;
 	if (parse->indented)
 		return;
 	refuse_empty_key(parse);
-	parse->key_refused = true;
+	parse->line_refused = true;
 }
 
 /* Whether a line can be handed to inih; says why when it cannot. */
@@ -294,9 +298,14 @@ static char *give_line(char *out, int out_bytes, void *stream)
 	while (parse->errors <= POLICY_ERRORS_MAX && policy_next_line(parse, &text, &bytes)) {
 		if (bytes == 0)
 			continue;
-		parse->indented = parse->indented && parse->key_named && !policy_begins_with_key(text, bytes);
+		parse->indented = parse->indented && (parse->key_named || parse->line_refused) &&
+				  !policy_begins_with_key(text, bytes);
 		bool header = is_header(parse, text, bytes);
-		bool fits = line_fits(parse, text, bytes, (size_t)out_bytes - sizeof " ");
+		if (!parse->indented || header)
+			parse->line_refused = false;
+		if (parse->line_refused)
+			continue;
+		bool fits = line_fits(parse, text, bytes, (size_t)out_bytes - 2); /* blank, end */
 		if (header) {
 			if (fits)
 				take_header(parse, copy_line(out, text, bytes));

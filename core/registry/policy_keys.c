@@ -86,7 +86,7 @@ static_assert(POLICY_MODULES_MAX == 128, "the message names it");
 static int set_budget(struct policy_parse *parse, const struct policy_key *key, const char *value)
 {
 	uint64_t bytes, *budget = key->section == SECTION_REGION ? &parse->policy->region[parse->region].budget_bytes
-								: &parse->policy->role_budget_bytes[parse->role];
+								 : &parse->policy->role_budget_bytes[parse->role];
 	if (words_number(value, "B", &bytes) < 0 || bytes == 0 || bytes > 1ull << 40)
 		return -EINVAL;
 	*budget = bytes;
@@ -128,7 +128,8 @@ static int set_role(struct policy_parse *parse, const struct policy_key *key, co
 	return 0;
 }
 static_assert(POLICY_ROLES_MAX == 64, "the message names it");
-static_assert(TRACE_ROLE_FRAME == 1 && TRACE_ROLE_WORKER == 2 && TRACE_ROLE_ASYNC == 3 && TRACE_ROLE_IO == 4, "role_words");
+static_assert(TRACE_ROLE_FRAME == 1 && TRACE_ROLE_WORKER == 2 && TRACE_ROLE_ASYNC == 3 && TRACE_ROLE_IO == 4,
+	      "role_words");
 
 /* ---- thresholds, levels ------------------------------------------------------------------------------------------ */
 
@@ -139,13 +140,15 @@ void policy_set_threshold(struct policy_parse *parse, const char *key, const cha
 	if (which >= 0) {
 		parse->policy->threshold_given[which] = true;
 	} else if (which == -EINVAL) {
-		policy_refuse(parse, parse->line, error.line, NULL);
+		policy_refuse(parse, parse->line, error.line);
 	} else {
 		struct words_nearest nearest = {0};
 		for (int i = 0; i < TRACE_THRESHOLD_COUNT; i++)
 			words_nearest_try(&nearest, key, codes_threshold_key((enum trace_threshold)i));
-		policy_refuse(parse, parse->line, "unknown threshold '", key, nearest.word ? "'; did you mean '" : "'; ",
-			      nearest.word ? nearest.word : "fa-run --list-options shows them all", nearest.word ? "'?" : NULL, NULL);
+		policy_refuse(parse, parse->line, "unknown threshold '", key,
+			      nearest.word ? "'; did you mean '" : "'; ",
+			      nearest.word ? nearest.word : "fa-run --list-options shows them all",
+			      nearest.word ? "'?" : NULL);
 	}
 }
 
@@ -159,7 +162,7 @@ const struct code_info *policy_find_code(struct policy_parse *parse, const char 
 		words_nearest_try(&nearest, text, codes_at(i)->name);
 	policy_refuse(parse, parse->line, "no code '", text, nearest.word ? "'; did you mean '" : "'; ",
 		      nearest.word ? nearest.word : "codes are FA001 to FA902, fa-report explain all lists them",
-		      nearest.word ? "'?" : NULL, NULL);
+		      nearest.word ? "'?" : NULL);
 	return NULL;
 }
 
@@ -171,8 +174,8 @@ void policy_set_level(struct policy_parse *parse, const char *key, const char *v
 	if (!code)
 		return;
 	if (level < 0) {
-		policy_refuse(parse, parse->line, "bad value '", value, "' for '", key, "'; expected allow, hint, warn or deny",
-			      NULL);
+		policy_refuse(parse, parse->line, "bad value '", value, "' for '", key,
+			      "'; expected allow, hint, warn or deny");
 		return;
 	}
 	uint32_t i = 0;
@@ -186,7 +189,8 @@ void policy_set_level(struct policy_parse *parse, const char *key, const char *v
 	policy->level[i] = (struct policy_level){.code = code->number, .level = (enum trace_level)level};
 }
 static_assert(POLICY_CODES_MAX == 64, "the message names it");
-static_assert(TRACE_LEVEL_ALLOW == 0 && TRACE_LEVEL_HINT == 1 && TRACE_LEVEL_WARN == 2 && TRACE_LEVEL_ERROR == 3, "level_words");
+static_assert(TRACE_LEVEL_ALLOW == 0 && TRACE_LEVEL_HINT == 1 && TRACE_LEVEL_WARN == 2 && TRACE_LEVEL_ERROR == 3,
+	      "level_words");
 
 /* ---- the rest ---------------------------------------------------------------------------------------------------- */
 
@@ -194,7 +198,8 @@ enum { OPTIONS_MODE, OPTIONS_STACKS };
 
 static int set_option(struct policy_parse *parse, const struct policy_key *key, const char *value)
 {
-	static const enum trace_mode modes[] = {TRACE_MODE_OBSERVE, TRACE_MODE_ROUTE, TRACE_MODE_ENFORCE, TRACE_MODE_OFF};
+	static const enum trace_mode modes[] = {TRACE_MODE_OBSERVE, TRACE_MODE_ROUTE, TRACE_MODE_ENFORCE,
+						TRACE_MODE_OFF};
 	static const enum trace_stacks kinds[] = {TRACE_STACKS_FULL, TRACE_STACKS_CALLER, TRACE_STACKS_NONE};
 	struct policy *policy = parse->policy;
 	int choice = words_choice(key->wanted, value);
@@ -246,10 +251,13 @@ const struct policy_key policy_keys[] = {
 	{SECTION_RULE, "tier", KEY_ONCE, policy_set_rule, RULE_TIER, "frame, pool or heap"},
 	{SECTION_RULE, "site", KEY_ONCE, policy_set_rule, RULE_SITE, FUNC_ALONE},
 	{SECTION_RULE, "module", KEY_ONCE, policy_set_rule, RULE_MODULE, "GLOB over the file names of modules"},
-	{SECTION_RULE, "size", KEY_ONCE, policy_set_rule, RULE_SIZE, "N, A..B, ..B or A.. in bytes (suffixes K, M, G), A not above B"},
+	{SECTION_RULE, "size", KEY_ONCE, policy_set_rule, RULE_SIZE,
+	 "N, A..B, ..B or A.. in bytes (suffixes K, M, G), A not above B"},
 	{SECTION_RULE, "tag", KEY_ONCE, policy_set_rule, RULE_TAG, "the NAME of a [region NAME]"},
-	{SECTION_SUPPRESS, "code", KEY_ONCE, policy_set_suppression, SUPPRESS_CODE, "a code such as FA601, or its name"},
-	{SECTION_SUPPRESS, "path", KEY_ONCE, policy_set_suppression, SUPPRESS_PATH, "GLOB over the functions of the call path, or *"},
+	{SECTION_SUPPRESS, "code", KEY_ONCE, policy_set_suppression, SUPPRESS_CODE,
+	 "a code such as FA601, or its name"},
+	{SECTION_SUPPRESS, "path", KEY_ONCE, policy_set_suppression, SUPPRESS_PATH,
+	 "GLOB over the functions of the call path, or *"},
 	{SECTION_SUPPRESS, "why", KEY_TEXT, policy_set_suppression, SUPPRESS_WHY, "a text"},
 	{SECTION_OPTIONS, "mode", KEY_ONCE, set_option, OPTIONS_MODE, "observe|route|enforce|off"},
 	{SECTION_OPTIONS, "stacks", KEY_ONCE, set_option, OPTIONS_STACKS, "full|caller|none"},

@@ -33,9 +33,10 @@ struct policy_parse {
 	uint32_t errors;
 
 	const char *at, *end; /* text not yet read */
-	uint32_t line;        /* the one inih has, from 1 */
-	bool indented;        /* it began with white space */
-	bool unseen;          /* inih has not called back for it */
+	uint32_t line; /* the one inih has, from 1 */
+	bool indented; /* it began with white space and is no KEY = : more of what stands before it */
+	bool unseen; /* inih has not called back for it */
+	bool line_refused; /* the last one that was not indented: indented ones below it are passed over */
 
 	enum policy_section section;
 	uint32_t section_line;
@@ -43,13 +44,13 @@ struct policy_parse {
 	uint64_t given; /* bit i: key i of the table was given in this section */
 
 	const struct policy_key *key; /* of the last line that had one; NULL: none, or not from the table */
-	bool key_named;  /* inih would take an indented line for a further value */
-	bool key_refused;/* further values of it are passed over */
+	bool key_named; /* inih would take an indented line for a further value */
+	bool key_refused; /* further values of it are passed over */
 	uint32_t empty_line; /* where `key =` stood, to be followed by values on lines of their own; 0: nowhere */
 
-	uint32_t region;                       /* of SECTION_REGION */
-	enum trace_role role;                  /* of SECTION_ROLE */
-	struct policy_rule rule;               /* of SECTION_RULE, until the section ends */
+	uint32_t region; /* of SECTION_REGION */
+	enum trace_role role; /* of SECTION_ROLE */
+	struct policy_rule rule; /* of SECTION_RULE, until the section ends */
 	const char *rule_tag;
 	uint32_t rule_tag_line;
 	struct policy_suppression suppression; /* of SECTION_SUPPRESS */
@@ -73,8 +74,9 @@ struct policy_key {
 extern const struct policy_key policy_keys[];
 extern const size_t policy_key_count;
 
-/* One error line from pieces; NULL ends them. */
-void policy_refuse(struct policy_parse *parse, uint32_t line, const char *piece, ...) __attribute__((sentinel));
+/* One error line, of strings; a NULL ends them early. */
+#define policy_refuse(parse, line, ...) policy_refuse_pieces(parse, line, (const char *const[]){__VA_ARGS__, NULL})
+void policy_refuse_pieces(struct policy_parse *parse, uint32_t line, const char *const *pieces);
 
 /* Says that the policy takes at most `what`; returns -E2BIG. */
 int policy_full(struct policy_parse *parse, const char *what);

@@ -5,7 +5,6 @@
 #include "core/registry/policy_parse.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "core/registry/words.h"
@@ -53,10 +52,9 @@ bool policy_next_line(struct policy_parse *parse, const char **text, size_t *byt
 	return true;
 }
 
-void policy_refuse(struct policy_parse *parse, uint32_t line, const char *piece, ...)
+void policy_refuse_pieces(struct policy_parse *parse, uint32_t line, const char *const *pieces)
 {
 	char text[ERROR_BYTES] = "";
-	va_list pieces;
 	if (parse->errors > POLICY_ERRORS_MAX)
 		return;
 	parse->policy->errors++;
@@ -64,10 +62,8 @@ void policy_refuse(struct policy_parse *parse, uint32_t line, const char *piece,
 	words_add(text, sizeof text, ":");
 	words_add_number(text, sizeof text, line);
 	words_add(text, sizeof text, ": ");
-	va_start(pieces, piece);
-	for (; piece && parse->errors < POLICY_ERRORS_MAX; piece = va_arg(pieces, const char *))
-		words_add(text, sizeof text, piece);
-	va_end(pieces);
+	for (; *pieces && parse->errors < POLICY_ERRORS_MAX; pieces++)
+		words_add(text, sizeof text, *pieces);
 	if (parse->errors++ == POLICY_ERRORS_MAX)
 		words_add(text, sizeof text, "too much is wrong; the rest is not read, check what kind of file it is");
 	if (parse->on_error)
@@ -76,7 +72,7 @@ void policy_refuse(struct policy_parse *parse, uint32_t line, const char *piece,
 
 int policy_full(struct policy_parse *parse, const char *what)
 {
-	policy_refuse(parse, parse->line, "the policy is full; it takes at most ", what, NULL);
+	policy_refuse(parse, parse->line, "the policy is full; it takes at most ", what);
 	return -E2BIG;
 }
 

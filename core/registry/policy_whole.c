@@ -67,7 +67,9 @@ int policy_set_rule(struct policy_parse *parse, const struct policy_key *key, co
 		return -E2BIG;
 	if (key->argument == RULE_TAG)
 		parse->rule_tag_line = parse->line;
-	*(key->argument == RULE_SITE ? &rule->site : key->argument == RULE_MODULE ? &rule->module : &parse->rule_tag) = kept;
+	*(key->argument == RULE_SITE     ? &rule->site
+	  : key->argument == RULE_MODULE ? &rule->module
+					 : &parse->rule_tag) = kept;
 	return 0;
 }
 static_assert(TRACE_TIER_FRAME == 0 && TRACE_TIER_POOL == 1 && TRACE_TIER_HEAP == 2, "the words of tier");
@@ -85,8 +87,8 @@ static void close_rule(struct policy_parse *parse)
 	struct policy *policy = parse->policy;
 	const struct policy_rule *rule = &parse->rule;
 	if (!was_given(parse, "tier")) {
-		policy_refuse(parse, parse->section_line, "rule '", rule->name, "' has no tier; add tier = frame, pool or heap",
-			      NULL);
+		policy_refuse(parse, parse->section_line, "rule '", rule->name,
+			      "' has no tier; add tier = frame, pool or heap");
 		return;
 	}
 	if (policy->rule_count == POLICY_RULES_MAX) {
@@ -126,7 +128,7 @@ static void close_suppression(struct policy_parse *parse)
 		if (was_given(parse, needed[i][0]))
 			continue;
 		policy_refuse(parse, parse->section_line, "suppression '", suppression->name, "' has no ", needed[i][0],
-			      "; add ", needed[i][1], NULL);
+			      "; add ", needed[i][1]);
 		return;
 	}
 	if (policy->suppression_count == POLICY_SUPPRESSIONS_MAX)
@@ -159,11 +161,12 @@ void policy_finish(struct policy_parse *parse)
 		if (!parse->tag[i] || rule.region)
 			policy->rule[kept++] = rule;
 		else
-			policy_refuse(parse, parse->tag_line[i], "rule '", rule.name, "' names a region '", parse->tag[i],
-				      "' that is nowhere; add [region ", parse->tag[i], "]", NULL);
+			policy_refuse(parse, parse->tag_line[i], "rule '", rule.name, "' names a region '",
+				      parse->tag[i], "' that is nowhere; add [region ", parse->tag[i], "]");
 	}
 	policy->rule_count = kept;
 	if (parse->source->preset && (!policy->about[0] || !policy->tried[0]))
-		policy_refuse(parse, 1, "a preset says what it is for and on what it was tried; add [preset] with about = TEXT ",
-			      "and tried = TEXT", NULL);
+		policy_refuse(parse, 1,
+			      "a preset says what it is for and on what it was tried; add [preset] with about = TEXT ",
+			      "and tried = TEXT");
 }

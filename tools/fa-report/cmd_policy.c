@@ -11,9 +11,11 @@
 #define FILE_BYTES_MAX (16u << 20)
 
 static const char *const marker_words[] = {
-	[POLICY_FRAME] = "frame",       [POLICY_FRAME_SCOPE] = "frame-scope", [POLICY_TASK] = "task",
-	[POLICY_AWAIT] = "await",       [POLICY_TRANSFER] = "transfer",       [POLICY_REGION] = "scope",
-	[POLICY_PRESENT] = "present",   [POLICY_WAIT] = "wait",               [POLICY_SLEEP] = "sleep",
+	[POLICY_FRAME] = "frame",       [POLICY_FRAME_SCOPE] = "frame-scope",
+	[POLICY_TASK] = "task",         [POLICY_AWAIT] = "await",
+	[POLICY_TRANSFER] = "transfer", [POLICY_REGION] = "scope",
+	[POLICY_PRESENT] = "present",   [POLICY_WAIT] = "wait",
+	[POLICY_SLEEP] = "sleep",
 };
 
 /* The whole file, to be freed; NULL with errno. */

@@ -177,7 +177,6 @@ static void take(struct binding *binding, struct binding *before, uint64_t now)
 	trace_header->automatic = TRACE_AUTOMATIC_FOUND;
 	atomic_store_explicit(&binding->kind, POLICY_FRAME, memory_order_relaxed);
 	atomic_store_explicit(&table.chosen, binding, memory_order_release);
-	atomic_store_explicit(&automatic_is_settled, true, memory_order_relaxed);
 }
 
 static bool should_replace(const struct binding *binding, const struct binding *chosen, uint64_t now)
@@ -204,8 +203,11 @@ static void judge(struct binding *binding, uint64_t now)
 /* No change is possible any more. */
 static bool is_over(uint64_t now)
 {
-	return atomic_load_explicit(&table.chosen, memory_order_relaxed) &&
-	       (table.changed || now - table.first_choice_ns > EARLY_NS);
+	bool over = atomic_load_explicit(&table.chosen, memory_order_relaxed) &&
+	            (table.changed || now - table.first_choice_ns > EARLY_NS);
+	if (over)
+		atomic_store_explicit(&automatic_is_settled, true, memory_order_relaxed);
+	return over;
 }
 
 static bool record_call(struct thread *thread, struct binding *binding, uint64_t now)

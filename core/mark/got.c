@@ -58,13 +58,24 @@ static void store(const struct image *image, uintptr_t *slot, struct search *sea
 	search->slots++;
 }
 
+/* A slot that ld.so has not filled in yet leads back into its own module's PLT; its symbol tells what it will hold. */
+static bool will_hold(const struct image *image, const Elf64_Rela *entry, uintptr_t value, const struct search *search)
+{
+	if (value < image->start || value >= image->end || !image->symbols)
+		return false;
+	const Elf64_Sym *symbol = &image->symbols[ELF64_R_SYM(entry->r_info)];
+	return symbol->st_name < image->string_bytes && finder_next(image->strings + symbol->st_name, 0) == search->function;
+}
+
 static void look_through(const struct image *image, const Elf64_Rela *table, size_t bytes, struct search *search)
 {
 	for (size_t i = 0; table && i < bytes / sizeof *table; i++) {
 		uint32_t type = (uint32_t)ELF64_R_TYPE(table[i].r_info);
 		uintptr_t *slot = (uintptr_t *)(image->base + table[i].r_offset);
-		if ((type == R_X86_64_JUMP_SLOT || type == R_X86_64_GLOB_DAT || type == R_X86_64_64) &&
-		    __atomic_load_n(slot, __ATOMIC_RELAXED) == search->function)
+		if (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT && type != R_X86_64_64)
+			continue;
+		uintptr_t value = __atomic_load_n(slot, __ATOMIC_RELAXED);
+		if (value == search->function || (type == R_X86_64_JUMP_SLOT && will_hold(image, &table[i], value, search)))
 			store(image, slot, search);
 	}
 }

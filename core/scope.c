@@ -66,13 +66,13 @@ static void judge_demotions(struct thread *thread)
 }
 
 /* A block that pins `share` bytes of its span at a frame's end. */
-static void survivor(struct thread *thread, struct block *block, size_t share)
+static void survivor(struct thread *thread, uint32_t site, size_t share)
 {
-	struct trace_counter *counter = thread_counter(thread, block_site(block));
+	struct trace_counter *counter = thread_counter(thread, site);
 	counter->pinned_bytes += share;
 	/* A site that escapes now and then earns its place as long as it pins little of what it allocates. */
 	if (!counter->demoted && counter->pinned_bytes >= runtime.demote_bytes && counter->pinned_bytes > counter->bytes / 4)
-		scope_demote(thread, block_site(block));
+		scope_demote(thread, site);
 }
 
 static uint64_t sum(const uint64_t tiers[TRACE_TIERS])

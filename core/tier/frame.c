@@ -95,24 +95,35 @@ bool frame_resize_top(struct thread *thread, struct block *block, size_t size)
 	return true;
 }
 
+/* The site of a block that is alive. Another thread may be freeing it: it marks the block dead before it puts the list's
+   link in the place of `birth`, so a birth that was read while the block still lives is one. */
+static bool live_site(const struct block *block, uint32_t *site)
+{
+	uint64_t birth = __atomic_load_n(&block->birth, __ATOMIC_ACQUIRE);
+	*site = (uint32_t)birth & BLOCK_SITE_MASK;
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return ((__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48) == 0;
+}
+
 /* Every block of a left span, alive or dead, in order. */
 static size_t walk(struct thread *thread, struct frame_span *span,
-                   void (*survivor)(struct thread *thread, struct block *block, size_t share), size_t share)
+                   void (*survivor)(struct thread *thread, uint32_t site, size_t share), size_t share)
 {
 	size_t alive = 0;
 	for (uint8_t *at = (uint8_t *)span + FRAME_SPAN_FIRST; at < span->end;) {
 		struct block *block = (struct block *)at;
-		if (block_is_live(block)) {
+		uint32_t site;
+		if (live_site(block, &site)) {
 			alive++;
 			if (survivor)
-				survivor(thread, block, share);
+				survivor(thread, site, share);
 		}
 		at = (uint8_t *)(block + 1) + block_usable(block_size(block));
 	}
 	return alive;
 }
 
-size_t frame_end(struct thread *thread, void (*survivor)(struct thread *thread, struct block *block, size_t share))
+size_t frame_end(struct thread *thread, void (*survivor)(struct thread *thread, uint32_t site, size_t share))
 {
 	size_t pinned = thread->span && thread->span->live ? REGION_CHUNK_BYTES : 0;
 	size_t full = thread->spans_owned - thread->spans_empty - (thread->span ? 1 : 0);

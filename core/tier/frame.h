@@ -68,7 +68,7 @@ bool frame_resize_top(struct thread *thread, struct block *block, size_t size);
 
 /* At a frame end: calls `survivor` for each block alive in spans filled since the last call that will stay pinned;
    `share` is the part of the span's bytes it pins. Returns the bytes pinned in all. */
-size_t frame_end(struct thread *thread, void (*survivor)(struct thread *thread, struct block *block, size_t share));
+size_t frame_end(struct thread *thread, void (*survivor)(struct thread *thread, uint32_t site, size_t share));
 
 /* Gives idle empty spans back to the region. */
 void frame_trim(struct thread *thread);

@@ -12,7 +12,7 @@ static inline void remote_push(struct thread *owner, struct block *block)
 {
 	struct block *head = atomic_load_explicit(&owner->remote, memory_order_relaxed);
 	do
-		block->birth = (uint64_t)head;
+		__atomic_store_n(&block->birth, (uint64_t)head, __ATOMIC_RELEASE); /* after it was marked dead: frame.c */
 	while (!atomic_compare_exchange_weak_explicit(&owner->remote, &head, block, memory_order_release,
 	                                              memory_order_relaxed));
 }

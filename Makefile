@@ -34,7 +34,7 @@ INIH ?= /usr/lib/x86_64-linux-gnu/libinih.a
 LIBS_report := $(INIH) -ldw -lelf -liberty -ljansson
 LIBS_run := $(INIH)
 
-.PHONY: all clean help install uninstall test soak fuzz check format lint
+.PHONY: all clean help install uninstall test soak bench fuzz check format lint
 all: $(BUILD)/libframealloc.so $(BUILD)/libframealloc-jemalloc.so $(BUILD)/fa-run $(BUILD)/fa-report ## build the library and both tools
 
 $(BUILD)/shim/%.o: %.c
@@ -97,6 +97,9 @@ $(BUILD)/fa-run: $(RUN_OBJ)
 
 test: all ## run every test
 	$(Q)/usr/bin/python3 -m pytest -q tests
+
+bench: all ## measure against other allocators (minutes, on an idle machine)
+	$(Q)scripts/bench
 
 soak: all ## run the tests that take minutes
 	$(Q)/usr/bin/python3 -m pytest -q -ra -m soak tests

@@ -65,14 +65,14 @@ static bool better(const struct binding *a, const struct binding *b)
 	return class_of(a) != class_of(b) ? class_of(a) < class_of(b) : a->evidence.order < b->evidence.order;
 }
 
-/* Two bursts with a pause between them are no period: no gap may be half of the whole. */
+/* Two bursts with a pause between them are no period, nor are waits that double: no gap may be a third of the whole. */
 static bool is_periodic(const struct binding *binding)
 {
 	const struct evidence *evidence = &binding->evidence;
 	uint64_t span = evidence->last_ns - evidence->first_ns;
 	unsigned class = class_of(binding);
 	return evidence->calls >= enough[class].calls && span >= enough[class].span_ns &&
-	       (class == 0 || evidence->gap_max_ns <= span / 2) && period_ns(evidence) <= PERIOD_MAX_NS &&
+	       (class == 0 || evidence->gap_max_ns <= span / 3) && period_ns(evidence) <= PERIOD_MAX_NS &&
 	       (class == 0 || binding->address || span >= BUSY_SPAN_NS ||
 	        evidence->waited_ns >= span / 100 * WAITED_PERCENT);
 }

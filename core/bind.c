@@ -358,38 +358,66 @@ static void explain(struct search *search, const char *reason)
 	publish(binding);
 }
 
-static void bind_marker(uint32_t which)
-{
-	struct search search = search_of(which);
-	const char *reason = NULL;
-	search.name = name_in(search.function);
-	if (is_candidate(search.marker) && call_of(search.function) >= 0) {
-		struct binding *binding = outcome[which].bound ? NULL : binding_add(&search);
-		if (binding && bind_call(binding, search.function)) {
-			outcome[which].bound = true;
-			automatic_watch(binding, which);
-		}
-		return;
-	}
-	/* What comes from a list of names that are exported if they are there at all: no table is searched for it. */
-	if ((is_candidate(search.marker) || search.marker->optional) && is_plain(search.function))
-		finder_exported(search.function, bind_function, &search);
-	else
-		finder_each(search.function, bind_function, &search, &reason);
-	if (!search.found)
-		explain(&search, reason);
-}
-
 static bool takes_part(uint32_t which)
 {
 	return !is_candidate(&policy_in_force.marker[which]) || !policy_marks_frames();
 }
 
+/* What comes from a list of names that are exported if they are there at all: no table is searched for it. */
+static bool is_listed(uint32_t which)
+{
+	const struct policy_marker *marker = &policy_in_force.marker[which];
+	return (is_candidate(marker) || marker->optional) && is_plain(marker->function);
+}
+
+static void bind_marker(uint32_t which)
+{
+	struct search search = search_of(which);
+	const char *reason = NULL;
+	search.name = name_in(search.function);
+	finder_each(search.function, bind_function, &search, &reason);
+	if (!search.found)
+		explain(&search, reason);
+}
+
+/* A call that the shim interposes needs no patch to be watched. */
+static bool bind_interposed(uint32_t which)
+{
+	struct search search = search_of(which);
+	search.name = search.function;
+	if (!is_candidate(search.marker) || call_of(search.name) < 0)
+		return false;
+	struct binding *binding = outcome[which].bound ? NULL : binding_add(&search);
+	if (binding && bind_call(binding, search.name)) {
+		outcome[which].bound = true;
+		automatic_watch(binding, which);
+	}
+	return true;
+}
+
+static void bind_listed(void *context, size_t name, const struct mark_function *function)
+{
+	const uint32_t *which = context;
+	struct search search = search_of(which[name]);
+	search.name = search.function;
+	bind_function(&search, function);
+}
+
 static void bind_all(void)
 {
-	for (uint32_t which = 0; which < policy_in_force.marker_count; which++)
-		if (takes_part(which))
+	const char *names[POLICY_MARKERS_MAX];
+	uint32_t listed[POLICY_MARKERS_MAX], count = 0;
+	for (uint32_t which = 0; which < policy_in_force.marker_count; which++) {
+		if (!takes_part(which) || bind_interposed(which))
+			continue;
+		if (is_listed(which)) {
+			listed[count] = which;
+			names[count++] = policy_in_force.marker[which].function;
+		} else {
 			bind_marker(which);
+		}
+	}
+	finder_exported(names, count, bind_listed, listed);
 	role_bind();
 	site_bind_rules();
 }

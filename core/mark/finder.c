@@ -276,29 +276,43 @@ int finder_each(const char *spec, bool (*found)(void *context, const struct mark
 }
 
 struct exported {
-	const char *name;
-	bool (*found)(void *context, const struct mark_function *function);
+	const char *const *names;
+	size_t count;
+	void (*found)(void *context, size_t name, const struct mark_function *function);
 	void *context;
+	size_t name;
 };
 
-static bool visit_export(void *context, const struct image *image)
+static bool found_export(void *context, const struct mark_function *function)
 {
 	const struct exported *exported = context;
-	const Elf64_Sym *symbol = is_passed_over(image) || image_is_linker(image) ? NULL : image_lookup(image, exported->name);
-	unsigned type = symbol ? ELF64_ST_TYPE(symbol->st_info) : STT_NOTYPE;
-	if (type != STT_FUNC && (type != STT_GNU_IFUNC || only))
-		return true;
-	struct finding finding = {.found = exported->found, .context = exported->context};
-	report(&finding, image, image_symbol_address(image->base, symbol), type == STT_GNU_IFUNC ? 0 : symbol->st_size);
-	if (finding.seen.slots)
-		munmap(finding.seen.slots, finding.seen.capacity * sizeof *finding.seen.slots);
-	return !finding.stopped;
+	exported->found(exported->context, exported->name, function);
+	return true;
 }
 
-void finder_exported(const char *name, bool (*found)(void *context, const struct mark_function *function), void *context)
+static bool visit_exports(void *context, const struct image *image)
 {
-	struct exported exported = {name, found, context};
-	image_each(visit_export, &exported);
+	struct exported *exported = context;
+	if (is_passed_over(image) || image_is_linker(image))
+		return true;
+	for (exported->name = 0; exported->name < exported->count; exported->name++) {
+		const Elf64_Sym *symbol = image_lookup(image, exported->names[exported->name]);
+		unsigned type = symbol ? ELF64_ST_TYPE(symbol->st_info) : STT_NOTYPE;
+		if (type != STT_FUNC && (type != STT_GNU_IFUNC || only))
+			continue;
+		struct finding finding = {.found = found_export, .context = exported};
+		report(&finding, image, image_symbol_address(image->base, symbol), type == STT_GNU_IFUNC ? 0 : symbol->st_size);
+		if (finding.seen.slots)
+			munmap(finding.seen.slots, finding.seen.capacity * sizeof *finding.seen.slots);
+	}
+	return true;
+}
+
+void finder_exported(const char *const *names, size_t count,
+		     void (*found)(void *context, size_t name, const struct mark_function *function), void *context)
+{
+	struct exported exported = {.names = names, .count = count, .found = found, .context = context};
+	image_each(visit_exports, &exported);
 }
 
 bool mark_function_extent(uintptr_t *address, size_t *size)

@@ -28,7 +28,7 @@ static uint32_t used;
 
 static uintptr_t stub_at_index(uint32_t index)
 {
-	return (uintptr_t)got_stubs + (size_t)(got_stubs_end - got_stubs) / GOT_STUBS * index;
+	return (uintptr_t)got_stubs + ((uintptr_t)got_stubs_end - (uintptr_t)got_stubs) / GOT_STUBS * index;
 }
 
 struct search {

@@ -28,8 +28,10 @@ struct mark_function {
 int finder_each(const char *spec, bool (*found)(void *context, const struct mark_function *function), void *context,
 		const char **reason);
 
-/* The same for exported functions of exactly this name: one look into each module's hash table, nothing else is read. */
-void finder_exported(const char *name, bool (*found)(void *context, const struct mark_function *function), void *context);
+/* The same for exported functions of exactly these names: one look into each module's hash table for each, in one pass
+   over the modules; nothing else is read. `found` is told the name's index. */
+void finder_exported(const char *const *names, size_t count,
+		     void (*found)(void *context, size_t name, const struct mark_function *function), void *context);
 
 /* From now on only modules that `wanted` says yes to are looked at, and IFUNCs, whose resolvers cannot run before their
    module is relocated, are passed over. NULL: all modules again. */

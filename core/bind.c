@@ -420,6 +420,7 @@ static void bind_all(void)
 	finder_exported(names, count, bind_listed, listed);
 	role_bind();
 	site_bind_rules();
+	patch_release();
 }
 
 /* ---- later ------------------------------------------------------------------------------------------------------- */

@@ -89,6 +89,9 @@ void patch_fresh(bool (*is_fresh)(uintptr_t address));
 /* The module at [start, end) is unmapped: its patches are forgotten. */
 void patch_forget(uintptr_t start, uintptr_t end);
 
+/* The markers of the moment are bound: frees what was kept to bind many of them quickly. */
+void patch_release(void);
+
 /* Has ld.so call on_change whenever its list of modules has changed: inside dlopen, when the new modules are mapped and
    their constructors have not run, and inside dlclose. NULL, or why that can't be had. Needs no disassembler. */
 const char *patch_loader_event(void (*on_change)(void *context, const uintptr_t *fp));

@@ -22,15 +22,17 @@
 #include "core/path/cfi.h"
 
 #define CHUNK_BYTES ((size_t)64 << 10)
+#define BUCKET_BITS 10
+#define ENDBR_BYTES 4
 
 struct patched {
-	struct patched *next;
+	struct patched *next, *next_in_bucket;
 	struct patch_record record;
 	uintptr_t jump_at;
 	size_t displaced_bytes, original_bytes; /* in the function; in the stub */
 };
 
-static struct patched *all_patched;
+static struct patched *all_patched, *buckets[1 << BUCKET_BITS];
 static bool ready;
 static bool (*fresh)(uintptr_t address);
 
@@ -62,47 +64,36 @@ int patch_init(void)
 	return error;
 }
 
-static struct patched *patched_find(uintptr_t address)
+static struct patched **bucket_of(uintptr_t address)
 {
-	for (struct patched *patched = all_patched; patched; patched = patched->next)
-		if (patched->record.address == address)
-			return patched;
-	return NULL;
+	return &buckets[address * 0x9e3779b97f4a7c15u >> (64 - BUCKET_BITS)];
 }
 
-/* A symbol in the middle of the displaced bytes is a second way in, which no branch shows. */
-static bool has_entry_inside(const struct image *image, const struct displaced *displaced)
+static struct patched *patched_find(uintptr_t address)
 {
-	size_t count = image->symbols ? image_symbol_count(image) : 0;
-	uintptr_t first = displaced->start, past = first + displaced->bytes + displaced->padding;
-	for (size_t i = 0; i < count; i++) {
-		const Elf64_Sym *symbol = &image->symbols[i];
-		uintptr_t address = image->base + symbol->st_value;
-		unsigned type = ELF64_ST_TYPE(symbol->st_info);
-		if (address > first && address < past && symbol->st_shndx != SHN_UNDEF &&
-		    (type == STT_FUNC || type == STT_NOTYPE || type == STT_GNU_IFUNC))
-			return true;
-	}
-	return false;
+	struct patched *patched = *bucket_of(address);
+	while (patched && patched->record.address != address)
+		patched = patched->next_in_bucket;
+	return patched;
 }
 
 static size_t displaced_at(uintptr_t address)
 {
-	for (const struct patched *patched = all_patched; patched; patched = patched->next)
-		if (patched->jump_at == address)
+	for (size_t skipped = 0; skipped <= ENDBR_BYTES; skipped += ENDBR_BYTES) {
+		const struct patched *patched = patched_find(address - skipped);
+		if (patched && patched->jump_at == address)
 			return patched->displaced_bytes;
+	}
 	return 0;
 }
 
-/* From anywhere in the module, or from what earlier patches moved out of it. */
-static bool jumped_into(const struct image *image, const struct displaced *displaced)
+static void each_moved(void (*visit)(void *context, const uint8_t *code, size_t bytes), void *context)
 {
 	for (const struct patched *patched = all_patched; patched; patched = patched->next)
-		if (scan_bytes((const uint8_t *)patched->record.original, patched->original_bytes,
-			       patched->record.original, displaced))
-			return true;
-	return scan_jumped_into(image, displaced, displaced_at);
+		visit(context, (const uint8_t *)patched->record.original, patched->original_bytes);
 }
+
+static const struct scan_patches patches = {displaced_at, each_moved};
 
 static size_t readable_from(const struct image *image, uintptr_t address)
 {
@@ -125,9 +116,9 @@ static const char *measure(const struct image *image, const struct mark_function
 	}
 	const char *reason =
 		displaced_measure(function->address, size, readable_from(image, function->address), displaced);
-	if (!reason && has_entry_inside(image, displaced))
+	if (!reason && scan_entry_inside(image, displaced))
 		reason = "another symbol lies inside its first bytes";
-	if (!reason && jumped_into(image, displaced))
+	if (!reason && scan_jumped_into(image, displaced, &patches))
 		reason = "another function jumps into its first bytes";
 	return reason;
 }
@@ -268,6 +259,8 @@ static const char *patch(const struct mark_function *function, struct patch_call
 	if (first) {
 		patched->next = all_patched;
 		all_patched = patched;
+		patched->next_in_bucket = *bucket_of(function->address);
+		*bucket_of(function->address) = patched;
 	}
 	return NULL;
 }
@@ -280,10 +273,15 @@ void patch_fresh(bool (*is_fresh)(uintptr_t address))
 void patch_forget(uintptr_t start, uintptr_t end)
 {
 	for (struct patched **link = &all_patched; *link;) {
-		if ((*link)->record.address >= start && (*link)->record.address < end)
-			*link = (*link)->next;
-		else
-			link = &(*link)->next;
+		struct patched *patched = *link, **place = bucket_of(patched->record.address);
+		if (patched->record.address < start || patched->record.address >= end) {
+			link = &patched->next;
+			continue;
+		}
+		while (*place != patched)
+			place = &(*place)->next_in_bucket;
+		*place = patched->next_in_bucket;
+		*link = patched->next;
 	}
 }
 
@@ -368,6 +366,11 @@ int patch_around(const struct mark_function *function,
 		patched->record.no_stack_arguments |= register_arguments;
 	}
 	return report(refused, reason);
+}
+
+void patch_release(void)
+{
+	scan_release();
 }
 
 uint64_t patch_passed_by(uintptr_t address)

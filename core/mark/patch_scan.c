@@ -3,6 +3,8 @@
  * opcode of a branch, is as good as never chance (one in 2^32 per byte of code and target), so the whole text is
  * searched for that. One-byte distances reach 128 bytes; there, and only there, instructions are decoded.
  *
+ * A module that is asked about more than a few times gets an index of all branches (patch_index.c).
+ *
  * Large texts are read from their file in windows: touching them in memory would raise the target's resident size.
  */
 #define _GNU_SOURCE
@@ -16,12 +18,24 @@
 #include "core/base.h"
 #include "core/mark/decode.h"
 #include "core/mark/extent.h"
+#include "core/mark/patch_index.h"
 
 #define SHORT_REACH 128
 #define INSTRUCTION_MAX_BYTES 15
 #define IN_MEMORY_BYTES ((size_t)4 << 20)
 #define WINDOW_BYTES ((size_t)1 << 20)
 #define PAGE_BYTES ((size_t)4096)
+#define STRADDLE_BYTES 16 /* read behind a window, so that no distance is cut in two */
+#define INDEXED_MODULES 32
+#define SEARCHES_BEFORE_INDEX 2
+
+/* Modules searched since scan_release. */
+static struct searched {
+	uintptr_t start, end; /* the module's */
+	unsigned searches;
+	bool indexed, refused; /* no memory for an index */
+	struct patch_index index;
+} searched[INDEXED_MODULES];
 
 static bool is_branch_opcode(const uint8_t *distance, const uint8_t *code)
 {
@@ -50,7 +64,7 @@ static always_inline four load_four(const uint8_t *at)
 }
 
 /* 16 places at a time: a target less than 32 bytes behind the start has nothing but zeros above its low five bits. */
-bool scan_bytes(const uint8_t *code, size_t bytes, uintptr_t address, const struct displaced *displaced)
+static bool scan_bytes(const uint8_t *code, size_t bytes, uintptr_t address, const struct displaced *displaced)
 {
 	uint32_t bias = (uint32_t)(address + 4 - displaced->start);
 	size_t i = 0;
@@ -75,40 +89,174 @@ bool scan_bytes(const uint8_t *code, size_t bytes, uintptr_t address, const stru
 
 _Static_assert(PATCH_JUMP_BYTES - 1 + INSTRUCTION_MAX_BYTES < 32, "displaced bytes");
 
-/* 1 or 0; -1 when the file can't be read. */
-static int scan_file(const struct image *image, const Elf64_Phdr *segment, const struct displaced *displaced)
+/* What is done with each piece of a segment: `bytes` of code at `code` that run at `address`, `readable` from there on.
+   True: no more pieces are wanted. */
+struct piece_visitor {
+	bool (*visit)(void *context, const uint8_t *code, size_t bytes, size_t readable, uintptr_t address);
+	void *context;
+};
+
+/* The file may have been replaced since it was mapped: its first page must be the one in memory. */
+static bool file_is_of(const struct image *image, const uint8_t *first)
 {
-	int fd = open(image->main_program ? "/proc/self/exe" : image->name, O_RDONLY | O_CLOEXEC), found = 0;
-	if (fd < 0)
-		return -1;
-	off_t skew = (off_t)(segment->p_offset % PAGE_BYTES);
-	for (off_t at = 0; at < (off_t)segment->p_filesz && !found; at += (off_t)WINDOW_BYTES) {
-		/* A little more than the window, so that no distance is cut in two. */
-		size_t bytes = WINDOW_BYTES + 16, left = segment->p_filesz - (size_t)at;
-		if (bytes > left)
-			bytes = left;
-		off_t offset = (off_t)segment->p_offset + at - skew;
-		uint8_t *map = mmap(NULL, bytes + (size_t)skew, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, offset);
-		if (map == MAP_FAILED) {
-			found = -1;
-			break;
-		}
-		found = scan_bytes(map + skew, bytes, image->base + segment->p_vaddr + (uintptr_t)at, displaced);
-		munmap(map, bytes + (size_t)skew);
-	}
-	close(fd);
-	return found;
+	for (size_t i = 0; i < image->phdr_count; i++)
+		if (image->phdr[i].p_type == PT_LOAD && !image->phdr[i].p_offset && image->phdr[i].p_filesz >= PAGE_BYTES)
+			return !(image->phdr[i].p_flags & PF_W) &&
+			       !memcmp(first, (const uint8_t *)(image->base + image->phdr[i].p_vaddr), PAGE_BYTES);
+	return false;
 }
 
-static bool scan_segment(const struct image *image, const Elf64_Phdr *segment, const struct displaced *displaced)
+static int open_file(const struct image *image)
 {
-	if (segment->p_filesz > IN_MEMORY_BYTES) {
-		int found = scan_file(image, segment, displaced);
-		if (found >= 0)
-			return found;
+	int fd = open(image->main_program ? "/proc/self/exe" : image->name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	void *first = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_PRIVATE, fd, 0);
+	bool same = first != MAP_FAILED && file_is_of(image, first);
+	if (first != MAP_FAILED)
+		munmap(first, PAGE_BYTES);
+	if (same)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* 1: stopped, 0: done; -1 when the file can't be read. */
+static int each_piece_of_file(const struct image *image, const Elf64_Phdr *segment, const struct piece_visitor *visitor)
+{
+	int fd = open_file(image), stopped = 0;
+	if (fd < 0)
+		return -1;
+	size_t skew = segment->p_offset % PAGE_BYTES;
+	for (size_t at = 0; at < segment->p_filesz && !stopped; at += WINDOW_BYTES) {
+		size_t left = segment->p_filesz - at, bytes = left < WINDOW_BYTES ? left : WINDOW_BYTES;
+		size_t readable = left < bytes + STRADDLE_BYTES ? left : bytes + STRADDLE_BYTES;
+		uint8_t *map = mmap(NULL, readable + skew, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd,
+				    (off_t)(segment->p_offset + at - skew));
+		if (map == MAP_FAILED) {
+			stopped = -1;
+			break;
+		}
+		stopped = visitor->visit(visitor->context, map + skew, bytes, readable,
+					 image->base + segment->p_vaddr + at);
+		munmap(map, readable + skew);
 	}
-	uintptr_t start = image->base + segment->p_vaddr;
-	return scan_bytes((const uint8_t *)start, segment->p_filesz, start, displaced);
+	close(fd);
+	return stopped;
+}
+
+static bool each_piece(const struct image *image, const struct piece_visitor *visitor)
+{
+	for (size_t i = 0; i < image->phdr_count; i++) {
+		const Elf64_Phdr *segment = &image->phdr[i];
+		if (segment->p_type != PT_LOAD || !(segment->p_flags & PF_X))
+			continue;
+		uintptr_t start = image->base + segment->p_vaddr;
+		int stopped = -1;
+		if (segment->p_filesz > IN_MEMORY_BYTES)
+			stopped = each_piece_of_file(image, segment, visitor);
+		if (stopped < 0)
+			stopped = visitor->visit(visitor->context, (const uint8_t *)start, segment->p_filesz,
+						 segment->p_filesz, start);
+		if (stopped)
+			return true;
+	}
+	return false;
+}
+
+struct search {
+	const struct displaced *displaced;
+	bool found;
+};
+
+static bool search_piece(void *context, const uint8_t *code, size_t bytes, size_t readable, uintptr_t address)
+{
+	struct search *search = context;
+	(void)bytes;
+	search->found |= scan_bytes(code, readable, address, search->displaced);
+	return search->found;
+}
+
+static void search_moved(void *context, const uint8_t *code, size_t bytes)
+{
+	struct search *search = context;
+	search->found |= scan_bytes(code, bytes, (uintptr_t)code, search->displaced);
+}
+
+static bool search_all(const struct image *image, const struct displaced *displaced, const struct scan_patches *patches)
+{
+	struct search search = {.displaced = displaced};
+	struct piece_visitor visitor = {search_piece, &search};
+	patches->each_moved(search_moved, &search);
+	return search.found || each_piece(image, &visitor);
+}
+
+static bool index_piece(void *context, const uint8_t *code, size_t bytes, size_t readable, uintptr_t address)
+{
+	index_add(context, code, bytes, readable, address);
+	return false;
+}
+
+static void index_moved(void *context, const uint8_t *code, size_t bytes)
+{
+	index_add(context, code, bytes, bytes, (uintptr_t)code);
+}
+
+static struct searched *searched_of(const struct image *image)
+{
+	for (size_t i = 0; i < INDEXED_MODULES; i++) {
+		struct searched *one = &searched[i];
+		if (!one->end)
+			*one = (struct searched){.start = image->start, .end = image->end};
+		if (one->start == image->start && one->end == image->end)
+			return one;
+	}
+	return NULL;
+}
+
+/* NULL while searching once more is cheaper. */
+static const struct patch_index *index_of(const struct image *image, const struct scan_patches *patches)
+{
+	struct searched *one = searched_of(image);
+	struct piece_visitor visitor = {index_piece, one ? &one->index : NULL};
+	if (!one || one->refused || one->searches++ < SEARCHES_BEFORE_INDEX)
+		return NULL;
+	if (!one->indexed) {
+		one->indexed = index_make(&one->index, image);
+		one->refused = !one->indexed;
+		if (one->refused)
+			return NULL;
+		each_piece(image, &visitor);
+		patches->each_moved(index_moved, &one->index);
+	}
+	return &one->index;
+}
+
+void scan_release(void)
+{
+	for (size_t i = 0; i < INDEXED_MODULES; i++) {
+		if (searched[i].indexed)
+			index_free(&searched[i].index);
+		searched[i] = (struct searched){.searches = 0};
+	}
+}
+
+bool scan_entry_inside(const struct image *image, const struct displaced *displaced)
+{
+	uintptr_t first = displaced->start, past = first + displaced->bytes + displaced->padding, start;
+	size_t size;
+	if (extent_find(image, past - 1, &start, &size) && start > first)
+		return true;
+	for (size_t i = 0; i < INDEXED_MODULES && searched[i].end; i++)
+		if (searched[i].indexed && searched[i].start == image->start)
+			return index_entry_between(&searched[i].index, first, past);
+	size_t count = image->symbols ? image_symbol_count(image) : 0;
+	for (size_t i = 0; i < count; i++) {
+		uintptr_t address = image->base + image->symbols[i].st_value;
+		if (address > first && address < past && symbol_is_entry(&image->symbols[i]))
+			return true;
+	}
+	return false;
 }
 
 /* Where to begin decoding so that instructions come out whole: at the function that holds `address`. */
@@ -121,14 +269,34 @@ static uintptr_t decode_from(const struct image *image, uintptr_t address)
 	return address & ~(uintptr_t)15;
 }
 
-/* Short jumps of the neighbours. The function itself has been looked at whole, by displaced_measure. */
-static bool scan_near(const struct image *image, uintptr_t from, uintptr_t to, const struct displaced *displaced,
-		      size_t (*displaced_at)(uintptr_t address))
+static bool is_short_branch(uint8_t opcode)
+{
+	return (opcode & 0xf0) == 0x70 || opcode == 0xeb || (opcode & 0xfc) == 0xe0;
+}
+
+/* Could any byte be the distance of a short jump that leads there? Most often none: nothing needs decoding then. */
+static bool short_jump_possible(uintptr_t from, uintptr_t to, const struct displaced *displaced)
 {
 	uintptr_t past = displaced->start + displaced->bytes;
+	for (uintptr_t at = from; at + 1 < to; at++) {
+		const uint8_t *code = (const uint8_t *)at;
+		uintptr_t target = at + 2 + (uintptr_t)(intptr_t)(int8_t)code[1];
+		if (is_short_branch(code[0]) && target > displaced->start && target < past)
+			return true;
+	}
+	return false;
+}
+
+/* Short jumps of the neighbours. The function itself has been looked at whole, by displaced_measure. */
+static bool scan_near(const struct image *image, uintptr_t from, uintptr_t to, const struct displaced *displaced,
+		      const struct scan_patches *patches)
+{
+	uintptr_t past = displaced->start + displaced->bytes;
+	if (!short_jump_possible(from, to, displaced))
+		return false;
 	for (uintptr_t at = decode_from(image, from); at < to;) {
 		struct instruction instruction;
-		size_t replaced = displaced_at(at);
+		size_t replaced = patches->displaced_at(at);
 		if (replaced ||
 		    !decode((const uint8_t *)at, to - at < INSTRUCTION_MAX_BYTES ? to - at : INSTRUCTION_MAX_BYTES, at,
 			    &instruction)) {
@@ -144,24 +312,42 @@ static bool scan_near(const struct image *image, uintptr_t from, uintptr_t to, c
 	return false;
 }
 
-bool scan_jumped_into(const struct image *image, const struct displaced *displaced,
-		      size_t (*displaced_at)(uintptr_t address))
+static bool scan_neighbours(const struct image *image, const struct displaced *displaced,
+			    const struct scan_patches *patches)
 {
 	uintptr_t past = displaced->start + displaced->bytes;
 	for (size_t i = 0; i < image->phdr_count; i++) {
 		const Elf64_Phdr *segment = &image->phdr[i];
 		uintptr_t start = image->base + segment->p_vaddr, end = start + segment->p_filesz;
-		if (segment->p_type != PT_LOAD || !(segment->p_flags & PF_X))
-			continue;
-		if (scan_segment(image, segment, displaced))
-			return true;
-		if (displaced->start < start || displaced->start >= end)
+		if (segment->p_type != PT_LOAD || displaced->start < start || displaced->start >= end)
 			continue;
 		uintptr_t before = displaced->start - start > SHORT_REACH ? displaced->start - SHORT_REACH : start;
 		uintptr_t after = end - past > SHORT_REACH ? past + SHORT_REACH : end;
-		if (scan_near(image, before, displaced->start, displaced, displaced_at) ||
-		    scan_near(image, past, after, displaced, displaced_at))
+		return scan_near(image, before, displaced->start, displaced, patches) ||
+		       scan_near(image, past, after, displaced, patches);
+	}
+	return false;
+}
+
+/* The displaced bytes themselves may hold what looks like a branch into them, and the index does not say from where. */
+static bool has_own_distance(const struct displaced *displaced)
+{
+	uintptr_t first = displaced->start, past = first + displaced->bytes;
+	for (uintptr_t at = first; at + sizeof(int32_t) <= past; at++) {
+		int32_t distance;
+		memcpy(&distance, (const void *)at, sizeof distance);
+		uintptr_t target = at + sizeof distance + (uintptr_t)(intptr_t)distance;
+		if (target > first && target < past)
 			return true;
 	}
 	return false;
+}
+
+bool scan_jumped_into(const struct image *image, const struct displaced *displaced, const struct scan_patches *patches)
+{
+	const struct patch_index *index = index_of(image, patches);
+	bool found = !index || index_target_between(index, displaced->start, displaced->start + displaced->bytes);
+	if (found && (!index || has_own_distance(displaced)))
+		found = search_all(image, displaced, patches);
+	return found || scan_neighbours(image, displaced, patches);
 }

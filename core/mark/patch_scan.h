@@ -10,11 +10,20 @@
 #include "core/mark/image.h"
 #include "core/mark/patch_relocate.h"
 
-/* `displaced_at` tells how many bytes at an address were replaced by an earlier patch, 0 for none. */
-bool scan_jumped_into(const struct image *image, const struct displaced *displaced,
-		      size_t (*displaced_at)(uintptr_t address));
+/* What earlier patches made of the code: how many bytes at an address they replaced, 0 for none, and each piece of code
+   that now stands elsewhere. */
+struct scan_patches {
+	size_t (*displaced_at)(uintptr_t address);
+	void (*each_moved)(void (*visit)(void *context, const uint8_t *code, size_t bytes), void *context);
+};
 
-/* The same for `bytes` of code at `code` that run at `address`: true when a rel32 branch in it leads there. */
-bool scan_bytes(const uint8_t *code, size_t bytes, uintptr_t address, const struct displaced *displaced);
+bool scan_jumped_into(const struct image *image, const struct displaced *displaced, const struct scan_patches *patches);
+
+/* A symbol, or the start of a function by the unwind table, in the middle of the displaced bytes is a second way in,
+   which no branch shows. */
+bool scan_entry_inside(const struct image *image, const struct displaced *displaced);
+
+/* Binding is over for now: frees what was kept of the modules searched. */
+void scan_release(void);
 
 #endif

@@ -14,6 +14,7 @@
 #include "core/base.h"
 
 #define ARENA_BYTES ((size_t)64 << 10)
+#define ARENA_DOUBLINGS 6 /* a module's further arenas are each twice as large, up to this often */
 #define ARENAS_MAX 64
 #define REACH_BYTES ((uintptr_t)0x7ff00000) /* of a signed 32-bit distance, less what a stub may be long */
 #define CLOSE_STEPS 64 /* tried arena by arena before the strides get long */
@@ -24,71 +25,91 @@
 
 struct arena {
 	uintptr_t start;
-	size_t used;
+	size_t bytes, used;
 };
 
 static struct arena arenas[ARENAS_MAX];
 static size_t arena_count;
 
-static bool reaches(uintptr_t at, uintptr_t start, uintptr_t end)
+static bool reaches(uintptr_t at, size_t bytes, uintptr_t start, uintptr_t end)
 {
-	uintptr_t lowest = at < start ? at : start, highest = at + ARENA_BYTES > end ? at + ARENA_BYTES : end;
+	uintptr_t lowest = at < start ? at : start, highest = at + bytes > end ? at + bytes : end;
 	return highest - lowest < REACH_BYTES;
 }
 
-static bool map_at(uintptr_t at)
+static bool map_at(uintptr_t at, size_t bytes)
 {
-	void *got = mmap((void *)at, ARENA_BYTES, PROT_READ | PROT_EXEC,
+	void *got = mmap((void *)at, bytes, PROT_READ | PROT_EXEC,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	if (got == MAP_FAILED)
 		return false;
 	if (got != (void *)at) { /* a kernel that does not know the flag */
-		munmap(got, ARENA_BYTES);
+		munmap(got, bytes);
 		return false;
 	}
 	return true;
 }
 
-static uintptr_t map_near(uintptr_t start, uintptr_t end)
+static uintptr_t map_near(uintptr_t start, uintptr_t end, size_t bytes)
 {
-	uintptr_t below = (start - ARENA_BYTES) & ~(ARENA_BYTES - 1);
-	for (unsigned step = 0; below >= LOWEST_ADDRESS && below < start && reaches(below, start, end); step++) {
-		if (map_at(below))
+	uintptr_t below = (start - bytes) & ~(ARENA_BYTES - 1);
+	for (unsigned step = 0; below >= LOWEST_ADDRESS && below < start && reaches(below, bytes, start, end); step++) {
+		if (map_at(below, bytes))
 			return below;
 		below -= step < CLOSE_STEPS ? ARENA_BYTES : LONG_STRIDE;
 	}
 	/* From the far end: what is just above the main program is for its heap to grow into. */
-	uintptr_t above = (start + REACH_BYTES - 2 * ARENA_BYTES) & ~(ARENA_BYTES - 1);
+	uintptr_t above = (start + REACH_BYTES - bytes - ARENA_BYTES) & ~(ARENA_BYTES - 1);
 	for (; above > end && above < UINTPTR_MAX - REACH_BYTES; above -= LONG_STRIDE)
-		if (reaches(above, start, end) && map_at(above))
+		if (reaches(above, bytes, start, end) && map_at(above, bytes))
 			return above;
 	for (above = round_up(end, ARENA_BYTES); above - end < LONG_STRIDE; above += ARENA_BYTES)
-		if (map_at(above))
+		if (reaches(above, bytes, start, end) && map_at(above, bytes))
 			return above;
 	return 0;
 }
 
+static struct arena *arena_with_room(uintptr_t start, uintptr_t end, size_t bytes)
+{
+	size_t reaching = 0;
+	for (size_t i = 0; i < arena_count; i++) {
+		if (!reaches(arenas[i].start, arenas[i].bytes, start, end))
+			continue;
+		if (arenas[i].used + bytes <= arenas[i].bytes)
+			return &arenas[i];
+		reaching++;
+	}
+	if (arena_count == ARENAS_MAX)
+		return NULL;
+	size_t wanted = ARENA_BYTES << (reaching < ARENA_DOUBLINGS ? reaching : ARENA_DOUBLINGS);
+	uintptr_t at = map_near(start, end, wanted);
+	if (!at)
+		at = map_near(start, end, wanted = ARENA_BYTES);
+	if (!at)
+		return NULL;
+	arenas[arena_count] = (struct arena){.start = at, .bytes = wanted};
+	return &arenas[arena_count++];
+}
+
 void *near_reserve(uintptr_t start, uintptr_t end, size_t bytes)
 {
-	struct arena *arena = NULL;
 	int saved = errno;
 	bytes = round_up(bytes, LINE_BYTES);
-	for (size_t i = 0; i < arena_count && !arena; i++)
-		if (arenas[i].used + bytes <= ARENA_BYTES && reaches(arenas[i].start, start, end))
-			arena = &arenas[i];
-	if (!arena && arena_count < ARENAS_MAX) {
-		uintptr_t at = map_near(start, end);
-		if (at) {
-			arena = &arenas[arena_count++];
-			*arena = (struct arena){.start = at};
-		}
-	}
+	struct arena *arena = arena_with_room(start, end, bytes);
 	errno = saved;
 	if (!arena)
 		return NULL;
 	void *block = (void *)(arena->start + arena->used);
 	arena->used += bytes;
 	return block;
+}
+
+void near_shrink(void *block, size_t bytes, size_t kept)
+{
+	uintptr_t end = (uintptr_t)block + round_up(bytes, LINE_BYTES);
+	for (size_t i = 0; i < arena_count; i++)
+		if (arenas[i].start + arenas[i].used == end)
+			arenas[i].used -= round_up(bytes, LINE_BYTES) - round_up(kept, LINE_BYTES);
 }
 
 /* The system calls by hand, and the copy by an instruction: the page written may hold libc's versions of them. */

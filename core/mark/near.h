@@ -7,8 +7,11 @@
 #include <stdint.h>
 
 /* Reserves `bytes` (a few hundred), aligned to a cache line, within reach of [start, end) of a module and of
-   every address in it. NULL: no free address range, or the system refuses executable memory. Never given back. */
+   every address in it. NULL: no free address range, or the system refuses executable memory. */
 void *near_reserve(uintptr_t start, uintptr_t end, size_t bytes);
+
+/* Gives back what is not needed of the block reserved last: of its `bytes`, `kept` remain. */
+void near_shrink(void *block, size_t bytes, size_t kept);
 
 /* Writes into memory from near_reserve, never writable and executable at once. 0, or -EACCES if policy forbids it. */
 int near_write(void *at, const void *bytes, size_t length);

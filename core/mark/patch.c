@@ -165,6 +165,7 @@ static const char *stub_build(const struct image *image, struct patched *patched
 	if (!at)
 		return "no executable memory can be had near the function";
 	const char *reason = displaced_relocate(displaced, (uintptr_t)at->original, code.stub.original, &length);
+	near_shrink(at, limit, reason ? 0 : sizeof(struct patch_stub) + length);
 	if (reason)
 		return reason;
 	stub_assemble(&code.stub, at, &patched->record);

@@ -87,10 +87,12 @@ static size_t displaced_at(uintptr_t address)
 	return 0;
 }
 
-static void each_moved(void (*visit)(void *context, const uint8_t *code, size_t bytes), void *context)
+static void each_moved(uintptr_t start, uintptr_t end,
+		       void (*visit)(void *context, const uint8_t *code, size_t bytes), void *context)
 {
 	for (const struct patched *patched = all_patched; patched; patched = patched->next)
-		visit(context, (const uint8_t *)patched->record.original, patched->original_bytes);
+		if (patched->record.address >= start && patched->record.address < end)
+			visit(context, (const uint8_t *)patched->record.original, patched->original_bytes);
 }
 
 static const struct scan_patches patches = {displaced_at, each_moved};

@@ -26,7 +26,7 @@
 #define WINDOW_BYTES ((size_t)1 << 20)
 #define PAGE_BYTES ((size_t)4096)
 #define STRADDLE_BYTES 16 /* read behind a window, so that no distance is cut in two */
-#define INDEXED_MODULES 32
+#define INDEXED_MODULES 256
 #define SEARCHES_BEFORE_INDEX 2
 
 /* Modules searched since scan_release. */
@@ -187,7 +187,7 @@ static bool search_all(const struct image *image, const struct displaced *displa
 {
 	struct search search = {.displaced = displaced};
 	struct piece_visitor visitor = {search_piece, &search};
-	patches->each_moved(search_moved, &search);
+	patches->each_moved(image->start, image->end, search_moved, &search);
 	return search.found || each_piece(image, &visitor);
 }
 
@@ -227,7 +227,7 @@ static const struct patch_index *index_of(const struct image *image, const struc
 		if (one->refused)
 			return NULL;
 		each_piece(image, &visitor);
-		patches->each_moved(index_moved, &one->index);
+		patches->each_moved(image->start, image->end, index_moved, &one->index);
 	}
 	return &one->index;
 }

@@ -11,10 +11,11 @@
 #include "core/mark/patch_relocate.h"
 
 /* What earlier patches made of the code: how many bytes at an address they replaced, 0 for none, and each piece of code
-   that now stands elsewhere. */
+   from [start, end) that now stands elsewhere. */
 struct scan_patches {
 	size_t (*displaced_at)(uintptr_t address);
-	void (*each_moved)(void (*visit)(void *context, const uint8_t *code, size_t bytes), void *context);
+	void (*each_moved)(uintptr_t start, uintptr_t end,
+			   void (*visit)(void *context, const uint8_t *code, size_t bytes), void *context);
 };
 
 bool scan_jumped_into(const struct image *image, const struct displaced *displaced, const struct scan_patches *patches);

@@ -1,6 +1,8 @@
 /*
  * The functions that a patch would break by design: those that return twice, that look at who called them, or that
- * have a calling convention of their own. Told apart by address, so that aliases count.
+ * have a calling convention of their own. Told apart by address, so that aliases count. Then what only looks like a
+ * function: the parts that compilers move away (`f.cold`), which are entered with a frame on the stack, or with live data
+ * below it; and code that its program copies elsewhere before running it, where a relative jump leads astray.
  */
 #define _GNU_SOURCE
 #include "core/mark/refuse.h"
@@ -10,6 +12,12 @@
 #include <unistd.h>
 
 #include "core/base.h"
+#include "core/mark/decode.h"
+#include "core/mark/extent.h"
+#include "core/mark/symbols.h"
+#include "core/path/cfi.h"
+
+#define INSTRUCTION_MAX_BYTES 15
 
 struct refusal {
 	const char *reason;
@@ -24,6 +32,112 @@ static const struct refusal refusals[] = {
 	{"it has a calling convention of its own", {"__tls_get_addr", "___tls_get_addr", "__tls_get_addr_slow"}},
 };
 
+struct extent {
+	uintptr_t start, end;
+};
+
+static bool extent_of(const struct image *image, uintptr_t address, struct extent *extent)
+{
+	size_t size = 0;
+	if (!extent_find(image, address, &extent->start, &size))
+		return false;
+	extent->end = extent->start + size;
+	return true;
+}
+
+/* Calls `wanted` for each direct jump of the code, until it says yes. */
+static bool any_jump(struct extent code, bool (*wanted)(void *context, uintptr_t target), void *context)
+{
+	struct instruction instruction;
+	for (uintptr_t at = code.start; at < code.end;) {
+		size_t left = code.end - at < INSTRUCTION_MAX_BYTES ? code.end - at : INSTRUCTION_MAX_BYTES;
+		if (!decode((const uint8_t *)at, left, at, &instruction)) {
+			at++;
+			continue;
+		}
+		bool jump = instruction.kind >= INSTRUCTION_JUMP && instruction.kind <= INSTRUCTION_JUMP_COUNTING;
+		if (jump && wanted(context, instruction.target))
+			return true;
+		at += instruction.length;
+	}
+	return false;
+}
+
+struct part {
+	const struct image *image;
+	struct extent own, whole;
+};
+
+static bool is_start(void *context, uintptr_t target)
+{
+	const struct part *part = context;
+	return target == part->own.start;
+}
+
+static bool leads_back(void *context, uintptr_t target)
+{
+	struct part *part = context;
+	struct extent before = part->whole;
+	if (target >= part->own.start && target < part->own.end)
+		return false;
+	if (!extent_of(part->image, target, &part->whole) || part->whole.start == target)
+		return false;
+	/* Looked through for an earlier jump already. */
+	return part->whole.start != before.start && any_jump(part->whole, is_start, part);
+}
+
+/* It jumps into the middle of a function that jumps to its start: without a frame yet, but with data below the stack
+   pointer perhaps. */
+static bool is_part(const struct image *image, uintptr_t address)
+{
+	struct part part = {.image = image, .whole = {.start = 0}};
+	return extent_of(image, address, &part.own) && part.own.start == address && any_jump(part.own, leads_back, &part);
+}
+
+/* V8 copies its builtins next to the code that it generates. They are named, if at all, in .symtab only. */
+static struct copied_code {
+	uintptr_t module_start, module_end;
+	uintptr_t start;
+	size_t bytes;
+} copied;
+
+static bool take_copied(void *context, const struct image *image, const char *name, const Elf64_Sym *symbol)
+{
+	(void)context;
+	if (base_text_equal(name, "v8_Default_embedded_blob_code_"))
+		copied.start = image->base + symbol->st_value;
+	else if (base_text_equal(name, "v8_Default_embedded_blob_code_size_"))
+		copied.bytes = *(const uint32_t *)(image->base + symbol->st_value);
+	return !copied.start || !copied.bytes;
+}
+
+static bool is_copied(const struct image *image, uintptr_t address)
+{
+	struct symbols_visitor visitor = {take_copied, NULL};
+	if (copied.module_start != image->start || copied.module_end != image->end) {
+		copied = (struct copied_code){.module_start = image->start, .module_end = image->end};
+		symbols_each(image, &visitor);
+	}
+	return address - copied.start < copied.bytes;
+}
+
+static const char *refuse_place(const struct image *image, uintptr_t address)
+{
+	struct cfi_row row = cfi_row_of(address, true);
+	switch (row.kind) {
+	case CFI_NONE:
+		return is_copied(image, address) ? "its program copies it before running it" : NULL;
+	case CFI_END:
+		return NULL;
+	case CFI_SP:
+		if (row.cfa == sizeof(uintptr_t))
+			return is_part(image, address) ? "it is a part of another function" : NULL;
+		return "it is entered with a frame on the stack";
+	default:
+		return "it is entered with a frame on the stack";
+	}
+}
+
 const char *refuse_function(const struct image *image, uintptr_t address)
 {
 	for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
@@ -36,7 +150,7 @@ const char *refuse_function(const struct image *image, uintptr_t address)
 	/* All of it: symbol resolution and thread-local storage enter it with a convention that no compiler knows. */
 	if (image_is_linker(image))
 		return "it belongs to the dynamic linker";
-	return NULL;
+	return refuse_place(image, address);
 }
 
 /* num_threads is the 20th field; the second one is in parentheses and may hold anything. */

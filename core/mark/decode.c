@@ -113,6 +113,8 @@ bool decode(const uint8_t *bytes, size_t available, uintptr_t address, struct in
 		out->operand_bytes = 4;
 		out->target = next + (uintptr_t)raw.raw.disp.value;
 	}
+	if (has_modrm && raw.raw.modrm.mod == 0 && raw.raw.modrm.rm == 4 && raw.raw.sib.base == 5)
+		out->table = (uintptr_t)raw.raw.disp.value;
 	out->jumps_anywhere = raw.meta.category == ZYDIS_CATEGORY_UNCOND_BR && !raw.raw.imm[0].is_relative;
 	read_base(&raw, out);
 	/* call [rsp + x] reads below what a pushed return address moves. */

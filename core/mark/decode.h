@@ -31,6 +31,7 @@ struct instruction {
 	int32_t displacement; /* beside that base */
 	bool stack_base; /* an indirect call's operand is based on rsp (or r12) */
 	uintptr_t target; /* RIP_RELATIVE: address of the operand; branches: where they lead */
+	uintptr_t table; /* of an operand at [register * n + table], else 0 */
 };
 
 /* 0, or -ENOENT without the disassembler's library. */

@@ -118,6 +118,8 @@ static const char *measure(const struct image *image, const struct mark_function
 	}
 	const char *reason =
 		displaced_measure(function->address, size, readable_from(image, function->address), displaced);
+	if (!reason && scan_tables(image, function->address, function->address + size, displaced))
+		reason = "a table of its own leads to its first bytes";
 	if (!reason && scan_entry_inside(image, displaced))
 		reason = "another symbol lies inside its first bytes";
 	if (!reason && scan_jumped_into(image, displaced, &patches))

@@ -18,6 +18,7 @@ static const char too_short[] = "too short";
 static const char undecodable[] = "its first bytes are no instructions that the disassembler knows";
 static const char jumped_into[] = "a jump target lies inside its first bytes";
 static const char loops_to_start[] = "a loop of its own jumps back to its first instruction";
+static const char looks_inside[] = "it refers to its own first bytes";
 static const char unmovable[] = "its first bytes hold a branch that can't be moved";
 static const char out_of_reach[] = "an operand of its first instructions is out of reach";
 static const char early_call[] = "it calls through a pointer in its very first bytes";
@@ -45,11 +46,11 @@ static size_t padding_at(uintptr_t end, uintptr_t limit, size_t wanted)
 	return at - end;
 }
 
-/* Looks at every branch of the rest of the function. An undecodable byte (data between code) is stepped over: a false
+/* Looks at every branch and every address in the function. An undecodable byte (data between code) is stepped over: a false
    instruction found that way can only refuse too much. */
 static const char *check_targets(const struct displaced *displaced, uintptr_t address, uintptr_t end)
 {
-	uintptr_t first = displaced->start, past = displaced->start + displaced->bytes;
+	uintptr_t first = displaced->start, past = displaced_end(displaced);
 	for (uintptr_t at = address; at < end;) {
 		struct instruction instruction;
 		if (!decode_at(at, end, &instruction)) {
@@ -61,6 +62,9 @@ static const char *check_targets(const struct displaced *displaced, uintptr_t ad
 			return jumped_into;
 		if (branch && !instruction.calls && (instruction.target == first || instruction.target == address))
 			return loops_to_start;
+		if (instruction.kind == INSTRUCTION_RIP_RELATIVE && instruction.target > first &&
+		    instruction.target < past)
+			return looks_inside;
 		at += instruction.length;
 	}
 	return NULL;

@@ -17,6 +17,12 @@ struct displaced {
 	bool ends; /* control never leaves the last of them by falling through */
 };
 
+/* Behind the last byte that the jump takes. */
+static inline uintptr_t displaced_end(const struct displaced *displaced)
+{
+	return displaced->start + displaced->bytes + displaced->padding;
+}
+
 /* Decides which bytes of the function at `address` the jump takes. `size` is the function's, 0 when unknown; `readable`
    is how many bytes may be read from address. Returns NULL, or why the function can't be patched (static text). */
 const char *displaced_measure(uintptr_t address, size_t size, size_t readable, struct displaced *out);

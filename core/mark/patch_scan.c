@@ -26,6 +26,7 @@
 #define WINDOW_BYTES ((size_t)1 << 20)
 #define PAGE_BYTES ((size_t)4096)
 #define STRADDLE_BYTES 16 /* read behind a window, so that no distance is cut in two */
+#define TABLE_ENTRIES_MAX 4096
 #define INDEXED_MODULES 256
 #define SEARCHES_BEFORE_INDEX 2
 
@@ -49,7 +50,7 @@ static bool leads_inside(const uint8_t *code, size_t i, uintptr_t address, const
 	int32_t distance;
 	memcpy(&distance, code + i, sizeof distance);
 	uintptr_t at = address + i, target = at + 4 + (uintptr_t)(intptr_t)distance,
-		  past = displaced->start + displaced->bytes;
+		  past = displaced_end(displaced);
 	bool own = at >= displaced->start && at < past;
 	return !own && target > displaced->start && target < past && is_branch_opcode(code + i, code);
 }
@@ -243,7 +244,7 @@ void scan_release(void)
 
 bool scan_entry_inside(const struct image *image, const struct displaced *displaced)
 {
-	uintptr_t first = displaced->start, past = first + displaced->bytes + displaced->padding, start;
+	uintptr_t first = displaced->start, past = displaced_end(displaced), start;
 	size_t size;
 	if (extent_find(image, past - 1, &start, &size) && start > first)
 		return true;
@@ -277,7 +278,7 @@ static bool is_short_branch(uint8_t opcode)
 /* Could any byte be the distance of a short jump that leads there? Most often none: nothing needs decoding then. */
 static bool short_jump_possible(uintptr_t from, uintptr_t to, const struct displaced *displaced)
 {
-	uintptr_t past = displaced->start + displaced->bytes;
+	uintptr_t past = displaced_end(displaced);
 	for (uintptr_t at = from; at + 1 < to; at++) {
 		const uint8_t *code = (const uint8_t *)at;
 		uintptr_t target = at + 2 + (uintptr_t)(intptr_t)(int8_t)code[1];
@@ -291,7 +292,7 @@ static bool short_jump_possible(uintptr_t from, uintptr_t to, const struct displ
 static bool scan_near(const struct image *image, uintptr_t from, uintptr_t to, const struct displaced *displaced,
 		      const struct scan_patches *patches)
 {
-	uintptr_t past = displaced->start + displaced->bytes;
+	uintptr_t past = displaced_end(displaced);
 	if (!short_jump_possible(from, to, displaced))
 		return false;
 	for (uintptr_t at = decode_from(image, from); at < to;) {
@@ -315,7 +316,7 @@ static bool scan_near(const struct image *image, uintptr_t from, uintptr_t to, c
 static bool scan_neighbours(const struct image *image, const struct displaced *displaced,
 			    const struct scan_patches *patches)
 {
-	uintptr_t past = displaced->start + displaced->bytes;
+	uintptr_t past = displaced_end(displaced);
 	for (size_t i = 0; i < image->phdr_count; i++) {
 		const Elf64_Phdr *segment = &image->phdr[i];
 		uintptr_t start = image->base + segment->p_vaddr, end = start + segment->p_filesz;
@@ -332,7 +333,7 @@ static bool scan_neighbours(const struct image *image, const struct displaced *d
 /* The displaced bytes themselves may hold what looks like a branch into them, and the index does not say from where. */
 static bool has_own_distance(const struct displaced *displaced)
 {
-	uintptr_t first = displaced->start, past = first + displaced->bytes;
+	uintptr_t first = displaced->start, past = displaced_end(displaced);
 	for (uintptr_t at = first; at + sizeof(int32_t) <= past; at++) {
 		int32_t distance;
 		memcpy(&distance, (const void *)at, sizeof distance);
@@ -346,8 +347,85 @@ static bool has_own_distance(const struct displaced *displaced)
 bool scan_jumped_into(const struct image *image, const struct displaced *displaced, const struct scan_patches *patches)
 {
 	const struct patch_index *index = index_of(image, patches);
-	bool found = !index || index_target_between(index, displaced->start, displaced->start + displaced->bytes);
+	bool found = !index || index_target_between(index, displaced->start, displaced_end(displaced));
 	if (found && (!index || has_own_distance(displaced)))
 		found = search_all(image, displaced, patches);
 	return found || scan_neighbours(image, displaced, patches);
+}
+
+/* Bytes of initialised data at `address`, 0 for code and for what is not the module's. */
+static size_t data_at(const struct image *image, uintptr_t address)
+{
+	for (size_t i = 0; i < image->phdr_count; i++) {
+		const Elf64_Phdr *segment = &image->phdr[i];
+		uintptr_t start = image->base + segment->p_vaddr;
+		if (segment->p_type == PT_LOAD && !(segment->p_flags & PF_X) && address >= start &&
+		    address < start + segment->p_filesz)
+			return start + segment->p_filesz - address;
+	}
+	return 0;
+}
+
+/* Both kinds of entries that compilers write: 4 bytes from the table's start, and addresses. A table ends where an entry
+   leads out of the function. Entries for the first instruction itself count as well: the loop would be taken for calls. */
+static bool table_leads_inside(const struct image *image, uintptr_t table, uintptr_t start, uintptr_t end,
+			       const struct displaced *displaced)
+{
+	uintptr_t past = displaced_end(displaced);
+	size_t bytes = data_at(image, table);
+	for (size_t entry_bytes = 4; entry_bytes <= 8; entry_bytes += 4)
+		for (size_t i = 0; i < TABLE_ENTRIES_MAX && (i + 1) * entry_bytes <= bytes; i++) {
+			int64_t value = 0;
+			memcpy(&value, (const uint8_t *)table + i * entry_bytes, entry_bytes);
+			uintptr_t target = entry_bytes == 4 ? table + (uintptr_t)(intptr_t)(int32_t)value : (uintptr_t)value;
+			if (target < start || target >= end)
+				break;
+			if (target < past)
+				return true;
+		}
+	return false;
+}
+
+/* Decodes [start, end) for `wanted`, which says yes to end it. */
+static bool any_instruction(uintptr_t start, uintptr_t end,
+			    bool (*wanted)(void *context, const struct instruction *instruction), void *context)
+{
+	struct instruction instruction;
+	for (uintptr_t at = start; at < end;) {
+		size_t left = end - at < INSTRUCTION_MAX_BYTES ? end - at : INSTRUCTION_MAX_BYTES;
+		if (!decode((const uint8_t *)at, left, at, &instruction)) {
+			at++;
+			continue;
+		}
+		if (wanted(context, &instruction))
+			return true;
+		at += instruction.length;
+	}
+	return false;
+}
+
+static bool is_indirect_jump(void *context, const struct instruction *instruction)
+{
+	(void)context;
+	return instruction->jumps_anywhere && instruction->kind != INSTRUCTION_RIP_RELATIVE;
+}
+
+struct tables {
+	const struct image *image;
+	uintptr_t start, end;
+	const struct displaced *displaced;
+};
+
+static bool is_table_that_leads_inside(void *context, const struct instruction *instruction)
+{
+	const struct tables *tables = context;
+	uintptr_t table = instruction->kind == INSTRUCTION_RIP_RELATIVE ? instruction->target : instruction->table;
+	return table && table_leads_inside(tables->image, table, tables->start, tables->end, tables->displaced);
+}
+
+bool scan_tables(const struct image *image, uintptr_t start, uintptr_t end, const struct displaced *displaced)
+{
+	struct tables tables = {image, start, end, displaced};
+	return any_instruction(start, end, is_indirect_jump, NULL) &&
+	       any_instruction(start, end, is_table_that_leads_inside, &tables);
 }

@@ -20,6 +20,9 @@ struct scan_patches {
 
 bool scan_jumped_into(const struct image *image, const struct displaced *displaced, const struct scan_patches *patches);
 
+/* The same for the tables that a `switch` of the function at [start, end) jumps through. */
+bool scan_tables(const struct image *image, uintptr_t start, uintptr_t end, const struct displaced *displaced);
+
 /* A symbol, or the start of a function by the unwind table, in the middle of the displaced bytes is a second way in,
    which no branch shows. */
 bool scan_entry_inside(const struct image *image, const struct displaced *displaced);

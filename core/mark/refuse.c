@@ -121,6 +121,13 @@ static bool is_copied(const struct image *image, uintptr_t address)
 	return address - copied.start < copied.bytes;
 }
 
+static const char *with_a_frame(const struct image *image, uintptr_t address)
+{
+	struct extent whole;
+	return extent_of(image, address, &whole) && whole.start != address ? "the address is not the start of a function"
+									   : "it is entered with a frame on the stack";
+}
+
 static const char *refuse_place(const struct image *image, uintptr_t address)
 {
 	struct cfi_row row = cfi_row_of(address, true);
@@ -132,9 +139,9 @@ static const char *refuse_place(const struct image *image, uintptr_t address)
 	case CFI_SP:
 		if (row.cfa == sizeof(uintptr_t))
 			return is_part(image, address) ? "it is a part of another function" : NULL;
-		return "it is entered with a frame on the stack";
+		return with_a_frame(image, address);
 	default:
-		return "it is entered with a frame on the stack";
+		return with_a_frame(image, address);
 	}
 }
 

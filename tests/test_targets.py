@@ -168,3 +168,29 @@ def test_boundary_at_a_function_of_a_stripped_program(shim, tmp_path, spec):
                    env={"HOME": tmp_path, "XDG_DATA_HOME": tmp_path, "XDG_CONFIG_HOME": tmp_path})
     assert run.report["frames"]["count"] == 700
     assert [m["binding"] for m in run.report["markers"]] == ["patch"]
+
+
+@pytest.mark.parametrize("method, kind", [("EffectVehicle::Tick", "frame"), ("EffectVehicle::Tick", "frame-scope"),
+                                          ("Vehicle::UpdateViewport", "frame")])
+def test_calls_of_a_stripped_method_agree_with_gdb(shim, tmp_path, method, kind):
+    openttd = shutil.which("openttd", path=os.environ["PATH"] + ":/usr/games")
+    if not openttd or not shutil.which("gdb"):
+        pytest.skip("openttd or gdb is not installed (packages openttd openttd-opengfx gdb)")
+    command = [openttd, "-v", "null:ticks=500", "-s", "null", "-m", "null", "-g", "-G", "42", "-x"]
+    env = {"HOME": tmp_path, "XDG_DATA_HOME": tmp_path, "XDG_CONFIG_HOME": tmp_path}
+    listed = harness.plain(["nm", "-DC", "--defined-only", openttd]).stdout.decode()
+    offset = next(line.split()[0] for line in listed.splitlines() if f" T {method}(" in line)
+    script = tmp_path / "count.gdb"
+    # The load address is where the first mapping of the program begins.
+    script.write_text("set pagination off\nset confirm off\nstarti\npython\nimport gdb\n"
+                      "base = next(int(l.split()[0], 16) for l in gdb.execute('info proc mappings', to_string=True).splitlines() "
+                      f"if l.rstrip().endswith('{openttd}'))\n"
+                      f"gdb.execute('break *%d' % (base + 0x{offset}))\ngdb.execute('ignore 1 100000000')\nend\n"
+                      "continue\ninfo breakpoints\n")
+    counted = harness.plain(["gdb", "-batch", "-x", script, "--args", *command], env=env)
+    hits = int(re.search(r"already hit (\d+) times?", counted.stdout.decode()).group(1))
+    run = shim.run(command, {kind: f"{method}@*"}, env=env)
+    assert hits > 100
+    # Several functions may bear the name (overloads): the one that gdb counted is told by its place.
+    calls = {m["offset"]: m["calls"] for m in run.report["markers"]}
+    assert calls[int(offset, 16)] == hits

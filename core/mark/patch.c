@@ -365,7 +365,9 @@ int patch_around(const struct mark_function *function,
 		 const char **reason)
 {
 	struct patch_callback callback = {.on_enter = on_enter, .context = context, .on_leave = on_leave};
-	const char *refused = patch(function, callback);
+	const char *refused = refuse_frame(function->address);
+	if (!refused)
+		refused = patch(function, callback);
 	if (!refused) {
 		struct patched *patched = patched_find(function->address);
 		patched->record.no_stack_arguments |= register_arguments;

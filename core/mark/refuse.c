@@ -160,6 +160,17 @@ const char *refuse_function(const struct image *image, uintptr_t address)
 	return refuse_place(image, address);
 }
 
+/* Parts of the unwinder start from their own return address, and those parts have no names. */
+const char *refuse_frame(uintptr_t address)
+{
+	struct image image;
+	if (!image_of(address, &image))
+		return NULL;
+	const char *slash = strrchr(image.name, '/'), *file = slash ? slash + 1 : image.name;
+	bool unwinder = base_glob_match("libgcc_s.so*", file) || base_glob_match("libunwind*.so*", file);
+	return unwinder ? "it belongs to the unwinder" : NULL;
+}
+
 /* num_threads is the 20th field; the second one is in parentheses and may hold anything. */
 static long thread_count(void)
 {

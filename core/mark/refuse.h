@@ -9,6 +9,9 @@
 /* NULL, or why the function at `address` of `image` must be left alone. */
 const char *refuse_function(const struct image *image, uintptr_t address);
 
+/* NULL, or why no frame of ours may stand between the function and its caller, though its entry may be marked. */
+const char *refuse_frame(uintptr_t address);
+
 /* NULL, or why code must not be written now: more than one thread may be running it. */
 const char *refuse_now(void);
 

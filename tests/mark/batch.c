@@ -200,8 +200,8 @@ __attribute__((destructor)) static void end(void)
 		calls += tallies[i].calls;
 		leaves += tallies[i].leaves;
 	}
-	dprintf(out, "functions %lu\nasked %lu\nbound %lu\ncalls %lu\nleaves %lu\nmicroseconds %lu\n", functions, asked, bound,
-		calls, leaves, spent_ns / 1000);
+	dprintf(out, "functions %lu\nasked %lu\nbound %lu\ncalls %lu\nleaves %lu\nmicroseconds %lu\n", functions, asked,
+		bound, calls, leaves, spent_ns / 1000);
 	for (size_t i = 0; i < REASONS_MAX && refused[i].reason; i++)
 		dprintf(out, "reason %lu %s\n", refused[i].count, refused[i].reason);
 }

@@ -432,20 +432,21 @@ static void bind_new_modules(void *a, void *b)
 	if (inside || !started || _r_debug.r_state != RT_CONSISTENT)
 		return;
 	inside = true;
-	/* The child of a fork that does not record has nobody to bind for. */
-	if (atomic_load(&runtime_phase) == RUNTIME_RECORDING && !runtime_forked()) {
-		thread_internal_begin();
-		look_at_modules();
-		if (module_known < module_count) {
+	thread_internal_begin();
+	look_at_modules();
+	if (module_known < module_count) {
+		got_adopt(is_new_image);
+		/* The child of a fork that does not record has nobody to bind for. */
+		if (atomic_load(&runtime_phase) == RUNTIME_RECORDING && !runtime_forked()) {
 			finder_only(is_new_image);
 			patch_fresh(is_new);
 			bind_all();
 			patch_fresh(NULL);
 			finder_only(NULL);
-			module_known = module_count;
 		}
-		thread_internal_end();
+		module_known = module_count;
 	}
+	thread_internal_end();
 	inside = false;
 }
 
@@ -456,18 +457,8 @@ __attribute__((target("general-regs-only"))) static void modules_changed(void *c
 	patch_guarded(bind_new_modules, NULL, NULL);
 }
 
-static bool any_marker(void)
-{
-	bool any = policy_in_force.rule_count || policy_in_force.role_count;
-	for (uint32_t which = 0; which < policy_in_force.marker_count; which++)
-		any |= takes_part(which);
-	return any;
-}
-
 void bind_markers(void)
 {
-	if (!any_marker())
-		return;
 	look_at_modules();
 	bind_all();
 	module_known = module_count;

@@ -5,6 +5,7 @@
 
 #include "core/runtime.h"
 #include "core/thread.h"
+#include "shim/own.h"
 
 /* Registered before anything else, so it runs after every other handler and every destructor. */
 static void at_exit(int status, void *argument)
@@ -21,6 +22,7 @@ static void at_quick_end(void)
 
 __attribute__((constructor(101))) static void start(void)
 {
+	own_list();
 	runtime_finish_start();
 	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING)
 		return;

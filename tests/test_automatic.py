@@ -183,6 +183,20 @@ def test_a_marker_that_no_module_brings_says_so(shim):
     assert [(m["bound"], m["reason"]) for m in markers(run)] == [(False, "no function of this name in the modules loaded so far")]
 
 
+@pytest.mark.parametrize("flags", [("-Wl,-z,now", "-Wl,-z,relro"), ("-Wl,-z,lazy",)], ids=["now", "lazy"])
+@pytest.mark.parametrize("mode", ["route", "observe", "off"])
+@pytest.mark.parametrize("arguments", [(), ("fork",)], ids=["plain", "fork"])
+def test_plugins_with_a_scope_of_their_own_share_the_heap(shim, arguments, mode, flags):
+    """RTLD_DEEPBIND, as PHP opens its extensions: libc's free would get our blocks."""
+    plugin = harness.compile_to(harness.OUT / "automatic" / f"deep{len(flags)}.so", [harness.PROGRAMS / "automatic/deep.c"],
+                                ["-g", "-O1", "-fno-builtin", "-fPIC", "-shared", *flags])
+    run = shim.run([harness.program("automatic/deepbind"), plugin, *arguments], {"mode": mode})
+    assert run.stdout == b"done\n"
+    if mode != "off":
+        assert run.report["tiers"]["foreign"]["frees"] == 0
+        assert run.site_sum("deep_make", "allocs") == 400
+
+
 # ---- where code must not be written ------------------------------------------------------------------------------------
 
 

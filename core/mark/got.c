@@ -46,16 +46,16 @@ static bool in_relro(const struct image *image, uintptr_t address)
 	return false;
 }
 
-static void store(const struct image *image, uintptr_t *slot, struct search *search)
+static bool store(const struct image *image, uintptr_t *slot, uintptr_t value)
 {
 	void *page = (void *)((uintptr_t)slot & ~PAGE);
 	bool sealed = in_relro(image, (uintptr_t)slot);
 	if (sealed && mprotect(page, PAGE + 1, PROT_READ | PROT_WRITE))
-		return;
-	__atomic_store_n(slot, search->stub, __ATOMIC_RELEASE);
+		return false;
+	__atomic_store_n(slot, value, __ATOMIC_RELEASE);
 	if (sealed)
 		mprotect(page, PAGE + 1, PROT_READ);
-	search->slots++;
+	return true;
 }
 
 /* A slot that ld.so has not filled in yet leads back into its own module's PLT; its symbol tells what it will hold. */
@@ -67,8 +67,9 @@ static bool will_hold(const struct image *image, const Elf64_Rela *entry, uintpt
 	return symbol->st_name < image->string_bytes && finder_next(image->strings + symbol->st_name, 0) == search->function;
 }
 
-static void look_through(const struct image *image, const Elf64_Rela *table, size_t bytes, struct search *search)
+static void look_through(const struct image *image, const Elf64_Rela *table, size_t bytes, void *context)
 {
+	struct search *search = context;
 	for (size_t i = 0; table && i < bytes / sizeof *table; i++) {
 		uint32_t type = (uint32_t)ELF64_R_TYPE(table[i].r_info);
 		uintptr_t *slot = (uintptr_t *)(image->base + table[i].r_offset);
@@ -76,19 +77,17 @@ static void look_through(const struct image *image, const Elf64_Rela *table, siz
 			continue;
 		uintptr_t value = __atomic_load_n(slot, __ATOMIC_RELAXED);
 		if (value == search->function || (type == R_X86_64_JUMP_SLOT && will_hold(image, &table[i], value, search)))
-			store(image, slot, search);
+			search->slots += store(image, slot, search->stub);
 	}
 }
 
-static bool visit(void *context, const struct image *image)
+/* Calls `look` for the relocations of each of the module's tables. */
+static void each_table(const struct image *image,
+		       void (*look)(const struct image *image, const Elf64_Rela *table, size_t bytes, void *context),
+		       void *context)
 {
-	struct search *search = context;
 	const Elf64_Rela *jumps = NULL, *others = NULL;
 	size_t jump_bytes = 0, other_bytes = 0;
-	/* Our own calls of it are nobody's business. */
-	if (image_ignored(image) || image_is_linker(image) ||
-	    (search->stub >= image->start && search->stub < image->end))
-		return true;
 	for (size_t i = 0; i < image->phdr_count; i++) {
 		if (image->phdr[i].p_type != PT_DYNAMIC)
 			continue;
@@ -104,8 +103,16 @@ static bool visit(void *context, const struct image *image)
 				other_bytes = d->d_un.d_val;
 		}
 	}
-	look_through(image, jumps, jump_bytes, search);
-	look_through(image, others, other_bytes, search);
+	look(image, jumps, jump_bytes, context);
+	look(image, others, other_bytes, context);
+}
+
+static bool visit(void *context, const struct image *image)
+{
+	const struct search *search = context;
+	/* Our own calls of it are nobody's business. */
+	if (!image_ignored(image) && !image_is_linker(image) && (search->stub < image->start || search->stub >= image->end))
+		each_table(image, look_through, context);
 	return true;
 }
 
@@ -166,4 +173,117 @@ bool got_can_help(const char *reason)
 		if (!strncmp(reason, words[i], strlen(words[i])))
 			return true;
 	return false;
+}
+
+/* ---- modules that are loaded with RTLD_DEEPBIND -------------------------------------------------------------------- */
+
+#define OWN_MAX 128u
+
+static const struct got_own *own;
+static size_t own_count;
+static bool own_first[OWN_MAX]; /* of all definitions in load order our hook comes first */
+
+void got_own(const struct got_own *list, size_t count)
+{
+	own = list;
+	own_count = count < OWN_MAX ? count : OWN_MAX;
+}
+
+/* Asked for when the first module comes: most programs open none. */
+static void know_own(void)
+{
+	static bool known;
+	struct image self;
+	if (known || !image_of((uintptr_t)&got_own, &self))
+		return;
+	known = true;
+	for (size_t i = 0; i < own_count; i++) {
+		uintptr_t first = finder_next(own[i].name, 0);
+		own_first[i] = first >= self.start && first < self.end;
+	}
+}
+
+struct adoption {
+	bool (*is_new)(const struct image *image);
+	const char *sought;
+	bool defined;
+};
+
+static bool defines(void *context, const struct image *image)
+{
+	struct adoption *adoption = context;
+	adoption->defined = adoption->is_new(image) && image_lookup(image, adoption->sought);
+	return !adoption->defined;
+}
+
+/* A module that brings its own, or comes with a library that has it, keeps that. */
+static const struct got_own *own_for(const char *name, struct adoption *adoption)
+{
+	for (size_t i = 0; i < own_count; i++)
+		if (own_first[i] && !strcmp(own[i].name, name)) {
+			adoption->sought = name;
+			adoption->defined = false;
+			image_each(defines, adoption);
+			return adoption->defined ? NULL : &own[i];
+		}
+	return NULL;
+}
+
+static int protection_of(const struct image *image, uintptr_t address)
+{
+	for (size_t i = 0; i < image->phdr_count; i++) {
+		const Elf64_Phdr *header = &image->phdr[i];
+		uintptr_t start = image->base + header->p_vaddr;
+		if (header->p_type == PT_LOAD && address >= start && address < start + header->p_memsz)
+			return (header->p_flags & PF_R ? PROT_READ : 0) | (header->p_flags & PF_W ? PROT_WRITE : 0) |
+			       (header->p_flags & PF_X ? PROT_EXEC : 0);
+	}
+	return PROT_READ;
+}
+
+/* ld.so fills the slot with what the resolver says. This relocation is the one that it takes in every table, whether
+   binding is lazy or not. */
+static bool resolve_by(const struct image *image, const Elf64_Rela *entry, uintptr_t resolver)
+{
+	Elf64_Rela ours = {.r_offset = entry->r_offset,
+			   .r_info = ELF64_R_INFO(0, R_X86_64_IRELATIVE),
+			   .r_addend = (Elf64_Sxword)(resolver - image->base)};
+	uintptr_t first = (uintptr_t)entry & ~PAGE, past = round_up((uintptr_t)(entry + 1), PAGE + 1);
+	int before = protection_of(image, (uintptr_t)entry);
+	if (!(before & PROT_WRITE) && mprotect((void *)first, past - first, PROT_READ | PROT_WRITE))
+		return false;
+	*(Elf64_Rela *)entry = ours;
+	if (!(before & PROT_WRITE))
+		mprotect((void *)first, past - first, before);
+	return true;
+}
+
+static void adopt(const struct image *image, const Elf64_Rela *table, size_t bytes, void *context)
+{
+	for (size_t i = 0; table && i < bytes / sizeof *table; i++) {
+		uint32_t type = (uint32_t)ELF64_R_TYPE(table[i].r_info), symbol = (uint32_t)ELF64_R_SYM(table[i].r_info);
+		if (!symbol || table[i].r_addend ||
+		    (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT && type != R_X86_64_64))
+			continue;
+		const Elf64_Sym *asked = &image->symbols[symbol];
+		const struct got_own *function =
+			asked->st_shndx == SHN_UNDEF && asked->st_name < image->string_bytes ? own_for(image->strings + asked->st_name, context) : NULL;
+		if (function)
+			resolve_by(image, &table[i], (uintptr_t)function->resolve);
+	}
+}
+
+static bool adopt_new(void *context, const struct image *image)
+{
+	struct adoption *adoption = context;
+	if (adoption->is_new(image) && image->symbols && !image_is_linker(image) && !image_ignored(image))
+		each_table(image, adopt, context);
+	return true;
+}
+
+void got_adopt(bool (*is_new)(const struct image *image))
+{
+	struct adoption adoption = {.is_new = is_new};
+	know_own();
+	image_each(adopt_new, &adoption);
 }

@@ -13,6 +13,18 @@ int got_around(const struct mark_function *function,
 	       void (*on_leave)(void *context, const uintptr_t *fp), void *context, bool register_arguments,
 	       const char **reason);
 
+/* The functions that the shim takes over, and what answers with the address of each; the list stays. */
+struct got_own {
+	const char *name;
+	void *(*resolve)(void);
+};
+void got_own(const struct got_own *list, size_t count);
+
+/* A module that is opened with RTLD_DEEPBIND would find libc's own functions before ours: a block from one heap would be
+   freed by the other. New modules are told, before they are relocated, to take ours, as they would without that flag. */
+struct image;
+void got_adopt(bool (*is_new)(const struct image *image));
+
 /* Whether another way than patching is worth trying where patching gave this reason: what stands against it is not the
    function. */
 bool got_can_help(const char *reason);

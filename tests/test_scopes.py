@@ -15,6 +15,8 @@ import harness
 
 MARKED = {"frame-scope": ["m_*@*"]}
 UNKNOWN_END = "some calls count at their entry only: where their stack arguments end is unknown"
+TOO_SHORT = "too short"
+PART = "it is a part of another function"
 ENDED = {"died_in_segment", "died_in_frame"}
 
 
@@ -48,7 +50,7 @@ def expected(alone):
 
 def check_counts(want, run):
     report = run.report
-    assert all(m["bound"] and m["binding"] == "patch" for m in report["markers"]), report["markers"]
+    assert all(m["binding"] == "patch" or m["reason"] == PART for m in report["markers"]), report["markers"]
     assert frame_count(report) == sum(m["calls"] for m in report["markers"]) == want["scopes"]
     inside, escaping, outside = (verdicts(run, site) for site in ("inside", "escaping", "outside"))
     assert sum(inside.values()) == want["inside"] and set(inside) <= ENDED
@@ -85,9 +87,9 @@ def test_thrown_through(shim, case, mode):
     check(shim, [scopes_program("throws"), case, 500], mode)
 
 
-@pytest.mark.parametrize("case", ["through", "rethrown"])
-def test_a_million_exceptions(shim, case):
-    check(shim, [scopes_program("throws"), case, 1000000])
+@pytest.mark.parametrize("case, count", [("through", 1000000), ("rethrown", 100000)])
+def test_many_exceptions(shim, case, count):
+    check(shim, [scopes_program("throws"), case, count])
 
 
 @pytest.mark.parametrize("case", ["uncaught", "noexcept"])
@@ -269,19 +271,15 @@ def row_name(row):
 
 
 def check_abi(shim, program, parts):
-    wrong = []
-    for part in parts:
-        alone, run = harness.plain([program, part]), shim.run([program, part], ABI, expect=None)
-        want, report = expected(alone)["scopes"], run.report
-        unbound = [m for m in report["markers"] if not m["bound"]]
-        same = (alone.stdout, alone.stderr, alone.status) == (run.stdout, run.stderr, run.status)
-        reasons = {m["reason"] for m in report["markers"]} - {None, "too short"}
-        # The few that cannot be patched are one-line functions; everything else counts exactly.
-        count = report["frames"]["count"]
-        exact = count == want if not unbound else count <= want
-        if not same or not exact or not reasons <= {UNKNOWN_END}:
-            wrong.append((part, harness.status_text(run.status), alone.stdout, run.stdout, want, count, reasons))
-    assert wrong == []
+    alone, run = harness.plain([program, *parts]), shim.run([program, *parts], ABI, expect=None)
+    assert run.stdout.decode().splitlines() == alone.stdout.decode().splitlines(), harness.status_text(run.status)
+    check_same(alone, run)
+    want, report = expected(alone)["scopes"], run.report
+    assert {m["reason"] for m in report["markers"]} <= {None, TOO_SHORT, UNKNOWN_END, PART}
+    unbound = [m for m in report["markers"] if not m["bound"] and m["reason"] != PART]
+    # Only a function without a body may be too short to be patched; its calls are 20.
+    assert len(unbound) <= 2 and want - 20 * len(unbound) <= report["frames"]["count"] <= want
+    assert unbound or report["frames"]["count"] == want
 
 
 def skip_without(compiler):
@@ -295,8 +293,9 @@ def test_calling_conventions(shim, abi_programs, row):
     check_abi(shim, abi_programs[row], [p for p in PARTS if p not in ("indexed", "vectors")])
 
 
-@pytest.mark.xfail(strict=False, reason="arguments_on_stack passes over an index register")
-@pytest.mark.parametrize("row", COVERING, ids=row_name)
+@pytest.mark.parametrize("row", [
+    row if row[1] == "-O0" else failing(row, reason="arguments_on_stack passes over an index register")
+    for row in COVERING], ids=row_name)
 def test_indexed_stack_arguments(shim, abi_programs, row):
     skip_without(row[0])
     check_abi(shim, abi_programs[row], ["indexed"])
@@ -310,8 +309,7 @@ def test_vector_stack_arguments(shim, abi_programs, row):
 
 
 @pytest.mark.xfail(strict=False, reason="the same two")
-@pytest.mark.parametrize("level", ["-O1", "-O2", "-O3"])
-@pytest.mark.parametrize("compiler", SETTINGS["compiler"])
+@pytest.mark.parametrize("compiler, level", [("g++", "-O1"), ("clang++", "-O2")])
 def test_everything_compiled_for_vectors(shim, compiler, level):
     """Also scalar floating point is VEX-encoded then."""
     skip_without(compiler)
@@ -332,14 +330,13 @@ def test_calls_that_cannot_be_bounded_say_so(shim, abi_programs, compiler):
     assert [(m["bound"], m["reason"], m["calls"]) for m in run.report["markers"]] == [(True, None, 40)]
 
 
-@pytest.mark.xfail(strict=True, reason="a glob takes the cold parts of functions, .cold, for functions")
 def test_parts_of_functions_are_no_functions(shim):
     program = scopes_program("throws")
     symbols = subprocess.run(["nm", program], capture_output=True, text=True, check=True).stdout
     assert ".cold" in symbols, "the compiler split nothing"
     run = shim.run([program, "rethrown", 10], {"frame-scope": "m_*"})
     starts = {int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(".cold")}
-    assert not starts & {m["offset"] for m in run.report["markers"]}
+    assert not starts & {m["offset"] for m in run.report["markers"] if m["bound"]}
 
 
 @pytest.mark.soak

@@ -1,4 +1,4 @@
-/* Everything a call can hand over and give back, through functions whose calls are scopes. Each line is a checksum, and
+/* Everything a call can hand over and give back, through functions whose calls are scopes. abi [PART ...]. Each line is a checksum, and
    must be the same patched and unpatched, whatever compiled this. Last line: the outermost calls of marked functions. */
 #include <alloca.h>
 #include <cerrno>
@@ -10,7 +10,6 @@
 #include <cstring>
 #include <execinfo.h>
 #include <fenv.h>
-#include <functional>
 #include <immintrin.h>
 #include <unwind.h>
 
@@ -386,7 +385,7 @@ static void calls(long seed)
 	scopes += 2;
 	mix(m_tail(1, 2, 3, 4, 5, 6, 7, seed, 9));
 	mix(m_tail_marked(1, 2, 3, 4, 5, 6, 7, seed, 9));
-	std::function<long(long, double)> function = m_registers_only;
+	long (*volatile function)(long, double) = m_registers_only;
 	mix(function(seed, 3));
 	scopes += 2;
 	void (*volatile empty)() = m_empty; /* else compilers know that nothing happens there */
@@ -581,7 +580,7 @@ static void registers(long seed)
 		in[i] = (uint64_t)(seed + i) * 0x9e3779b97f4a7c15u;
 	scopes += 2;
 	call_all(m_look, in, out);
-	for (int i : {1, 2, 3, 4, 5, 6, 7, 8})
+	for (int i = 1; i <= 8; i++)
 		mix((long)(seen_registers[i] ^ in[i]));
 	mix(seen_registers, sizeof seen_registers);
 	out[8] = 0; /* r11: an address */
@@ -636,7 +635,10 @@ static const struct {
 int main(int argc, char **argv)
 {
 	for (const auto &part : parts) {
-		if (argc > 1 && strcmp(part.name, argv[1]))
+		bool wanted = argc < 2;
+		for (int i = 1; i < argc; i++)
+			wanted |= !strcmp(part.name, argv[i]);
+		if (!wanted)
 			continue;
 		sum = 0xcbf29ce484222325u;
 		for (long seed = 1; seed <= 20; seed++)

@@ -22,14 +22,31 @@ void base_forget_tid(void)
 	cached_tid = 0;
 }
 
+#define HELD_MAX 8
+static __thread struct base_lock *held[HELD_MAX];
+static __thread uint32_t held_count;
+
+void base_unlock_all(void)
+{
+	while (held_count) {
+		uint32_t own = base_tid();
+		if (--held_count < HELD_MAX)
+			atomic_compare_exchange_strong(&held[held_count]->owner, &own, 0);
+	}
+}
+
 bool base_lock(struct base_lock *lock)
 {
 	uint32_t self = base_tid();
 	for (unsigned spins = 0;; spins++) {
 		uint32_t expected = 0;
 		if (atomic_compare_exchange_weak_explicit(&lock->owner, &expected, self, memory_order_acquire,
-		                                          memory_order_relaxed))
+		                                          memory_order_relaxed)) {
+			if (held_count < HELD_MAX)
+				held[held_count] = lock;
+			held_count++;
 			return true;
+		}
 		if (expected == self)
 			return false;
 		if (spins < 64)
@@ -42,6 +59,7 @@ bool base_lock(struct base_lock *lock)
 void base_unlock(struct base_lock *lock)
 {
 	atomic_store_explicit(&lock->owner, 0, memory_order_release);
+	held_count--;
 }
 
 int base_open(const char *path, int flags, unsigned mode)

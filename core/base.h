@@ -40,6 +40,8 @@ struct base_lock {
 /* False: this thread holds it already. Yields the processor while another thread holds it. */
 bool base_lock(struct base_lock *lock);
 void base_unlock(struct base_lock *lock);
+/* Gives back whatever locks this thread holds: the operation that took them was left by a jump or a cancellation. */
+void base_unlock_all(void);
 uint32_t base_tid(void);
 void base_forget_tid(void); /* in the child of a fork */
 

@@ -3,7 +3,9 @@
 #define _GNU_SOURCE
 #include "core/scope_stack.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 
@@ -43,7 +45,7 @@ static bool on_own_stack(const struct thread *thread, uintptr_t address)
 /* A word of a stack that may be unmapped by now. */
 struct peek {
 	uintptr_t at, value;
-	bool done;
+	bool done, unmapped;
 };
 
 static void peek(void *request, void *unused)
@@ -52,6 +54,7 @@ static void peek(void *request, void *unused)
 	struct peek *word = request;
 	struct iovec to = {&word->value, sizeof word->value}, from = {(void *)word->at, sizeof word->value};
 	word->done = process_vm_readv((pid_t)trace_header->pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof word->value;
+	word->unmapped = !word->done && errno == EFAULT;
 }
 
 /* Scopes of a coroutine's stack that is not the present one are left alone: it may go on. */
@@ -64,7 +67,7 @@ static bool is_gone(struct thread *thread, const struct scope_entry *entry, cons
 		return true;
 	struct peek word = {.at = (uintptr_t)(entry->fp + 1)};
 	patch_guarded(peek, &word, NULL);
-	return word.done && word.value != entry->return_address;
+	return word.unmapped || (word.done && word.value != entry->return_address);
 }
 
 void scope_stack_prune_open(struct thread *thread, const uintptr_t *fp)
@@ -112,11 +115,27 @@ void scope_stack_pop(struct thread *thread, const uintptr_t *fp)
 		close_top(thread);
 }
 
+static void ask_alternate(void *stack, void *unused)
+{
+	(void)unused;
+	sigaltstack(NULL, stack);
+}
+
+/* A signal handler that runs on a stack of its own jumps out of it: its frames are gone. A coroutine that jumps to
+   another's stack may be jumped back to. */
+static bool is_handler_left(uintptr_t frame, uintptr_t sp)
+{
+	stack_t stack = {.ss_flags = SS_DISABLE};
+	patch_guarded(ask_alternate, &stack, NULL);
+	uintptr_t low = (uintptr_t)stack.ss_sp, high = low + stack.ss_size;
+	return stack.ss_flags & SS_ONSTACK && frame >= low && frame < high && (sp < low || sp >= high);
+}
+
 void scope_stack_unwound(struct thread *thread, uintptr_t sp)
 {
 	while (thread->scope_depth) {
 		uintptr_t frame = (uintptr_t)thread->scopes[thread->scope_depth - 1].fp;
-		if (frame >= sp || on_own_stack(thread, frame) != on_own_stack(thread, sp))
+		if (on_own_stack(thread, frame) == on_own_stack(thread, sp) ? frame >= sp : !is_handler_left(frame, sp))
 			return;
 		close_top(thread);
 	}

@@ -161,6 +161,8 @@ static void destructor(void *value)
 		thread_internal_end();
 		return;
 	}
+	base_unlock_all(); /* cancelled inside an operation, asynchronously */
+	thread->gate &= ~THREAD_BUSY;
 	remote_drain(thread);
 	thread->record->end_ns = trace_header->last_ns = base_now_ns();
 	thread->gate = 0;

@@ -129,7 +129,8 @@ def test_node_turns(shim):
     script = "let n = 0; const t = setInterval(() => { if (++n == 150) { clearInterval(t); console.log(n) } }, 3)"
     run = shim.run(["node", "-e", script])
     assert run.stdout == b"150\n"
-    assert [(m["name"], m["automatic"]) for m in markers(run)] == [("epoll_pwait", True)]
+    # Node's own libuv waits by epoll_pwait, Debian's by epoll_wait.
+    assert [(m["name"], m["automatic"]) for m in markers(run)] in ([("epoll_pwait", True)], [("epoll_wait", True)])
     assert next(t for t in run.report["threads"] if t["tid"] == run.report["frames"]["thread"])["main"]
 
 

@@ -73,21 +73,26 @@ static void read_base(const ZydisDecodedInstruction *raw, struct instruction *ou
 {
 	if (!(raw->attributes & ZYDIS_ATTRIB_HAS_MODRM) || out->pads)
 		return;
-	unsigned mod = raw->raw.modrm.mod, rm = raw->raw.modrm.rm | raw->raw.rex.B << 3;
+	/* Other encodings keep their extension bits elsewhere: theirs are taken for rsp and rbp, which errs on the safe side. */
+	bool legacy = raw->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
+	unsigned extension = legacy ? raw->raw.rex.B << 3 : 0;
+	unsigned mod = raw->raw.modrm.mod, rm = raw->raw.modrm.rm | extension;
 	if (mod == 3) {
-		unsigned reg = raw->raw.modrm.reg | raw->raw.rex.R << 3;
+		unsigned reg = raw->raw.modrm.reg | (legacy ? raw->raw.rex.R << 3 : 0);
 		bool from_sp = raw->mnemonic == ZYDIS_MNEMONIC_MOV && ((raw->opcode == 0x89 && reg == 4 && rm != 5) ||
 								       (raw->opcode == 0x8b && rm == 4 && reg != 5));
 		if (from_sp)
 			out->base = INSTRUCTION_BASE_SP, out->displacement = INT32_MAX;
 		return;
 	}
-	unsigned base = raw->raw.modrm.rm == 4 ? (unsigned)(raw->raw.sib.base | raw->raw.rex.B << 3) : rm;
+	unsigned base = raw->raw.modrm.rm == 4 ? raw->raw.sib.base | extension : rm;
 	bool none = mod == 0 && (raw->raw.modrm.rm == 5 || (raw->raw.modrm.rm == 4 && raw->raw.sib.base == 5));
 	if (none || (base != 4 && base != 5))
 		return;
 	out->base = base == 4 ? INSTRUCTION_BASE_SP : INSTRUCTION_BASE_FP;
-	out->displacement = (int32_t)raw->raw.disp.value;
+	/* With an index it may reach anywhere. */
+	bool indexed = raw->raw.modrm.rm == 4 && !(raw->raw.sib.index == 4 && !(legacy && raw->raw.rex.X));
+	out->displacement = indexed ? INT32_MAX : (int32_t)raw->raw.disp.value;
 }
 
 bool decode(const uint8_t *bytes, size_t available, uintptr_t address, struct instruction *out)

@@ -268,6 +268,21 @@ void automatic_waited(struct binding *binding)
 	binding->evidence.waited_ns += base_now_ns() - binding->evidence.last_ns;
 }
 
+void automatic_child(void)
+{
+	for (uint32_t i = 0; i < table.count; i++) {
+		struct binding *binding = table.watched[i];
+		binding->evidence = (struct evidence){.order = binding->evidence.order};
+		binding->owner = NULL;
+		atomic_store(&binding->kind, (uint32_t)binding->described.candidate);
+	}
+	atomic_store(&table.lock.owner, 0);
+	atomic_store(&table.chosen, NULL);
+	atomic_store(&automatic_is_settled, false);
+	table.changed = false;
+	trace_header->automatic = table.count ? TRACE_AUTOMATIC_SEARCHED : TRACE_AUTOMATIC_OFF;
+}
+
 void automatic_finish(void)
 {
 	for (uint32_t i = 0; i < table.count; i++) {

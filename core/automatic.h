@@ -24,6 +24,9 @@ static always_inline bool automatic_wants_return(const struct binding *binding)
 }
 void automatic_waited(struct binding *binding);
 
+/* In the child of a fork that records on its own: the search begins anew. */
+void automatic_child(void);
+
 /* At the end: what the runners-up came to goes to their records. */
 void automatic_finish(void);
 

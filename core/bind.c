@@ -61,10 +61,12 @@ static bool meet(void *context, const struct image *image)
 			still_there[i] = true;
 			return true;
 		}
-	if (module_count < MODULES_MAX) {
-		modules[module_count] = (struct module_span){image->start, image->end};
-		still_there[module_count++] = true;
+	if (module_count == MODULES_MAX) {
+		trace_loss(TRACE_LOSS_MODULES, 1);
+		return true;
 	}
+	modules[module_count] = (struct module_span){image->start, image->end};
+	still_there[module_count++] = true;
 	return true;
 }
 
@@ -471,10 +473,11 @@ void bind_markers(void)
 void bind_child(void)
 {
 	/* The parent's records went with its mapping; what they said was kept beside the bindings. */
+	automatic_child();
 	for (uint32_t i = 0; i < bindings_used; i++) {
-		bool had_record = bindings[i].record != NULL;
 		bindings[i].record = NULL;
-		if (had_record)
-			publish(&bindings[i]), marker_record(&bindings[i]);
+		bindings[i].owner = NULL;
+		if (!bindings[i].described.candidate)
+			publish(&bindings[i]);
 	}
 }

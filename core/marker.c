@@ -244,7 +244,8 @@ static bool enter(struct thread *thread, struct binding *binding, const uintptr_
 		note_passed_by(binding);
 	switch ((enum policy_marker_kind)atomic_load_explicit(&binding->kind, memory_order_relaxed)) {
 	case POLICY_FRAME:
-		return may_wait && enter_wait(thread, binding, fp);
+		/* Who names a call means each of its calls; what was found by itself was found by those that wait. */
+		return (may_wait || !binding->described.candidate) && enter_wait(thread, binding, fp);
 	case POLICY_FRAME_SCOPE:
 		return enter_frame_scope(thread, binding, fp, returns);
 	case POLICY_REGION:

@@ -21,13 +21,14 @@ CASES = {
     "FA530": ({}, "born_here", None, None),
     "FA601": ({}, "born_here", "freed_here", 1),
     "FA602": ({}, "born_here", None, None),
+    "FA603": ({"await": "await_here"}, "born_here", "freed_here", 3),
     "FA604": ({"never-ends-ms": "200", "never-ends-bytes": "1M"}, None, None, 1),
     "FA801": ({"policy": harness.PROGRAMS / "codes/fa801.ini"}, "born_here", None, 5),
     "FA901": ({}, None, "freed_here", 1),
     "FA902": ({}, "born_here", "freed_here", 1),
 }
 LEVELS = {"FA001": "error", "FA801": "hint", "FA510": "hint", "FA602": "hint", "FA901": "error", "FA902": "error"}
-SILENT_TWINS = {"FA001", "FA801", "FA201", "FA205", "FA601", "FA901", "FA902", "FA301", "FA530", "FA602"}
+SILENT_TWINS = {"FA603", "FA001", "FA801", "FA201", "FA205", "FA601", "FA901", "FA902", "FA301", "FA530", "FA602"}
 
 
 # What observe has no tier for can only happen in route: an arena at its limit, frees that wait for an arena's owner.

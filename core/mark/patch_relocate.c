@@ -19,6 +19,7 @@ static const char undecodable[] = "its first bytes are no instructions that the 
 static const char jumped_into[] = "a jump target lies inside its first bytes";
 static const char loops_to_start[] = "a loop of its own jumps back to its first instruction";
 static const char looks_inside[] = "it refers to its own first bytes";
+static const char breakpoint[] = "a breakpoint stands in its first bytes";
 static const char unmovable[] = "its first bytes hold a branch that can't be moved";
 static const char out_of_reach[] = "an operand of its first instructions is out of reach";
 static const char early_call[] = "it calls through a pointer in its very first bytes";
@@ -97,6 +98,9 @@ const char *displaced_measure(uintptr_t address, size_t size, size_t readable, s
 			return undecodable;
 		if (instruction.kind == INSTRUCTION_UNMOVABLE)
 			return unmovable;
+		/* A debugger's, who would look for it here and put back what it replaced. */
+		if (instruction.pads && instruction.ends)
+			return breakpoint;
 		out->bytes += instruction.length;
 		out->ends = instruction.ends;
 		if (instruction.calls && out->bytes < PATCH_JUMP_BYTES)

@@ -128,11 +128,32 @@ static const char *with_a_frame(const struct image *image, uintptr_t address)
 									   : "it is entered with a frame on the stack";
 }
 
+/* Go's linker leaves a note of this name; its functions have no unwind table, unlike C code that was linked in. */
+static bool is_go(const struct image *image)
+{
+	for (size_t i = 0; i < image->phdr_count; i++) {
+		const Elf64_Phdr *header = &image->phdr[i];
+		const uint8_t *at = (const uint8_t *)(image->base + header->p_vaddr), *end = at + header->p_memsz;
+		while (header->p_type == PT_NOTE && (size_t)(end - at) >= sizeof(Elf64_Nhdr) + 4) {
+			const Elf64_Nhdr *note = (const Elf64_Nhdr *)at;
+			if (note->n_namesz == 4 && !memcmp(note + 1, "Go\0", 4))
+				return true;
+			size_t bytes = sizeof *note + round_up(note->n_namesz, 4) + round_up(note->n_descsz, 4);
+			if (bytes > (size_t)(end - at))
+				break;
+			at += bytes;
+		}
+	}
+	return false;
+}
+
 static const char *refuse_place(const struct image *image, uintptr_t address)
 {
 	struct cfi_row row = cfi_row_of(address, true);
 	switch (row.kind) {
 	case CFI_NONE:
+		if (is_go(image))
+			return "it may run on the small stack of a goroutine";
 		return is_copied(image, address) ? "its program copies it before running it" : NULL;
 	case CFI_END:
 		return NULL;

@@ -88,7 +88,7 @@ def check(name, seed, share, kind, library, undisturbed, folder):
     out = folder / "batch"
     command, environment, wrapper = work(name)
     preload = {"LD_PRELOAD": library, "BATCH_OUT": out, "BATCH_SEED": seed, "BATCH_SHARE": share, "BATCH_KIND": kind}
-    run = harness.plain([*wrapper, "env", *(f"{k}={v}" for k, v in preload.items()), *command], env=environment(folder))
+    run = harness.plain([*wrapper, "env", *(f"{k}={v}" for k, v in preload.items()), *command], env=environment(folder), timeout=600)
     plain = undisturbed(name)
     assert run.status == plain.status, harness.text(run.stderr)
     assert steady(run.stdout) == steady(plain.stdout)

@@ -22,7 +22,7 @@
 #include "core/path/cfi.h"
 
 #define CHUNK_BYTES ((size_t)64 << 10)
-#define BUCKET_BITS 10
+#define BUCKET_BITS 12
 #define ENDBR_BYTES 4
 
 struct patched {

@@ -26,6 +26,7 @@
 #define WINDOW_BYTES ((size_t)1 << 20)
 #define PAGE_BYTES ((size_t)4096)
 #define STRADDLE_BYTES 16 /* read behind a window, so that no distance is cut in two */
+#define JUMP_OPCODE 0xe9 /* what patches begin with */
 #define TABLE_ENTRIES_MAX 4096
 #define INDEXED_MODULES 256
 #define SEARCHES_BEFORE_INDEX 2
@@ -297,7 +298,7 @@ static bool scan_near(const struct image *image, uintptr_t from, uintptr_t to, c
 		return false;
 	for (uintptr_t at = decode_from(image, from); at < to;) {
 		struct instruction instruction;
-		size_t replaced = patches->displaced_at(at);
+		size_t replaced = *(const uint8_t *)at == JUMP_OPCODE ? patches->displaced_at(at) : 0;
 		if (replaced ||
 		    !decode((const uint8_t *)at, to - at < INSTRUCTION_MAX_BYTES ? to - at : INSTRUCTION_MAX_BYTES, at,
 			    &instruction)) {

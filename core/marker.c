@@ -155,6 +155,7 @@ struct event {
 static void make_boundary(void *given, void *idles)
 {
 	const struct event *event = given;
+	count_call(event->thread, event->binding);
 	scope_frame_boundary(event->thread, event->binding->index, event->fp);
 	if (idles)
 		scope_idle_begin(event->thread);
@@ -163,7 +164,6 @@ static void make_boundary(void *given, void *idles)
 static void boundary(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool idles)
 {
 	struct event event = {thread, binding, fp, false};
-	count_call(thread, binding);
 	patch_guarded(make_boundary, &event, idles ? &event : NULL);
 }
 

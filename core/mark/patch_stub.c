@@ -8,6 +8,7 @@
 
 #include <cpuid.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 
 #define XCR0_AVX 0x6u /* SSE and upper halves */
@@ -90,12 +91,30 @@ const struct stub_guard *stub_used(void)
 	return used;
 }
 
+struct guarded {
+	void (*function)(void *a, void *b);
+	void *a, *b;
+};
+
+/* What is guarded may take locks: a thread that may be cancelled at any instruction must not be here. */
+static void run_guarded(void *given, void *unused)
+{
+	const struct guarded *guarded = given;
+	int type;
+	(void)unused;
+	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+	guarded->function(guarded->a, guarded->b);
+	if (type != PTHREAD_CANCEL_DEFERRED)
+		pthread_setcanceltype(type, NULL);
+}
+
 void patch_guarded(void (*function)(void *a, void *b), void *a, void *b)
 {
+	struct guarded guarded = {function, a, b};
 	int saved = errno;
 	if (used)
-		used->run(function, a, b);
+		used->run(run_guarded, &guarded, NULL);
 	else
-		function(a, b); /* nothing is patched yet */
+		run_guarded(&guarded, NULL); /* nothing is patched yet */
 	errno = saved;
 }

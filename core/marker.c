@@ -27,11 +27,16 @@ const char *call_name(enum call call)
 	return names[call];
 }
 
-static void attach(void *a, void *b)
+static void attach_now(void *a, void *b)
 {
 	(void)a, (void)b;
 	if (runtime_current() == RUNTIME_RECORDING && thread_self->gate == 0)
 		thread_attach(0, TRACE_ROLE_NONE);
+}
+
+static void attach(void *a, void *b)
+{
+	thread_internal_shielded(attach_now, a, b);
 }
 
 /* The calling thread, when markers count on it now. */

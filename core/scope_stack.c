@@ -19,22 +19,25 @@ static void close_top(struct thread *thread)
 }
 
 /* Asked once a thread: glibc reads /proc/self/maps for the main thread's. */
-static void learn_stack(void *context, void *unused)
+static void ask_stack(void *context, void *unused)
 {
 	(void)unused;
 	struct thread *thread = context;
 	pthread_attr_t attributes;
 	void *low;
 	size_t bytes;
-	thread_internal_begin();
-	if (!pthread_getattr_np(pthread_self(), &attributes)) {
-		if (!pthread_attr_getstack(&attributes, &low, &bytes)) {
-			thread->stack_low = (uintptr_t)low;
-			thread->stack_high = (uintptr_t)low + bytes;
-		}
-		pthread_attr_destroy(&attributes);
+	if (pthread_getattr_np(pthread_self(), &attributes))
+		return;
+	if (!pthread_attr_getstack(&attributes, &low, &bytes)) {
+		thread->stack_low = (uintptr_t)low;
+		thread->stack_high = (uintptr_t)low + bytes;
 	}
-	thread_internal_end();
+	pthread_attr_destroy(&attributes);
+}
+
+static void learn_stack(void *thread, void *unused)
+{
+	thread_internal_shielded(ask_stack, thread, unused);
 }
 
 static bool on_own_stack(const struct thread *thread, uintptr_t address)

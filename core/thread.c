@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
@@ -255,6 +256,17 @@ void thread_internal_end(void)
 {
 	if (--internal_depth == 0 && thread_self->gate & THREAD_READY)
 		thread_self->gate &= ~THREAD_INTERNAL;
+}
+
+void thread_internal_shielded(void (*work)(void *a, void *b), void *a, void *b)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	thread_internal_begin();
+	work(a, b);
+	thread_internal_end();
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 struct thread *thread_late_enter(void)

@@ -139,6 +139,10 @@ struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator);
 void thread_internal_begin(void);
 void thread_internal_end(void);
 
+/* The same with signals blocked, for work that the program's own code has not asked for: a handler may leave by a jump,
+   and jemalloc's locks would stay taken. */
+void thread_internal_shielded(void (*work)(void *a, void *b), void *a, void *b);
+
 /* The shared slot for operations after a thread's end. Returns it locked, or NULL when that cannot be had. */
 struct thread *thread_late_enter(void);
 void thread_late_leave(void);

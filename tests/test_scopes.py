@@ -117,6 +117,7 @@ def test_threads_that_end_inside(shim, case, mode):
     check(shim, [scopes_program("cancelled"), case, 1000], mode)
 
 
+@pytest.mark.parametrize("mode", ["route", "observe"])
 def test_threads_that_are_cancelled_at_any_instruction(shim, mode):
     """They enter and leave scopes all the time: how often is a matter of luck, that they end is not."""
     command = [scopes_program("cancelled"), "anywhere", 1000]

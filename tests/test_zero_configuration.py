@@ -169,6 +169,13 @@ def test_a_loading_screen_on_the_main_thread_hands_over_to_a_renderer(shim, game
     assert frame_thread(run)["name"] == "render" and run.report["frames"]["count"] >= 160
 
 
+@pytest.mark.xfail(strict=True, reason="the evidence is wiped when the boundary's library comes again")
+def test_a_renderer_that_is_opened_again(shim, game):
+    run = screens(shim, game, "restarted", 180)
+    assert run.report["frames"]["count"] == 177
+    assert_found(run, "SDL_RenderPresent", 180, 0.95)
+
+
 def test_a_picture_now_and_then_is_no_loop(shim, game):
     assert_nothing_found(screens(shim, game, "few", 0))
 

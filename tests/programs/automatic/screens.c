@@ -4,12 +4,13 @@
  */
 #include "common.h"
 #include <dlfcn.h>
+#include <sys/mman.h>
 
 static long presented, swapped, slept;
 static void (*game_present)(void), (*game_swap)(void);
 static void *kept;
 
-static void load(void)
+static void *load(void)
 {
 	void *game = dlopen(getenv("GAME"), RTLD_NOW | RTLD_LOCAL);
 	if (!game)
@@ -17,6 +18,7 @@ static void load(void)
 	CHECK(game && (game_present = (void (*)(void))dlsym(game, "game_present")));
 	CHECK(game && (game_swap = (void (*)(void))dlsym(game, "game_swap")));
 	CHECK(!dlsym(RTLD_DEFAULT, "SDL_RenderPresent"));
+	return game;
 }
 
 static void pause_us(long us)
@@ -95,6 +97,18 @@ static void loop_handed_over(int n)
 	pthread_create(&thread, NULL, renderer, (void *)(intptr_t)n);
 	pthread_join(thread, NULL);
 }
+/* The renderer is closed and opened again, elsewhere, as when a player changes the resolution. */
+static void loop_restarted(int n)
+{
+	for (int round = 0; round < 3; round++) {
+		void *game = load();
+		uintptr_t place = (uintptr_t)game_present & ~4095ul;
+		present(n / 3);
+		CHECK(!dlclose(game));
+		if (round)
+			mmap((void *)place, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	}
+}
 /* One picture now and then: no loop. */
 static void loop_few(int n)
 {
@@ -110,7 +124,8 @@ int main(int argc, char **argv)
 		void (*run)(int);
 	} kinds[] = {{"present", loop_present}, {"swap", loop_swap}, {"loading", loop_loading},
 	             {"render-thread", loop_render_thread}, {"late-render-thread", loop_late_render_thread},
-	             {"handed-over", loop_handed_over}, {"few", loop_few}};
+	             {"handed-over", loop_handed_over}, {"restarted", loop_restarted},
+	             {"few", loop_few}};
 	bool known = false;
 	for (size_t i = 0; argc > 2 && i < sizeof kinds / sizeof *kinds; i++)
 		if (!strcmp(argv[1], kinds[i].kind)) {

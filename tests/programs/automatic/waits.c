@@ -292,6 +292,14 @@ static void loop_two_bursts(int n)
 			compute_us(600000);
 	}
 }
+/* Waits for its loader so long that it looks like a loop, and never sleeps again. */
+static void loop_loads_then_works(int n)
+{
+	(void)n;
+	for (int i = 0; i < 60; i++)
+		turn(), sleep_us(10000);
+	compute_us(3000000);
+}
 static void loop_none(int n)
 {
 	while (n--) turn();
@@ -309,7 +317,8 @@ int main(int argc, char **argv)
 	             {"two-sleeps", loop_two_sleeps}, {"workers", loop_workers}, {"workers-and-work", loop_workers_and_work},
 	             {"main-among-workers", loop_main_among_workers}, {"main-leaves", loop_main_leaves},
 	             {"child", loop_child}, {"three-sleeps", loop_three_sleeps}, {"backs-off", loop_backs_off},
-	             {"two-bursts", loop_two_bursts}, {"none", loop_none}};
+	             {"two-bursts", loop_two_bursts}, {"loads-then-works", loop_loads_then_works},
+	             {"none", loop_none}};
 	bool known = false;
 	for (size_t i = 0; argc > 2 && i < sizeof kinds / sizeof *kinds; i++)
 		if (!strcmp(argv[1], kinds[i].kind)) {

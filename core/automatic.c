@@ -240,8 +240,45 @@ static void retire(struct thread *thread, const struct binding *binding)
 	thread_set_role(thread, TRACE_ROLE_NONE);
 }
 
+/* Another thread calls what is the boundary: a loading screen's was the main thread's, the game's is the renderer's. It
+   takes over when it has called as often as it takes and the first has fallen silent meanwhile. */
+static bool takes_over(struct thread *thread, struct binding *binding, uint64_t now)
+{
+	static struct {
+		uint32_t thread, calls;
+		uint64_t since_ns;
+	} rival;
+	const struct trace_thread *record = trace_at(&trace_threads, binding->evidence.thread - 1);
+	bool taken = false;
+	if (!base_lock(&table.lock))
+		return false;
+	if (rival.thread != thread->record_index || record->open_begin_ns > rival.since_ns) {
+		rival.thread = thread->record_index;
+		rival.calls = 0;
+		rival.since_ns = now;
+	}
+	if (++rival.calls >= enough[0].calls && now - rival.since_ns > period_ns(&binding->evidence)) {
+		struct thread *before = thread_of_slot(record->slot);
+		binding->evidence.thread = thread->record_index + 1;
+		describe(binding, NULL);
+		if (before && before->record == record)
+			atomic_store_explicit(&before->frame_abandoned, true, memory_order_relaxed);
+		if (thread->role == TRACE_ROLE_NONE)
+			thread_set_role(thread, TRACE_ROLE_FRAME);
+		taken = true;
+	}
+	base_unlock(&table.lock);
+	return taken;
+}
+
 bool automatic_seen(struct thread *thread, struct binding *binding)
 {
+	if (atomic_load_explicit(&binding->kind, memory_order_relaxed) == POLICY_FRAME) {
+		if (takes_over(thread, binding, base_now_ns()))
+			return true;
+		trace_add(&binding->record->calls_elsewhere, 1);
+		return false;
+	}
 	if (class_of(binding) && thread->record->tid != trace_header->pid)
 		return false;
 	uint64_t now = base_now_ns();

@@ -169,17 +169,23 @@ static void publish(struct binding *binding)
 	record->binding = binding->described.binding;
 	record->module = binding->described.module;
 	record->offset = binding->described.offset;
+	if (record->automatic || binding->described.candidate)
+		return; /* its reason is the evidence */
 	base_text_copy(record->reason, sizeof record->reason, binding->described.reason);
 }
 
 /* The binding for a function that the marker was found to name: the one that stood for it before its module was
    unloaded, the placeholder, or a new one. */
-static struct binding *binding_for(const struct search *search, uintptr_t offset)
+static struct binding *binding_for(const struct search *search, const struct mark_function *function)
 {
+	uintptr_t offset = function->address - function->module_base;
 	for (uint32_t i = 0; i < bindings_used; i++) {
 		struct binding *known = &bindings[i];
-		if (known->marker == search->which && !known->address && known->described.binding == TRACE_BINDING_PATCH &&
-		    known->described.offset == offset)
+		if (known->marker != search->which || known->address || known->described.binding != TRACE_BINDING_PATCH ||
+		    known->described.offset != offset || known->described.module == TRACE_NO_MODULE)
+			continue;
+		const struct trace_module *module = trace_at(&trace_modules, known->described.module);
+		if (base_text_equal(module->path, function->module_path))
 			return known;
 	}
 	struct binding *placeholder = outcome[search->which].placeholder;
@@ -286,7 +292,7 @@ static bool bind_function(void *context, const struct mark_function *function)
 	struct search *search = context;
 	enum policy_marker_kind kind = search->marker->kind;
 	search->found = outcome[search->which].met = true;
-	struct binding *binding = binding_for(search, function->address - function->module_base);
+	struct binding *binding = binding_for(search, function);
 	if (!binding)
 		return false;
 	struct trace_marker *described = &binding->described;

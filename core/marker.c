@@ -304,6 +304,10 @@ static void pass(struct thread *thread, struct binding *binding, const uintptr_t
 			break;
 		__attribute__((fallthrough));
 	case POLICY_FRAME:
+		/* Found by itself on one thread; another may take the boundary over. */
+		if (unlikely(binding->described.candidate && binding->evidence.thread != thread->record_index + 1) &&
+		    !is_boundary_now(thread, binding))
+			break;
 		if (!scope_stack_holds(thread, &frame_wait) && frames_here(thread, binding))
 			boundary(thread, binding, fp, false);
 		break;

@@ -87,6 +87,7 @@ struct thread {
 		int64_t live_bytes;
 	} at_frame;
 	uint32_t never_ends_frame; /* frame that FA604 has fired in */
+	_Atomic bool frame_abandoned; /* set by the thread that the boundary has moved to: the open frame ends when seen */
 	_Atomic uint64_t own_deaths_remote; /* blocks of the open frame that other threads freed in it */
 
 	/* ---- frame tier */

@@ -170,14 +170,12 @@ def test_a_late_render_thread_takes_over(shim, game):
     assert rendered["count"] >= 190
 
 
-@pytest.mark.xfail(strict=True, reason="the boundary's thread is the first to have called it, for ever")
 def test_a_loading_screen_on_the_main_thread_hands_over_to_a_renderer(shim, game):
     run = screens(shim, game, "handed-over", 200)
     assert [(m["name"], m["calls"]) for m in markers(run)] == [("SDL_RenderPresent", 220)]
     assert frame_thread(run)["name"] == "render" and run.report["frames"]["count"] >= 160
 
 
-@pytest.mark.xfail(strict=True, reason="the evidence is wiped when the boundary's library comes again")
 def test_a_renderer_that_is_opened_again(shim, game):
     run = screens(shim, game, "restarted", 180)
     assert run.report["frames"]["count"] == 177

@@ -1,8 +1,9 @@
 /*
  * Plugins of many makes, by what is defined: INIT (its constructor calls plugin_tick), FINI (its destructor does), INNER
  * (its constructor opens a second plugin, $INNER, and calls that), CHOSEN (plugin_chosen is an IFUNC), PADDED (everything
- * lies elsewhere than in its twin), NAME (a word of its own: the same layout, another build), SEARCH (plugin_search opens a name that only its own RUNPATH leads to), MISSING
- * (needs a function that nobody has). Each call is counted in the program's `ticks`, where it has one.
+ * lies elsewhere than in its twin), NAME (a word of its own: the same layout, another build), SEARCH (plugin_search opens
+ * a name that only its own RUNPATH leads to), MISSING (needs a function that nobody has). Each call is counted in the
+ * program's `ticks`, where it has one.
  */
 #include <dlfcn.h>
 #include <stdlib.h>

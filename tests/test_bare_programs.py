@@ -78,9 +78,9 @@ X
     "memcached": ("memcached", "memcached", {"m.py": MEMCACHED}, r"""serve memcached -u root -p $PORT -l 127.0.0.1 -U 0 & for i in $(seq 200); do (: </dev/tcp/127.0.0.1/$PORT) 2>/dev/null && break; sleep 0.05; done
         /usr/bin/python3 m.py $PORT; kill -TERM $!; wait $!; echo server $?"""),
     "postgres": ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15", {}, r"""export PATH=$PATH:/usr/lib/postgresql/15/bin; d=$(mktemp -d); chown nobody $d; as() { (cd $d; setpriv --reuid=nobody --clear-groups "$@"); }
-        as initdb -D $d/db -A trust -U u --no-sync >/dev/null || echo no initdb; mkdir $d/state; chmod 777 $d/state; (cd $d; export XDG_STATE_HOME=$d/state; exec setpriv --reuid=nobody --clear-groups env ${PRELOAD:+LD_PRELOAD=$PRELOAD} postgres -D $d/db -p $PORT -k $d -h '' -c fsync=off > $d/log 2>&1) & for i in $(seq 200); do pg_isready -q -h $d -p $PORT && break; sleep 0.05; done
+        as initdb -D $d/db -A trust -U u --no-sync >/dev/null || echo no initdb; mkdir $d/state; chmod 777 $d/state; (cd $d; export XDG_STATE_HOME=$d/state; exec setpriv --reuid=nobody --clear-groups env ${PRELOAD:+LD_PRELOAD=$PRELOAD} postgres -D $d/db -p $PORT -k $d -h '' -c fsync=off > $d/log 2>&1) & for i in $(seq 200); do pg_isready -q -U u -d postgres -h $d -p $PORT && break; sleep 0.05; done
         psql -h $d -p $PORT -U u -d postgres -Atc "create table t as select i, md5(i::text) m from generate_series(1, 20000) i; select count(*), max(m) from t; create index on t(m); select count(*) from t a join t b using (m); select 1/0" 2>&1
-        as pg_ctl -D $d/db stop -m fast >/dev/null; wait $!; echo server $?; grep -vE 'FATAL:  the database system is starting up' $d/log | grep -E 'PANIC|FATAL|signal' | cut -d' ' -f4-; find $d/state -name '*.fatrace' -exec cp {} $XDG_STATE_HOME/framealloc ';'; rm -rf $d"""),
+        as pg_ctl -D $d/db stop -m fast >/dev/null; wait $!; echo server $?; grep -vE 'FATAL:  the database system is starting up' $d/log | grep -E 'PANIC|FATAL|signal' | cut -d' ' -f5-; find $d/state -name '*.fatrace' -exec cp {} $XDG_STATE_HOME/framealloc ';'; rm -rf $d"""),
     "sqlite3": ("sqlite3", "sqlite3", {"q.sql": SQL}, "run sqlite3 :memory: < q.sql; run sqlite3 none/none.db 'select 1'"),
     "php": ("php", "php-cli", {"a.php": PHP}, "run php a.php"),
     "ruby": ("ruby", "ruby", {"a.rb": RUBY}, "run ruby a.rb"),

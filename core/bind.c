@@ -158,10 +158,10 @@ static struct binding *binding_add(const struct search *search)
 	return binding;
 }
 
-/* Makes the record say what the binding has become. Candidates get one when they are called. */
+/* Makes the record say what the binding has become. Candidates get one when they are called, or refused. */
 static void publish(struct binding *binding)
 {
-	if (binding->described.candidate && !binding->record)
+	if (binding->described.candidate && !binding->record && binding->described.binding != TRACE_BINDING_NONE)
 		return;
 	if (!marker_record(binding))
 		return;

@@ -10,14 +10,15 @@
 #include "core/mark/image.h"
 #include "core/mark/mark.h"
 #include "core/marker.h"
+#include "core/newcomers.h"
 #include "core/policy.h"
 #include "core/role.h"
+#include "core/rule.h"
 #include "core/runtime.h"
 #include "core/site.h"
 #include "core/trace/writer.h"
 
 #define BINDINGS_MAX 1024u
-#define MODULES_MAX 1024u
 
 static struct binding bindings[BINDINGS_MAX];
 static uint32_t bindings_used;
@@ -28,76 +29,19 @@ static struct {
 	bool bound, met; /* a function was bound; one was found */
 } outcome[POLICY_MARKERS_MAX];
 
-static struct module_span {
-	uintptr_t start, end;
-} modules[MODULES_MAX];
-static uint32_t module_count, module_known; /* from module_known on: not looked through yet */
 static bool started;
 
 static enum { PATCHER_UNASKED, PATCHER_READY, PATCHER_MISSING } patcher;
 
-/* ---- modules ----------------------------------------------------------------------------------------------------- */
-
-static bool is_new(uintptr_t address)
+/* The module at [start, end) is gone: its bindings wait for it to come again. */
+static void forget(uintptr_t start, uintptr_t end)
 {
-	for (uint32_t i = module_known; i < module_count; i++)
-		if (address >= modules[i].start && address < modules[i].end)
-			return true;
-	return false;
-}
-
-static bool is_new_image(const struct image *image)
-{
-	return is_new(image->start);
-}
-
-static bool still_there[MODULES_MAX];
-
-static bool meet(void *context, const struct image *image)
-{
-	(void)context;
-	for (uint32_t i = 0; i < module_count; i++)
-		if (modules[i].start == image->start && modules[i].end == image->end) {
-			still_there[i] = true;
-			return true;
-		}
-	if (module_count == MODULES_MAX) {
-		trace_loss(TRACE_LOSS_MODULES, 1);
-		return true;
-	}
-	modules[module_count] = (struct module_span){image->start, image->end};
-	still_there[module_count++] = true;
-	return true;
-}
-
-static void forget(const struct module_span *gone)
-{
-	patch_forget(gone->start, gone->end);
+	patch_forget(start, end);
 	for (uint32_t i = 0; i < bindings_used; i++)
-		if (bindings[i].address >= gone->start && bindings[i].address < gone->end) {
+		if (bindings[i].address >= start && bindings[i].address < end) {
 			bindings[i].address = 0;
 			bindings[i].next = NULL;
 		}
-}
-
-/* Brings the list up to date; what is new stands from module_known on. */
-static void look_at_modules(void)
-{
-	for (uint32_t i = 0; i < module_count; i++)
-		still_there[i] = false;
-	module_known = module_count;
-	image_each(meet, NULL);
-	uint32_t kept = 0, known = module_known;
-	for (uint32_t i = 0; i < module_count; i++) {
-		if (!still_there[i]) {
-			forget(&modules[i]);
-			known -= i < module_known;
-			continue;
-		}
-		modules[kept++] = modules[i];
-	}
-	module_count = kept;
-	module_known = known;
 }
 
 /* ---- bindings ---------------------------------------------------------------------------------------------------- */
@@ -427,7 +371,7 @@ static void bind_all(void)
 	}
 	finder_exported(names, count, bind_listed, listed);
 	role_bind();
-	site_bind_rules();
+	rule_bind();
 	patch_release();
 }
 
@@ -441,18 +385,17 @@ static void bind_new_modules(void *a, void *b)
 		return;
 	inside = true;
 	thread_internal_begin();
-	look_at_modules();
-	if (module_known < module_count) {
-		got_adopt(is_new_image);
+	if (newcomers_look(forget)) {
+		got_adopt(newcomers_image);
 		/* The child of a fork that does not record has nobody to bind for. */
 		if (atomic_load(&runtime_phase) == RUNTIME_RECORDING && !runtime_forked()) {
-			finder_only(is_new_image);
-			patch_fresh(is_new);
+			finder_only(newcomers_image);
+			patch_fresh(newcomers_hold);
 			bind_all();
 			patch_fresh(NULL);
 			finder_only(NULL);
 		}
-		module_known = module_count;
+		newcomers_met();
 	}
 	thread_internal_end();
 	inside = false;
@@ -467,9 +410,9 @@ __attribute__((target("general-regs-only"))) static void modules_changed(void *c
 
 void bind_markers(void)
 {
-	look_at_modules();
+	newcomers_look(forget);
 	bind_all();
-	module_known = module_count;
+	newcomers_met();
 	const char *reason = patch_loader_event(modules_changed);
 	if (reason)
 		trace_loss(TRACE_LOSS_LATE_MODULES, 1);

@@ -4,6 +4,19 @@
 
 #include "core/thread.h"
 
+/* Resolves the functions that rules name; again for each module that appears later. From bind.c. */
+void rule_bind(void);
+
+/* There are no sites: at the start, and in a child that records on its own. */
+void rule_forget_sites(void);
+
+/* A new site: which rules hold for it, but for the size. `pcs` may be NULL with a count of 0. */
+void rule_settle(uint32_t site, uint32_t tag, const uintptr_t *pcs, size_t count);
+uint32_t rule_of_site(uint32_t site);
+
+/* The module of the code that asked for memory: operator new and its like belong to their callers. */
+const char *rule_allocating_module(const uintptr_t *pcs, size_t count);
+
 /* The tier that the first fitting rule of `rules` names for a block of `size` bytes, + 1; 0: no rule fits. */
 cold_path uint32_t rule_tier(uint64_t rules, size_t size);
 

@@ -7,18 +7,17 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "core/mark/mark.h"
 #include "core/path/path.h"
 #include "core/policy.h"
+#include "core/rule.h"
 #include "core/runtime.h"
 #include "core/tag.h"
 #include "core/trace/writer.h"
 
 #define NODES_MAX (1u << 18)
 #define NODE_HASH (1u << 19)
-#define SITES_MAX (1u << 15)
 #define TAGGED_HASH (1u << 16)
-#define TABLE_BYTES ((NODE_HASH + NODES_MAX + SITES_MAX) * sizeof(uint32_t) + TAGGED_HASH * sizeof(uint64_t))
+#define TABLE_BYTES ((NODE_HASH + NODES_MAX) * sizeof(uint32_t) + TAGGED_HASH * sizeof(uint64_t))
 
 static struct {
 	struct base_lock lock;
@@ -26,7 +25,6 @@ static struct {
 	uint32_t *site_of_node; /* site, 0 = none */
 	uint32_t class_site[64][8][POLICY_REGIONS_MAX]; /* stacks=none: by class, role and region */
 	uint64_t *tagged_site;  /* in regions: node << 32 | tag << 24 | site, open addressing */
-	uint32_t *rules;        /* by site; NULL without rules */
 } table;
 
 int site_init(void)
@@ -37,9 +35,9 @@ int site_init(void)
 		return -ENOMEM;
 	table.hash = memory;
 	table.site_of_node = memory + NODE_HASH;
-	table.rules = memory + NODE_HASH + NODES_MAX;
-	table.tagged_site = (uint64_t *)(memory + NODE_HASH + NODES_MAX + SITES_MAX);
+	table.tagged_site = (uint64_t *)(memory + NODE_HASH + NODES_MAX);
 	memset(table.class_site, 0, sizeof table.class_site);
+	rule_forget_sites();
 	uint32_t index;
 	trace_append(&trace_nodes, NULL, &index); /* node 0: the root */
 	trace_append(&trace_sites, NULL, &index); /* site 0: unknown */
@@ -149,111 +147,6 @@ static uint32_t path_node(const uintptr_t *pcs, size_t count, bool cut, bool may
 	return parent;
 }
 
-/* ---- rules of the policy ------------------------------------------------------------------------------------------ */
-
-#define RULE_SPANS_MAX 1024u
-
-/* Code of the functions that rules' `site` keys name. Added while markers are bound. */
-static struct {
-	uintptr_t start, end;
-	uint32_t rule;
-} rule_spans[RULE_SPANS_MAX];
-static _Atomic uint32_t rule_span_count;
-
-static bool add_rule_span(void *context, const struct mark_function *function)
-{
-	uint32_t count = atomic_load(&rule_span_count);
-	if (count == RULE_SPANS_MAX) {
-		trace_loss(TRACE_LOSS_MARKERS, 1);
-		return false;
-	}
-	uintptr_t start = function->address;
-	size_t size = function->size;
-	if (!size) /* module+0xoffset: anywhere in the function */
-		mark_function_extent(&start, &size);
-	rule_spans[count].rule = *(const uint32_t *)context;
-	rule_spans[count].start = start;
-	rule_spans[count].end = start + (size ? size : 1);
-	atomic_store(&rule_span_count, count + 1);
-	return true;
-}
-
-void site_bind_rules(void)
-{
-	const char *reason;
-	for (uint32_t rule = 0; rule < policy_in_force.rule_count; rule++)
-		if (policy_in_force.rule[rule].site)
-			finder_each(policy_in_force.rule[rule].site, add_rule_span, &rule, &reason);
-}
-
-static bool passes_through(uint32_t rule, const uintptr_t *pcs, size_t count)
-{
-	for (uint32_t s = 0; s < atomic_load(&rule_span_count); s++)
-		for (size_t i = 0; rule_spans[s].rule == rule && i < count; i++)
-			if (pcs[i] > rule_spans[s].start && pcs[i] <= rule_spans[s].end)
-				return true;
-	return false;
-}
-
-/* Of the code that asked for memory: operator new and its like belong to their callers. */
-static const char *allocating_module(const uintptr_t *pcs, size_t count)
-{
-	static const char *const passers[] = {"*libstdc++.so*", "*libc++.so*", "*libc++abi.so*", "*libc.so*", "*ld-linux*"};
-	const char *path = "";
-	for (size_t i = 0; i < count; i++) {
-		uint32_t module = site_module_of(pcs[i]);
-		if (module == TRACE_NO_MODULE)
-			return "";
-		path = ((struct trace_module *)trace_at(&trace_modules, module))->path;
-		bool passes = false;
-		for (size_t p = 0; p < sizeof passers / sizeof passers[0]; p++)
-			passes |= base_glob_match(passers[p], path);
-		if (!passes)
-			break;
-	}
-	return path;
-}
-
-static bool module_fits(const char *glob, const char *path)
-{
-	const char *file = path;
-	for (const char *c = path; *c; c++)
-		if (*c == '/')
-			file = c + 1;
-	return base_glob_match(glob, file) || base_glob_match(glob, path);
-}
-
-static uint32_t rules_of(const uintptr_t *pcs, size_t count, uint32_t tag)
-{
-	uint32_t rules = 0;
-	for (uint32_t n = 0; n < policy_in_force.rule_count; n++) {
-		const struct policy_rule *rule = &policy_in_force.rule[n];
-		bool fits = (!rule->region || rule->region == tag) && (!rule->site || passes_through(n, pcs, count)) &&
-		            (!rule->module || module_fits(rule->module, allocating_module(pcs, count)));
-		rules |= (uint32_t)fits << n;
-	}
-	return rules;
-}
-
-uint32_t site_rules(uint32_t site)
-{
-	return site < SITES_MAX ? table.rules[site] : 0;
-}
-
-/* Slots that have counters for the site's group already read its rules there. */
-static void rules_settle(uint32_t site, uint32_t rules)
-{
-	table.rules[site] = rules;
-	atomic_thread_fence(memory_order_seq_cst);
-	for (uint32_t slot = 0; rules && slot < thread_slot_count(); slot++) {
-		struct trace_counter *group = thread_of_slot(slot)->groups[site / TRACE_GROUP_SITES];
-		if (group)
-			__atomic_store_n(&group[site % TRACE_GROUP_SITES].rules, rules, __ATOMIC_RELAXED);
-	}
-}
-
-/* ---- sites ------------------------------------------------------------------------------------------------------- */
-
 /* Lock held. Where the site of a node under a region is kept; no table of its own for what lies in none. */
 static uint64_t *tagged_place(uint32_t node, uint32_t tag)
 {
@@ -274,7 +167,7 @@ static uint32_t site_add(uint32_t node, bool folded, uint32_t tag, const uintptr
 	struct trace_site site = {.node = node, .folded = folded, .tag = tag};
 	uint32_t index;
 	if (unlikely(policy_in_force.module_count) && tag) {
-		uint32_t owner = tag_of_module(allocating_module(pcs, count));
+		uint32_t owner = tag_of_module(rule_allocating_module(pcs, count));
 		site.tag_owner = owner != tag ? owner : 0;
 	}
 	if (!trace_append(&trace_sites, &site, &index))
@@ -284,7 +177,7 @@ static uint32_t site_add(uint32_t node, bool folded, uint32_t tag, const uintptr
 	else
 		table.site_of_node[node] = index;
 	if (unlikely(policy_in_force.rule_count))
-		rules_settle(index, rules_of(pcs, count, tag));
+		rule_settle(index, tag, pcs, count);
 	return index;
 }
 
@@ -365,7 +258,7 @@ uint32_t site_of_class(struct thread *thread, uint32_t class_index)
 		if (!trace_append(&trace_sites, &record, site))
 			*site = 0;
 		else if (unlikely(policy_in_force.rule_count))
-			rules_settle(*site, rules_of(NULL, 0, thread->tag));
+			rule_settle(*site, thread->tag, NULL, 0);
 	}
 	thread->class_site[class_index] = *site;
 	base_unlock(&table.lock);

@@ -36,12 +36,6 @@ uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp);
 /* Appends records for modules that core/path has noticed since the last call. */
 void site_modules_sync(void);
 
-/* Resolves the functions that the policy's rules name; again for each module that appears later. From bind.c. */
-void site_bind_rules(void);
-
-/* Bit n: rule n of the policy holds for the site, but for the size. */
-uint32_t site_rules(uint32_t site);
-
 /* Module record of an address, TRACE_NO_MODULE when none. */
 uint32_t site_module_of(uintptr_t address);
 

@@ -12,6 +12,7 @@
 #include "core/account.h"
 #include "core/policy.h"
 #include "core/role.h"
+#include "core/rule.h"
 #include "core/runtime.h"
 #include "core/segment.h"
 #include "core/site.h"
@@ -141,7 +142,7 @@ struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site)
 			/* After the pointer is there: rules that are settled meanwhile are seen by one of both. */
 			atomic_thread_fence(memory_order_seq_cst);
 			for (uint32_t i = 0; i < TRACE_GROUP_SITES && policy_in_force.rule_count; i++)
-				group->counter[i].rules = site_rules(group_index * TRACE_GROUP_SITES + i);
+				group->counter[i].rules = rule_of_site(group_index * TRACE_GROUP_SITES + i);
 		}
 		base_unlock(&lock);
 	}

@@ -132,6 +132,20 @@ bool base_glob_match(const char *pattern, const char *text)
 	return !*pattern;
 }
 
+const char *base_file_name(const char *path)
+{
+	const char *name = path;
+	for (; *path; path++)
+		if (*path == '/')
+			name = path + 1;
+	return name;
+}
+
+bool base_path_match(const char *pattern, const char *path)
+{
+	return base_glob_match(pattern, base_file_name(path)) || base_glob_match(pattern, path);
+}
+
 char *base_text_number(char *out, uint64_t value)
 {
 	char digits[20];

@@ -58,6 +58,9 @@ size_t base_text_copy(char *out, size_t out_bytes, const char *text);
 bool base_text_equal(const char *a, const char *b);
 /* Shell pattern with * and ?. */
 bool base_glob_match(const char *pattern, const char *text);
+/* What stands behind the last slash, and whether a pattern fits that or the whole path. */
+const char *base_file_name(const char *path);
+bool base_path_match(const char *pattern, const char *path);
 char *base_text_number(char *out, uint64_t value); /* writes decimal digits, returns the end, not terminated */
 
 /* One line to standard error by a single write, without stdio: "framealloc: TEXT\n". */

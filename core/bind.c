@@ -142,11 +142,7 @@ static struct binding *binding_for(const struct search *search, const struct mar
 
 static bool is_libc(const struct mark_function *function)
 {
-	const char *file = function->module_path, *base = file ? file : "";
-	for (; file && *file; file++)
-		if (*file == '/')
-			base = file + 1;
-	return base_glob_match("libc.so*", base);
+	return function->module_path && base_glob_match("libc.so*", base_file_name(function->module_path));
 }
 
 static int call_of(const char *name)

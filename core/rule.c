@@ -73,22 +73,13 @@ const char *rule_allocating_module(const uintptr_t *pcs, size_t count)
 	return path;
 }
 
-static bool module_fits(const char *glob, const char *path)
-{
-	const char *file = path;
-	for (const char *c = path; *c; c++)
-		if (*c == '/')
-			file = c + 1;
-	return base_glob_match(glob, file) || base_glob_match(glob, path);
-}
-
 static uint32_t rules_of(const uintptr_t *pcs, size_t count, uint32_t tag)
 {
 	uint32_t rules = 0;
 	for (uint32_t n = 0; n < policy_in_force.rule_count; n++) {
 		const struct policy_rule *rule = &policy_in_force.rule[n];
 		bool fits = (!rule->region || rule->region == tag) && (!rule->site || passes_through(n, pcs, count)) &&
-		            (!rule->module || module_fits(rule->module, rule_allocating_module(pcs, count)));
+		            (!rule->module || base_path_match(rule->module, rule_allocating_module(pcs, count)));
 		rules |= (uint32_t)fits << n;
 	}
 	return rules;

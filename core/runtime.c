@@ -72,15 +72,6 @@ const char *runtime_environment(const char *name)
 	return NULL;
 }
 
-static const char *file_name(const char *path)
-{
-	const char *name = path;
-	for (; *path; path++)
-		if (*path == '/')
-			name = path + 1;
-	return name;
-}
-
 /* When a process started, in clock ticks: with its pid, its identity. 0: no such process. */
 static uint64_t start_ticks(uint32_t pid)
 {
@@ -189,7 +180,7 @@ static int open_recording(void)
 		return trace_open(NULL);
 	ssize_t bytes = readlink("/proc/self/exe", exe, sizeof exe - 1);
 	exe[bytes > 0 ? bytes : 0] = 0;
-	if (options_expand(path, sizeof path - 8, by_default ? template_text : runtime.options.output, file_name(exe), process))
+	if (options_expand(path, sizeof path - 8, by_default ? template_text : runtime.options.output, base_file_name(exe), process))
 		return trace_open(NULL);
 	if (path[0] != '/') {
 		char whole[OPTIONS_PATH_BYTES];

@@ -38,20 +38,10 @@ void tag_frame_end(struct thread *thread)
 	}
 }
 
-static const char *file_of(const char *path)
-{
-	const char *file = path;
-	for (; *path; path++)
-		if (*path == '/')
-			file = path + 1;
-	return file;
-}
-
 uint32_t tag_of_module(const char *path)
 {
 	for (uint32_t i = 0; i < policy_in_force.module_count; i++)
-		if (base_glob_match(policy_in_force.module[i].glob, file_of(path)) ||
-		    base_glob_match(policy_in_force.module[i].glob, path))
+		if (base_path_match(policy_in_force.module[i].glob, path))
 			return policy_in_force.module[i].region;
 	return 0;
 }

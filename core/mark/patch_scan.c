@@ -1,7 +1,7 @@
 /*
- * Finding jumps without decoding everything. A 4-byte distance that leads into the few bytes asked about, behind an
- * opcode of a branch, is as good as never chance (one in 2^32 per byte of code and target), so the whole text is
- * searched for that. One-byte distances reach 128 bytes; there, and only there, instructions are decoded.
+ * Finding jumps without decoding everything. The whole text is searched for 4-byte distances that lead into the few bytes
+ * asked about, behind an opcode of a branch. What is found may be another instruction's operand: it is decoded from the
+ * start of its function. One-byte distances reach 128 bytes; there instructions are decoded at once.
  *
  * A module that is asked about more than a few times gets an index of all branches (patch_index.c).
  *
@@ -45,15 +45,46 @@ static bool is_branch_opcode(const uint8_t *distance, const uint8_t *code)
 	return last == 0xe8 || last == 0xe9 || ((last & 0xf0) == 0x80 && before == 0x0f);
 }
 
+/* Where the code that is searched runs; NULL for what was moved. */
+struct origin {
+	const struct image *image;
+	const struct scan_patches *patches;
+};
+
+/* Whether the distance at `place` is a branch's. True in doubt: code without unwind information, or that can't be read. */
+static bool is_of_branch(const struct origin *origin, uintptr_t place)
+{
+	uintptr_t at;
+	size_t size;
+	if (!origin || !extent_find(origin->image, place, &at, &size))
+		return true;
+	uintptr_t end = at + size;
+	while (at <= place) {
+		struct instruction instruction;
+		size_t left = end - at < INSTRUCTION_MAX_BYTES ? end - at : INSTRUCTION_MAX_BYTES;
+		size_t replaced = *(const uint8_t *)at == JUMP_OPCODE ? origin->patches->displaced_at(at) : 0;
+		if (!replaced && !decode((const uint8_t *)at, left, at, &instruction))
+			return true;
+		size_t length = replaced ? replaced : instruction.length;
+		if (place < at + length)
+			return !replaced && instruction.kind >= INSTRUCTION_CALL &&
+			       instruction.kind <= INSTRUCTION_JUMP_COUNTING && at + instruction.operand_at == place;
+		at += length;
+	}
+	return true;
+}
+
 /* The distance at code + i, looked at closely. */
-static bool leads_inside(const uint8_t *code, size_t i, uintptr_t address, const struct displaced *displaced)
+static bool leads_inside(const uint8_t *code, size_t i, uintptr_t address, const struct displaced *displaced,
+			 const struct origin *origin)
 {
 	int32_t distance;
 	memcpy(&distance, code + i, sizeof distance);
 	uintptr_t at = address + i, target = at + 4 + (uintptr_t)(intptr_t)distance,
 		  past = displaced_end(displaced);
 	bool own = at >= displaced->start && at < past;
-	return !own && target > displaced->start && target < past && is_branch_opcode(code + i, code);
+	return !own && target > displaced->start && target < past && is_branch_opcode(code + i, code) &&
+	       is_of_branch(origin, at);
 }
 
 typedef uint32_t four __attribute__((vector_size(16)));
@@ -66,7 +97,8 @@ static always_inline four load_four(const uint8_t *at)
 }
 
 /* 16 places at a time: a target less than 32 bytes behind the start has nothing but zeros above its low five bits. */
-static bool scan_bytes(const uint8_t *code, size_t bytes, uintptr_t address, const struct displaced *displaced)
+static bool scan_bytes(const uint8_t *code, size_t bytes, uintptr_t address, const struct displaced *displaced,
+		       const struct origin *origin)
 {
 	uint32_t bias = (uint32_t)(address + 4 - displaced->start);
 	size_t i = 0;
@@ -80,11 +112,11 @@ static bool scan_bytes(const uint8_t *code, size_t bytes, uintptr_t address, con
 		if (likely(!(any[0] | any[1])))
 			continue;
 		for (size_t place = i; place < i + 16; place++)
-			if (leads_inside(code, place, address, displaced))
+			if (leads_inside(code, place, address, displaced, origin))
 				return true;
 	}
 	for (; i + 4 <= bytes; i++)
-		if (leads_inside(code, i, address, displaced))
+		if (leads_inside(code, i, address, displaced, origin))
 			return true;
 	return false;
 }
@@ -168,6 +200,7 @@ static bool each_piece(const struct image *image, const struct piece_visitor *vi
 
 struct search {
 	const struct displaced *displaced;
+	struct origin origin;
 	bool found;
 };
 
@@ -175,19 +208,19 @@ static bool search_piece(void *context, const uint8_t *code, size_t bytes, size_
 {
 	struct search *search = context;
 	(void)bytes;
-	search->found |= scan_bytes(code, readable, address, search->displaced);
+	search->found |= scan_bytes(code, readable, address, search->displaced, &search->origin);
 	return search->found;
 }
 
 static void search_moved(void *context, const uint8_t *code, size_t bytes)
 {
 	struct search *search = context;
-	search->found |= scan_bytes(code, bytes, (uintptr_t)code, search->displaced);
+	search->found |= scan_bytes(code, bytes, (uintptr_t)code, search->displaced, NULL);
 }
 
 static bool search_all(const struct image *image, const struct displaced *displaced, const struct scan_patches *patches)
 {
-	struct search search = {.displaced = displaced};
+	struct search search = {.displaced = displaced, .origin = {image, patches}};
 	struct piece_visitor visitor = {search_piece, &search};
 	patches->each_moved(image->start, image->end, search_moved, &search);
 	return search.found || each_piece(image, &visitor);
@@ -331,25 +364,12 @@ static bool scan_neighbours(const struct image *image, const struct displaced *d
 	return false;
 }
 
-/* The displaced bytes themselves may hold what looks like a branch into them, and the index does not say from where. */
-static bool has_own_distance(const struct displaced *displaced)
-{
-	uintptr_t first = displaced->start, past = displaced_end(displaced);
-	for (uintptr_t at = first; at + sizeof(int32_t) <= past; at++) {
-		int32_t distance;
-		memcpy(&distance, (const void *)at, sizeof distance);
-		uintptr_t target = at + sizeof distance + (uintptr_t)(intptr_t)distance;
-		if (target > first && target < past)
-			return true;
-	}
-	return false;
-}
-
 bool scan_jumped_into(const struct image *image, const struct displaced *displaced, const struct scan_patches *patches)
 {
 	const struct patch_index *index = index_of(image, patches);
 	bool found = !index || index_target_between(index, displaced->start, displaced_end(displaced));
-	if (found && (!index || has_own_distance(displaced)))
+	/* The index tells that something leads there, not what and from where. */
+	if (found)
 		found = search_all(image, displaced, patches);
 	return found || scan_neighbours(image, displaced, patches);
 }

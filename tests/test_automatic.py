@@ -103,14 +103,17 @@ def test_programs_without_a_loop(shim, command):
 # ---- real programs ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, marker, least", [("godot", "nanosleep", 300), ("love", "SDL_GL_SwapWindow", 590),
-                                                 ("doom", "SDL_RenderPresent", 1560)])
-def test_real_engines(shim, tmp_path, name, marker, least):
+# How soon a boundary is found depends on the machine; what it was found by and what follows are each of its calls.
+@pytest.mark.parametrize("name, marker, calls", [("godot", "nanosleep", 600), ("love", "SDL_GL_SwapWindow", 600),
+                                                 ("doom", "SDL_RenderPresent", 1571)])
+def test_real_engines(shim, tmp_path, name, marker, calls):
     target = TARGET[name]
     target.need()
     run = shim.run(target.command(), {}, env=target.environment(tmp_path), wrapper=target.wrapper, expect=target.status)
-    assert [(m["name"], m["automatic"]) for m in markers(run)] == [(marker, True)]
-    assert run.report["frames"]["count"] >= least
+    found, = markers(run)
+    assert (found["name"], found["automatic"], found["calls"]) == (marker, True, calls)
+    evidence = int(re.match(r"(\d+) calls", found["reason"])[1])
+    assert run.report["frames"]["count"] == calls - evidence + 1
     assert next(t for t in run.report["threads"] if t["tid"] == run.report["frames"]["thread"])["main"]
 
 

@@ -122,7 +122,7 @@ void *alloc_malloc(size_t size, const uintptr_t *fp)
 	if (likely(size < thread->frame_below)) {
 		uint32_t site = site_of_call(thread, size, fp);
 		struct trace_counter *counter = thread_counter(thread, site);
-		if (likely(!(counter->demoted | counter->rules)))
+		if (likely(!counter->rules))
 			pointer = birth_in_frame(thread, counter, site, size);
 	}
 	if (unlikely(!pointer))

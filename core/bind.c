@@ -70,6 +70,12 @@ static enum trace_marker_kind record_kind(enum policy_marker_kind kind)
 		return TRACE_MARKER_TRANSFER;
 	case POLICY_REGION:
 		return TRACE_MARKER_REGION;
+	case POLICY_TASK_END:
+		return TRACE_MARKER_TASK_END;
+	case POLICY_STACK:
+		return TRACE_MARKER_STACK;
+	case POLICY_SWITCH:
+		return TRACE_MARKER_SWITCH;
 	case POLICY_PRESENT:
 	case POLICY_WAIT:
 	case POLICY_SLEEP:
@@ -240,7 +246,8 @@ static bool bind_function(void *context, const struct mark_function *function)
 	described->offset = function->address - function->module_base;
 	described->reason[0] = 0;
 	bool waits = (kind == POLICY_FRAME || kind == POLICY_AWAIT) && call_of(search->name) >= 0 && is_libc(function);
-	bool scope = kind == POLICY_FRAME_SCOPE || kind == POLICY_REGION;
+	bool scope = kind == POLICY_FRAME_SCOPE || kind == POLICY_REGION || kind == POLICY_TASK || kind == POLICY_TASK_END;
+	bool reads_arguments = kind == POLICY_TRANSFER || kind == POLICY_STACK || kind == POLICY_SWITCH;
 	const char *reason = NULL;
 	if (!patch(binding, function, waits || scope, waits, &reason)) {
 		described->binding = TRACE_BINDING_PATCH;
@@ -249,7 +256,7 @@ static bool bind_function(void *context, const struct mark_function *function)
 		base_text_copy(described->reason, sizeof described->reason, reason ? reason : "refused");
 		if (waits)
 			bind_call(binding, search->name);
-		else if (got_can_help(reason) && kind != POLICY_TRANSFER)
+		else if (got_can_help(reason) && !reads_arguments)
 			bind_slots(binding, function, reason);
 	}
 	outcome[search->which].bound = described->binding != TRACE_BINDING_NONE;
@@ -422,6 +429,7 @@ void bind_child(void)
 	for (uint32_t i = 0; i < bindings_used; i++) {
 		bindings[i].record = NULL;
 		bindings[i].owner = NULL;
+		bindings[i].task_type = 0;
 		if (!bindings[i].described.candidate)
 			publish(&bindings[i]);
 	}

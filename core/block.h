@@ -5,9 +5,9 @@
  *          +---------------------------+----------------+
  *          | segment (44 bits)         | site (20 bits) |
  *          +---------------------------+----------------+
- *   state   63    48 47       39 38                     0
+ *   state   63    48 47       38 37                     0
  *          +--------+-----------+-----------------------+
- *          | check  | tag (9)   | requested bytes (39)  |
+ *          | check  | tag (10)  | requested bytes (38)  |
  *          +--------+-----------+-----------------------+
  *
  * check = a function of the address and a secret for a live block, its complement for a freed one; anything else is no
@@ -22,7 +22,7 @@
 
 #define BLOCK_HEADER_BYTES 16u
 #define BLOCK_SITE_BITS 20
-#define BLOCK_TAG_SHIFT 39
+#define BLOCK_TAG_SHIFT 38
 #define BLOCK_SITE_MASK ((1u << BLOCK_SITE_BITS) - 1)
 #define BLOCK_SIZE_MASK ((1ull << BLOCK_TAG_SHIFT) - 1)
 #define BLOCK_SIZE_MAX (BLOCK_SIZE_MASK - 4096)
@@ -36,11 +36,15 @@ struct block {
 /* Tag bits. */
 #define BLOCK_TIER(tier) ((uint32_t)(tier))        /* 0-1: where the block lies */
 #define BLOCK_ACCOUNT(tier) ((uint32_t)(tier) << 2) /* 2-3: the tier it is accounted to */
-#define BLOCK_IN_SCOPE 0x10u                        /* born inside a frame or task */
-#define BLOCK_UNTRACKED 0x20u                       /* in no count: made for the shim itself, or inherited */
+#define BLOCK_SCOPE 0x30u                           /* 4-5: where it was born */
+#define BLOCK_IN_SCOPE 0x10u                        /* a frame, or with the other bit a task */
+#define BLOCK_UNCOUNTED 0x20u                       /* in no count: made for the shim itself, or inherited */
+#define BLOCK_IN_TASK 0x30u
 #define BLOCK_ALIGNED 0x40u                         /* heap tier: its alignment stands in the 8 bytes before the header */
 #define BLOCK_ASKED 0x80u                           /* frame memory was asked for, by API or rule */
 #define BLOCK_HANDED 0x100u                         /* handed over to another thread on purpose (pthread_create) */
+#define BLOCK_SPECIAL 0x200u                        /* its end is more than its own: see attach.h; or uncounted */
+#define BLOCK_UNTRACKED (BLOCK_UNCOUNTED | BLOCK_SPECIAL)
 
 extern uint64_t block_secret; /* set once at start-up */
 
@@ -80,7 +84,12 @@ static always_inline void block_kill(struct block *block)
 
 static always_inline uint32_t block_tag(const struct block *block)
 {
-	return (uint32_t)(block->state >> BLOCK_TAG_SHIFT) & 0x1ff;
+	return (uint32_t)(block->state >> BLOCK_TAG_SHIFT) & 0x3ff;
+}
+
+static always_inline bool block_is_untracked(const struct block *block)
+{
+	return (block_tag(block) & BLOCK_SCOPE) == BLOCK_UNCOUNTED;
 }
 
 static always_inline size_t block_size(const struct block *block)

@@ -18,21 +18,24 @@ enum check_verdict {
 
 struct check_birth {
 	bool in_scope;      /* born inside a frame or task */
-	bool frame_open;    /* its frame has not ended */
+	bool scope_open;    /* which has not ended */
 	uint32_t thread;    /* thread record */
-	uint32_t frame;     /* frame number on that thread */
-	uint32_t awaits;    /* awaits passed then */
+	uint32_t frame;     /* frame number on that thread; 0 for a task's block */
+	uint32_t task;      /* the task it was born in, 0: none */
+	uint32_t awaits;    /* awaits passed then, by the task or else the thread */
 };
 
 struct check_death {
 	uint32_t thread;
 	uint32_t frame; /* number of the frame open on the freeing thread, 0: none */
-	uint32_t awaits;
+	uint32_t awaits; /* passed by that thread outside tasks */
+	uint32_t task;  /* the task that frees, 0: none */
+	uint32_t task_awaits;
 };
 
 struct check_result {
 	enum check_verdict verdict;
-	uint32_t code;            /* 601, 603, 201, 205; 0: none */
+	uint32_t code;            /* 601, 603, 703, 201, 205; 0: none */
 	uint32_t lifetime_frames; /* 0: within the frame; for another thread's death, counted in the owner's frames */
 };
 

@@ -5,8 +5,30 @@
 #include "core/runtime.h"
 #include "core/segment.h"
 #include "core/site.h"
+#include "core/task.h"
 #include "core/trace/writer.h"
 #include "core/violation.h"
+
+/* Of a task's block. */
+static struct check_birth resolve_task(const struct thread *thread, const struct block *block)
+{
+	struct segment_record segment;
+	struct check_birth birth = {.in_scope = true, .thread = SEGMENT_NO_THREAD};
+	if (segment_resolve(block_segment(block), &segment) && segment.thread & SEGMENT_OF_TASK) {
+		birth.thread = segment.thread & ~SEGMENT_OF_TASK;
+		birth.task = segment.frame;
+		birth.awaits = segment.awaits;
+		birth.scope_open = task_block_died(segment.frame, block_usable(block_size(block)));
+		return birth;
+	}
+	/* Older than the table: taken for the present task's, if there is one, from an earlier poll. */
+	trace_add(&trace_header->clamped_lifetimes, 1);
+	trace_loss(TRACE_LOSS_LIFETIMES, 1);
+	birth.scope_open = thread->task != NULL;
+	birth.task = thread->task ? thread->task->id : UINT32_MAX;
+	birth.awaits = UINT32_MAX;
+	return birth;
+}
 
 /* What is known of the birth, and the owner's present. `owner` may be NULL when the segment is too old to resolve. */
 static struct check_birth resolve(struct thread *thread, const struct block *block, const struct trace_thread **owner)
@@ -18,7 +40,7 @@ static struct check_birth resolve(struct thread *thread, const struct block *blo
 		birth.thread = segment.thread;
 		birth.frame = segment.frame;
 		birth.awaits = segment.awaits;
-		birth.frame_open = (uint32_t)(*owner)->frames == segment.frame && (*owner)->open_begin_ns && !(*owner)->end_ns;
+		birth.scope_open = (uint32_t)(*owner)->frames == segment.frame && (*owner)->open_begin_ns && !(*owner)->end_ns;
 		return birth;
 	}
 	/* Older than the table: certainly another frame; taken for this thread's own unless it runs no frames. */
@@ -97,16 +119,42 @@ static void record(struct thread *thread, const struct block *block, const struc
 	violation_record(thread, &v);
 }
 
+/* A task's block in another segment: a verdict, no code, and the type's count of those that cross awaits. */
+static void check_task_block(struct thread *thread, struct trace_counter *counter, const struct block *block)
+{
+	struct check_birth birth = resolve_task(thread, block);
+	struct check_death death = {.thread = thread->record_index};
+	if (thread->task) {
+		death.task = thread->task->id;
+		death.task_awaits = thread->task->awaits;
+	}
+	enum check_verdict verdict = check_death(&birth, &death, 0).verdict;
+	count(thread, counter, verdict);
+	if (verdict == CHECK_CROSSED_AWAIT || verdict == CHECK_DIED_IN_FRAME)
+		thread->slow_frees++;
+	if (verdict == CHECK_CROSSED_AWAIT)
+		task_count(thread, thread->task->type)->crossed_await++;
+}
+
 void death_check(struct thread *thread, struct trace_counter *counter, const struct block *block, const uintptr_t *fp)
 {
 	uint32_t tag = block_tag(block);
+	thread->other_deaths++;
+	thread->other_deaths_bytes += block_usable(block_size(block));
 	if (!(tag & BLOCK_IN_SCOPE)) {
 		count(thread, counter, CHECK_OUTSIDE_SCOPES);
 		return;
 	}
+	if ((tag & BLOCK_SCOPE) == BLOCK_IN_TASK) {
+		check_task_block(thread, counter, block);
+		return;
+	}
 	const struct trace_thread *owner_record;
 	struct check_birth birth = resolve(thread, block, &owner_record);
-	struct check_death death = {thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits};
+	struct check_death death = {.thread = thread->record_index,
+	                            .frame = thread->in_frame ? thread->frame : 0,
+	                            .awaits = thread->awaits,
+	                            .task = thread->task ? thread->task->id : 0};
 	uint32_t owner_frame = owner_record ? (uint32_t)owner_record->frames : thread->frame;
 	struct check_result result = check_death(&birth, &death, owner_frame);
 	count(thread, counter, result.verdict);
@@ -118,7 +166,7 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 		atomic_fetch_add_explicit(&owner->own_deaths_remote, 1, memory_order_relaxed);
 	if (result.lifetime_frames)
 		lifetime_add(block_site(block), result.lifetime_frames);
-	bool handed = tag & BLOCK_HANDED && birth.thread != death.thread;
+	bool handed = tag & BLOCK_HANDED && (birth.thread != death.thread || death.task);
 	if (!result.code || handed)
 		return;
 	record(thread, block, &birth, &result, owner, fp);

@@ -4,9 +4,13 @@
 
 #include <stdlib.h>
 
+#include "core/attach.h"
+#include "core/coroutine.h"
 #include "core/next.h"
 #include "core/operation.h"
+#include "core/own.h"
 #include "core/site.h"
+#include "core/task.h"
 #include "core/violation.h"
 
 /* A pointer outside the region: somebody else's. */
@@ -61,9 +65,27 @@ static void free_unaccounted(struct block *block)
 		direct_free(block);
 }
 
+/* What hangs on a block ends with it. `thread` is NULL in a process that records nothing. */
+static cold_path void free_attached(struct thread *thread, struct block *block, const uintptr_t *fp)
+{
+	struct attachment attached;
+	while (attach_take((uintptr_t)(block + 1), &attached) && thread)
+		switch (attached.kind) {
+		case ATTACH_TASK:
+			task_end_named(thread, attached.object, (uint32_t)attached.mark);
+			break;
+		case ATTACH_COROUTINE:
+			coroutine_end_named(thread, attached.object, attached.mark);
+			break;
+		case ATTACH_OWNED:
+			own_freed_by_hand(thread, block, attached.object, fp);
+			break;
+		}
+}
+
 static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 {
-	bool untracked = block_tag(block) & BLOCK_UNTRACKED;
+	bool untracked = block_is_untracked(block);
 	struct thread *thread = thread_self;
 	if (thread->gate == (THREAD_READY | THREAD_INTERNAL) && !untracked) {
 		/* The shim's own work (dlopen, say) frees a block of the program: accounted, without a call path. */
@@ -72,6 +94,8 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 		return;
 	}
 	struct place place = operation_place();
+	if (block_tag(block) & BLOCK_SPECIAL && !untracked)
+		free_attached(place.thread, block, fp);
 	if (place.nested) {
 		if (untracked)
 			block_kill(block);
@@ -106,12 +130,12 @@ void alloc_free(void *pointer, const uintptr_t *fp)
 	}
 	struct block *block = block_of(pointer);
 	struct thread *thread = thread_self;
-	if (unlikely(thread->gate != THREAD_READY || block_tag(block) & BLOCK_UNTRACKED)) {
+	if (unlikely(thread->gate != THREAD_READY || block_tag(block) & BLOCK_SPECIAL)) {
 		free_slow(block, fp);
 		return;
 	}
 	thread_busy(thread);
-	if (likely((block_tag(block) & (BLOCK_IN_SCOPE | 0xf)) == BLOCK_IN_SCOPE && block_segment(block) == thread->segment)) {
+	if (likely((block_tag(block) & (BLOCK_SCOPE | 0xf)) == BLOCK_IN_SCOPE && block_segment(block) == thread->segment)) {
 		/* A frame block that dies in its segment was born on this thread: its span is ours. */
 		struct trace_counter *counter = thread_counter(thread, block_site(block));
 		block_kill(block);

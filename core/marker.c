@@ -4,12 +4,16 @@
 #include "core/marker.h"
 
 #include "core/alloc.h"
+#include "core/attach.h"
 #include "core/automatic.h"
+#include "core/coroutine.h"
 #include "core/mark/mark.h"
+#include "core/policy.h"
 #include "core/role.h"
 #include "core/runtime.h"
 #include "core/scope.h"
 #include "core/scope_stack.h"
+#include "core/task.h"
 #include "core/thread.h"
 #include "core/trace/writer.h"
 
@@ -129,6 +133,23 @@ static void close_tag(struct thread *thread, uintptr_t saved)
 	scope_tag(thread, (uint32_t)saved);
 }
 
+static void close_task(struct thread *thread, uintptr_t task)
+{
+	task_leave(thread, (struct task *)task);
+}
+
+static void end_task(void *thread, void *id)
+{
+	struct task *task = task_of_id((uint32_t)(uintptr_t)id);
+	if (task)
+		task_end(thread, task);
+}
+
+static void close_task_end(struct thread *thread, uintptr_t id)
+{
+	patch_guarded(end_task, thread, (void *)id);
+}
+
 static void waited(void *binding, void *unused)
 {
 	(void)unused;
@@ -213,6 +234,103 @@ static bool enter_tag(struct thread *thread, struct binding *binding, const uint
 	return true;
 }
 
+/* ---- tasks: the first argument is the task ------------------------------------------------------------------------ */
+
+static void find_task(void *given, void *found)
+{
+	const struct event *event = given;
+	struct task_type type = {TRACE_TASK_POLL, event->binding->address, event->binding->described.name};
+	uint32_t *number = &event->binding->task_type;
+	if (!*number)
+		*number = task_type_of(&type);
+	*(struct task **)found = task_of_key(event->thread, *number, patch_around_argument(event->fp));
+}
+
+static struct task *task_here(struct thread *thread, struct binding *binding, const uintptr_t *fp)
+{
+	uintptr_t key = patch_around_argument(fp);
+	uint32_t place = (uint32_t)(key >> 4 ^ key >> 10) % THREAD_TASK_CACHE;
+	struct task *task = thread->task_cache[place].task;
+	if (likely(task && thread->task_cache[place].key == key && task->id == thread->task_cache[place].id))
+		return task;
+	struct event event = {thread, binding, fp, false};
+	task = NULL;
+	patch_guarded(find_task, &event, &task);
+	if (task) {
+		thread->task_cache[place].key = key;
+		thread->task_cache[place].task = task;
+		thread->task_cache[place].id = task->id;
+	}
+	return task;
+}
+
+static bool enter_task(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns)
+{
+	if (!returns)
+		return false;
+	count_call(thread, binding);
+	struct task *task = task_here(thread, binding, fp);
+	if (!task || !task_enter(thread, task))
+		return false;
+	if (likely(open_scope(thread, fp, binding, close_task, (uintptr_t)task)))
+		return true;
+	task_leave(thread, task);
+	return false;
+}
+
+static void find_ending(void *given, void *found)
+{
+	const struct event *event = given;
+	struct attachment attached;
+	struct task *task = NULL;
+	if (attach_find(patch_around_argument(event->fp), ATTACH_TASK, &attached))
+		task = task_of_id((uint32_t)attached.mark);
+	*(struct task **)found = task;
+}
+
+static bool enter_task_end(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns)
+{
+	struct event event = {thread, binding, fp, false};
+	struct task *task = NULL;
+	count_call(thread, binding);
+	patch_guarded(find_ending, &event, &task);
+	if (!task)
+		return false;
+	task->ending = true;
+	if (returns && open_scope(thread, fp, binding, close_task_end, task->id))
+		return true;
+	close_task_end(thread, task->id);
+	return false;
+}
+
+static uintptr_t value_at(struct policy_where where, const uintptr_t *fp)
+{
+	if (!where.argument)
+		return 0;
+	uintptr_t value = patch_argument(fp, where.argument);
+	return where.memory ? *(const uintptr_t *)(value + where.offset) : value;
+}
+
+/* The words lie where the marked function is about to read them itself. */
+static void prepare_stack(void *given, void *unused)
+{
+	(void)unused;
+	const struct event *event = given;
+	const struct policy_marker *marker = &policy_in_force.marker[event->binding->marker];
+	uintptr_t size = value_at(marker->size, event->fp), low = value_at(marker->low, event->fp);
+	if (marker->top.argument)
+		low = value_at(marker->top, event->fp) - size;
+	coroutine_prepare(event->thread, low, low + size, value_at(marker->entry, event->fp));
+}
+
+static void switch_stack(void *given, void *unused)
+{
+	(void)unused;
+	const struct event *event = given;
+	const struct policy_marker *marker = &policy_in_force.marker[event->binding->marker];
+	coroutine_switch(event->thread, (uintptr_t)(event->fp + 2), value_at(marker->to, event->fp));
+}
+
 static void begin_await(void *given, void *unused)
 {
 	(void)unused;
@@ -255,6 +373,10 @@ static bool enter(struct thread *thread, struct binding *binding, const uintptr_
 		return enter_frame_scope(thread, binding, fp, returns);
 	case POLICY_REGION:
 		return enter_tag(thread, binding, fp, returns);
+	case POLICY_TASK:
+		return enter_task(thread, binding, fp, returns);
+	case POLICY_TASK_END:
+		return enter_task_end(thread, binding, fp, returns);
 	case POLICY_AWAIT:
 		return may_wait && enter_await(thread, binding, fp);
 	case POLICY_WAIT:
@@ -265,8 +387,9 @@ static bool enter(struct thread *thread, struct binding *binding, const uintptr_
 			return enter_wait(thread, binding, fp);
 		return automatic_wants_return(binding) && open_scope(thread, fp, binding, close_candidate, (uintptr_t)binding);
 	case POLICY_PRESENT:
-	case POLICY_TASK:
 	case POLICY_TRANSFER:
+	case POLICY_STACK:
+	case POLICY_SWITCH:
 		break;
 	}
 	return false;
@@ -296,6 +419,7 @@ static void hand_over(void *block, void *unused)
 /* The same for places that are bound at their entry only. */
 static void pass(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
+	struct event event = {thread, binding, fp, false};
 	switch ((enum policy_marker_kind)atomic_load_explicit(&binding->kind, memory_order_relaxed)) {
 	case POLICY_PRESENT:
 	case POLICY_WAIT:
@@ -317,11 +441,20 @@ static void pass(struct thread *thread, struct binding *binding, const uintptr_t
 		break;
 	case POLICY_TRANSFER:
 		count_call(thread, binding);
-		patch_guarded(hand_over, (void *)patch_first_argument(fp), NULL);
+		patch_guarded(hand_over, (void *)patch_argument(fp, 1), NULL);
+		break;
+	case POLICY_STACK:
+		count_call(thread, binding);
+		patch_guarded(prepare_stack, &event, NULL);
+		break;
+	case POLICY_SWITCH:
+		count_call(thread, binding);
+		patch_guarded(switch_stack, &event, NULL);
 		break;
 	case POLICY_FRAME_SCOPE:
 	case POLICY_REGION:
 	case POLICY_TASK:
+	case POLICY_TASK_END:
 		break;
 	}
 }

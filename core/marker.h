@@ -38,6 +38,7 @@ struct binding {
 	bool watched;                /* by zero configuration */
 	uint32_t marker;             /* place in the policy */
 	uint32_t tag;                /* POLICY_REGION */
+	uint32_t task_type;          /* POLICY_TASK: of the trace_task_types, 0: not asked yet */
 	const struct thread *owner;  /* counts calls in the record without atomics */
 	struct evidence evidence;
 	struct binding *next;         /* of the same function or call, in the order they were asked for */

@@ -48,18 +48,22 @@ static always_inline enum trace_tier operation_pick_tier(const struct thread *th
 	                                .role = (enum trace_role)thread->role,
 	                                .in_frame = thread->in_frame,
 	                                .in_task = thread->in_task,
-	                                .demoted = counter->demoted,
+	                                .demoted = (counter->rules & TRACE_DEMOTED) != 0,
 	                                .rule = unlikely(counter->rules) ? rule_tier(counter->rules, size) : 0,
 	                                .frame_max = runtime.frame_block_max,
 	                                .pool_max = runtime.pool_block_max};
 	return route_pick(&request);
 }
 
-/* The tag of a block of this thread; frame memory that a rule asked for is marked as such. */
-static always_inline uint32_t operation_scope_tag(struct thread *thread, const struct trace_counter *counter,
+/* The tag of a block that is born on this thread; frame memory that a rule asked for is marked as such. */
+static always_inline uint32_t operation_scope_tag(struct thread *thread, struct trace_counter *counter,
                                                   uint32_t site, size_t size, enum trace_tier tier)
 {
-	uint32_t tag = thread->in_frame ? BLOCK_IN_SCOPE : 0;
+	uint32_t tag = thread->in_task ? BLOCK_IN_TASK : thread->in_frame ? BLOCK_IN_SCOPE : 0;
+	if (unlikely(thread->in_task)) {
+		counter->task_alive++;
+		counter->rules |= TRACE_IN_TASKS;
+	}
 	if (unlikely(counter->rules) && rule_tier(counter->rules, size) == TRACE_TIER_FRAME + 1) {
 		rule_asked_for_frame(thread, site, size, tier);
 		tag |= BLOCK_ASKED;
@@ -106,6 +110,8 @@ static always_inline void operation_account_death(struct thread *thread, const s
 		return;
 	struct trace_counter *counter = thread_counter(thread, block_site(block));
 	account_death(thread, counter, (enum trace_tier)(tag >> 2 & 3), block_size(block));
+	if (unlikely((tag & BLOCK_SCOPE) == BLOCK_IN_TASK))
+		counter->task_alive--;
 	if (likely(clean))
 		(&counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
 	else

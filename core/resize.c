@@ -97,7 +97,7 @@ void *alloc_resize(void *pointer, size_t size, const uintptr_t *fp)
 		return NULL;
 	struct block *block = block_of(pointer);
 	struct thread *thread = thread_self;
-	if (unlikely(thread->gate != THREAD_READY || block_tag(block) & BLOCK_UNTRACKED))
+	if (unlikely(thread->gate != THREAD_READY || block_tag(block) & BLOCK_SPECIAL))
 		return resize_slow(block, size, fp);
 	thread_busy(thread);
 	void *moved = resize(thread, block, size, fp);

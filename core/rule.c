@@ -113,7 +113,7 @@ void rule_settle(uint32_t site, uint32_t tag, const uintptr_t *pcs, size_t count
 
 uint32_t rule_tier(uint64_t rules, size_t size)
 {
-	for (; rules; rules &= rules - 1) {
+	for (rules &= ~(TRACE_DEMOTED | TRACE_IN_TASKS); rules; rules &= rules - 1) {
 		const struct policy_rule *rule = &policy_in_force.rule[__builtin_ctzll(rules)];
 		if (size >= rule->size_min && size <= rule->size_max)
 			return (uint32_t)rule->tier + 1;

@@ -16,9 +16,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/attach.h"
 #include "core/automatic.h"
 #include "core/bind.h"
 #include "core/block.h"
+#include "core/coroutine.h"
 #include "core/frames.h"
 #include "core/mark/mark.h"
 #include "core/next.h"
@@ -29,6 +31,7 @@
 #include "core/segment.h"
 #include "core/site.h"
 #include "core/tag.h"
+#include "core/task.h"
 #include "core/thread.h"
 #include "core/tier/heap.h"
 #include "core/trace/writer.h"
@@ -364,6 +367,7 @@ static void take_policy(void)
 		runtime.options.stacks = policy_in_force.stacks;
 	configure();
 	tag_begin_recording();
+	task_begin_recording();
 	trace_header->mode = runtime.mode;
 	trace_header->stacks = runtime.stacks;
 	trace_header->stacks_asked = runtime.options.stacks;
@@ -436,6 +440,9 @@ void runtime_child(void)
 	site_child();
 	violation_child();
 	frames_child();
+	attach_child();
+	coroutine_child();
+	task_child();
 	thread_child();
 	trace_child();
 	if (!fork_handlers_ran)
@@ -451,6 +458,7 @@ void runtime_child(void)
 	if (phase == RUNTIME_RECORDING) {
 		site_modules_sync();
 		tag_begin_recording();
+	task_begin_recording();
 		bind_child();
 	}
 	atomic_store_explicit(&runtime_phase, phase, memory_order_release);

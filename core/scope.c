@@ -7,6 +7,7 @@
 #include "core/runtime.h"
 #include "core/site.h"
 #include "core/tag.h"
+#include "core/task.h"
 #include "core/tier/frame.h"
 #include "core/tier/remote.h"
 #include "core/trace/writer.h"
@@ -18,7 +19,7 @@
 void scope_demote(struct thread *thread, uint32_t site)
 {
 	struct trace_counter *counter = thread_counter(thread, site);
-	if (counter->demoted || runtime.stacks == TRACE_STACKS_NONE || thread->demoted_count == THREAD_DEMOTED_MAX)
+	if (counter->rules & TRACE_DEMOTED || runtime.stacks == TRACE_STACKS_NONE || thread->demoted_count == THREAD_DEMOTED_MAX)
 		return;
 	struct trace_site *record = trace_at(&trace_sites, site);
 	struct thread_demotion *demotion = NULL;
@@ -34,7 +35,7 @@ void scope_demote(struct thread *thread, uint32_t site)
 	demotion->escaped = counter->outlived_frame + counter->died_elsewhere;
 	demotion->births = counter->births[TRACE_BIRTH_POOL_IN];
 	demotion->live_bytes = counter->live_bytes;
-	counter->demoted = 1;
+	counter->rules |= TRACE_DEMOTED;
 	counter->pinned_bytes = 0;
 	__atomic_fetch_add(&record->demotions, 1, __ATOMIC_RELAXED);
 }
@@ -45,14 +46,14 @@ static void judge_demotions(struct thread *thread)
 	for (uint32_t n = 0; n < DEMOTIONS_JUDGED && n < thread->demoted_count; n++) {
 		struct thread_demotion *demotion = &thread->demoted[thread->demoted_cursor++ % thread->demoted_count];
 		struct trace_counter *counter = thread_counter(thread, demotion->site);
-		if (!counter->demoted || thread->frame - demotion->since_frame < demotion->wait_frames)
+		if (!(counter->rules & TRACE_DEMOTED) || thread->frame - demotion->since_frame < demotion->wait_frames)
 			continue;
 		uint64_t escaped = counter->outlived_frame + counter->died_elsewhere;
 		uint64_t births = counter->births[TRACE_BIRTH_POOL_IN];
 		bool behaved = escaped == demotion->escaped && counter->live_bytes <= demotion->live_bytes;
 		if (behaved && births - demotion->births >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES]) {
 			struct trace_site *record = trace_at(&trace_sites, demotion->site);
-			counter->demoted = 0;
+			counter->rules &= ~TRACE_DEMOTED;
 			__atomic_fetch_add(&record->promotions, 1, __ATOMIC_RELAXED);
 			continue;
 		}
@@ -71,7 +72,7 @@ static void survivor(struct thread *thread, uint32_t site, size_t share)
 	struct trace_counter *counter = thread_counter(thread, site);
 	counter->pinned_bytes += share;
 	/* A site that escapes now and then earns its place as long as it pins little of what it allocates. */
-	if (!counter->demoted && counter->pinned_bytes >= runtime.demote_bytes && counter->pinned_bytes > counter->bytes / 4)
+	if (!(counter->rules & TRACE_DEMOTED) && counter->pinned_bytes >= runtime.demote_bytes && counter->pinned_bytes > counter->bytes / 4)
 		scope_demote(thread, site);
 }
 
@@ -86,8 +87,7 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	thread->frame++;
 	thread->frame_base = (uint64_t)thread->frame << 32;
 	thread->in_frame = true;
-	thread->birth_shift = 0;
-	thread->frame_below = runtime.mode == TRACE_MODE_OBSERVE ? 0 : runtime.frame_block_max + 1;
+	scope_settle(thread);
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		thread->at_frame.allocs[tier] = record->allocs[tier];
 	thread->at_frame.bytes = sum(record->bytes);
@@ -96,6 +96,7 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	if (unlikely(policy_in_force.region_count))
 		tag_frame_begin(thread);
 	thread->slow_frees = 0;
+	thread->task_blocks = 0;
 	thread->frame_violations = 0;
 	atomic_store_explicit(&thread->own_deaths_remote, 0, memory_order_relaxed);
 	record->open_begin_ns = now;
@@ -135,7 +136,8 @@ static void end_frame(struct thread *thread, uint64_t now)
 	frame.allocs = frame.allocs_tier[0] + frame.allocs_tier[1] + frame.allocs_tier[2];
 	uint64_t frees = sum(record->frees) - thread->at_frame.frees;
 	frame.frees = clip(frees);
-	int64_t escapes = (int64_t)frame.allocs - (int64_t)(frees - thread->slow_frees) -
+	task_account(thread);
+	int64_t escapes = (int64_t)frame.allocs - (int64_t)(frees - thread->slow_frees) - thread->task_blocks -
 	                  (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed);
 	frame.escapes = escapes > 0 ? clip((uint64_t)escapes) : 0;
 	frame.violations = clip(thread->frame_violations);
@@ -154,8 +156,7 @@ void scope_frame_end(struct thread *thread)
 	end_frame(thread, now);
 	thread->in_frame = false;
 	thread->frame_base = 0;
-	thread->birth_shift = 2;
-	thread->frame_below = 0;
+	scope_settle(thread);
 	trace_header->last_ns = now;
 	__atomic_store_n(&thread->record->open_begin_ns, 0, __ATOMIC_RELEASE);
 	thread_new_segment(thread);

@@ -21,6 +21,9 @@ void scope_idle_end(struct thread *thread);
 /* An await point was passed. */
 void scope_await(struct thread *thread);
 
+/* What follows from the open frame and the present task: where blocks go and how they are counted. */
+void scope_settle(struct thread *thread);
+
 /* The thread's allocations belong to the region `tag` from now on. */
 void scope_tag(struct thread *thread, uint32_t tag);
 

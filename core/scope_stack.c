@@ -18,31 +18,46 @@ static void close_top(struct thread *thread)
 	entry->close(thread, entry->saved);
 }
 
-/* Asked once a thread: glibc reads /proc/self/maps for the main thread's. */
-static void ask_stack(void *context, void *unused)
+/* Of the thread's own stack, once: glibc reads /proc/self/maps for the main thread's. */
+static void ask_stack(void *low_found, void *high_found)
 {
-	(void)unused;
-	struct thread *thread = context;
 	pthread_attr_t attributes;
 	void *low;
 	size_t bytes;
 	if (pthread_getattr_np(pthread_self(), &attributes))
 		return;
 	if (!pthread_attr_getstack(&attributes, &low, &bytes)) {
-		thread->stack_low = (uintptr_t)low;
-		thread->stack_high = (uintptr_t)low + bytes;
+		*(uintptr_t *)low_found = (uintptr_t)low;
+		*(uintptr_t *)high_found = (uintptr_t)low + bytes;
 	}
 	pthread_attr_destroy(&attributes);
 }
 
-static void learn_stack(void *thread, void *unused)
+static void learn_own_stack(void *low, void *high)
 {
-	thread_internal_shielded(ask_stack, thread, unused);
+	thread_internal_shielded(ask_stack, low, high);
 }
 
-static bool on_own_stack(const struct thread *thread, uintptr_t address)
+static void learn_stack(void *given, void *unused)
+{
+	struct thread *thread = given;
+	(void)unused;
+	if (!thread->coroutine && !thread->stack_high)
+		learn_own_stack(&thread->stack_low, &thread->stack_high);
+}
+
+static bool on_present_stack(const struct thread *thread, uintptr_t address)
 {
 	return address >= thread->stack_low && address < thread->stack_high;
+}
+
+bool scope_on_own_stack(struct thread *thread, uintptr_t address)
+{
+	uintptr_t *low = thread->coroutine ? &thread->own_stack.low : &thread->stack_low;
+	uintptr_t *high = thread->coroutine ? &thread->own_stack.high : &thread->stack_high;
+	if (!*high)
+		patch_guarded(learn_own_stack, low, high);
+	return address >= *low && address < *high;
 }
 
 /* A word of a stack that may be unmapped by now. */
@@ -63,8 +78,8 @@ static void peek(void *request, void *unused)
 /* Scopes of a coroutine's stack that is not the present one are left alone: it may go on. */
 static bool is_gone(struct thread *thread, const struct scope_entry *entry, const uintptr_t *fp)
 {
-	bool here = on_own_stack(thread, (uintptr_t)fp);
-	if (here && on_own_stack(thread, (uintptr_t)entry->fp))
+	bool here = on_present_stack(thread, (uintptr_t)fp);
+	if (here && on_present_stack(thread, (uintptr_t)entry->fp))
 		return entry->fp <= fp || entry->fp[1] != entry->return_address;
 	if (entry->fp == fp)
 		return true;
@@ -138,7 +153,7 @@ void scope_stack_unwound(struct thread *thread, uintptr_t sp)
 {
 	while (thread->scope_depth) {
 		uintptr_t frame = (uintptr_t)thread->scopes[thread->scope_depth - 1].fp;
-		if (on_own_stack(thread, frame) == on_own_stack(thread, sp) ? frame >= sp : !is_handler_left(frame, sp))
+		if (on_present_stack(thread, frame) == on_present_stack(thread, sp) ? frame >= sp : !is_handler_left(frame, sp))
 			return;
 		close_top(thread);
 	}

@@ -47,6 +47,9 @@ void scope_stack_pop(struct thread *thread, const uintptr_t *fp);
 /* longjmp: everything below the stack pointer `sp` on the same stack is gone. */
 void scope_stack_unwound(struct thread *thread, uintptr_t sp);
 
+/* Whether `address` lies on the thread's own stack, also while a coroutine runs. Asks for its bounds at first. */
+bool scope_on_own_stack(struct thread *thread, uintptr_t address);
+
 bool scope_stack_holds(const struct thread *thread, const void *marker);
 
 /* The marker of the innermost scope; NULL when none is open. */

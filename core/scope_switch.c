@@ -3,12 +3,25 @@
 #include "core/scope.h"
 #include "core/segment.h"
 #include "core/tag.h"
+#include "core/task.h"
 #include "core/trace/writer.h"
 
 void thread_new_segment(struct thread *thread)
 {
 	thread->segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
-	segment_publish(thread->segment, thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits);
+	const struct task *task = thread->task;
+	if (unlikely(task != NULL))
+		segment_publish(thread->segment, thread->record_index | SEGMENT_OF_TASK, task->id, task->awaits);
+	else
+		segment_publish(thread->segment, thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits);
+}
+
+void scope_settle(struct thread *thread)
+{
+	thread->in_task = thread->task != NULL;
+	thread->birth_shift = thread->in_task || thread->in_frame ? 0 : 2;
+	bool bumps = thread->in_frame && !thread->in_task && runtime.mode != TRACE_MODE_OBSERVE;
+	thread->frame_below = bumps ? runtime.frame_block_max + 1 : 0;
 }
 
 void thread_forget_classes(struct thread *thread)
@@ -27,7 +40,10 @@ void tag_account(struct thread *thread)
 
 void scope_await(struct thread *thread)
 {
-	thread->awaits++;
+	if (thread->task)
+		thread->task->awaits++;
+	else
+		thread->awaits++;
 	thread_new_segment(thread);
 }
 

@@ -13,12 +13,13 @@
 #define SEGMENT_LEASE 256u
 #define SEGMENT_TABLE (1u << 18)
 #define SEGMENT_NO_THREAD UINT32_MAX
+#define SEGMENT_OF_TASK (1u << 31)
 
 struct segment_record {
 	uint32_t check;  /* id / SEGMENT_TABLE, low 32 bits; written last */
-	uint32_t thread; /* record index of the thread it ran on */
-	uint32_t frame;  /* number of the frame it is part of, from 1; 0: outside every frame */
-	uint32_t awaits; /* awaits passed by that thread when it began */
+	uint32_t thread; /* record index of the thread it ran on; with SEGMENT_OF_TASK, as part of a task */
+	uint32_t frame;  /* number of the frame it is part of, from 1; 0: outside every frame. Of a task: its id */
+	uint32_t awaits; /* awaits passed by that thread, or task, when it began */
 };
 
 int segment_init(void);

@@ -147,6 +147,19 @@ static uint32_t path_node(const uintptr_t *pcs, size_t count, bool cut, bool may
 	return parent;
 }
 
+uint32_t site_node_of_function(uintptr_t address)
+{
+	notice_module_of(address);
+	struct trace_node node = node_record(0, address, false);
+	node.offset |= TRACE_NODE_EXACT;
+	uint32_t index = UINT32_MAX;
+	if (base_lock(&table.lock)) {
+		index = node_intern(&node, true);
+		base_unlock(&table.lock);
+	}
+	return index == UINT32_MAX ? 0 : index;
+}
+
 /* Lock held. Where the site of a node under a region is kept; no table of its own for what lies in none. */
 static uint64_t *tagged_place(uint32_t node, uint32_t tag)
 {

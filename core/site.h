@@ -33,6 +33,9 @@ static always_inline uint32_t site_of_call(struct thread *thread, size_t size, c
 /* The node of the current call path (a death, a boundary); 0 when call paths are off. */
 uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp);
 
+/* The node of a function's entry, without a path; 0 when the tree is full. */
+uint32_t site_node_of_function(uintptr_t address);
+
 /* Appends records for modules that core/path has noticed since the last call. */
 void site_modules_sync(void);
 

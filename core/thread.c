@@ -184,6 +184,12 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->frame = (uint32_t)record->frames;
 	thread->frame_base = 0;
 	thread->birth_shift = 2;
+	if (thread->coroutine) /* the one before ended on a coroutine's stack */
+		thread->scopes = thread->own_stack.scopes;
+	thread->coroutine = NULL;
+	thread->own_stack = (struct thread_stack){0};
+	thread->task = NULL;
+	thread->guards = NULL;
 	thread->scope_depth = thread->scope_room = 0;
 	thread->tag = 0;
 	thread->stack_low = thread->stack_high = 0;

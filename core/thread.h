@@ -22,6 +22,8 @@
 #define THREAD_SLOTS_MAX 4096u
 #define THREAD_POOL_CLASSES 40u
 #define THREAD_DEMOTED_MAX 256u
+#define THREAD_TASK_TYPES 256u
+#define THREAD_TASK_CACHE 64u
 #define THREAD_SITE_GROUPS (32768u / TRACE_GROUP_SITES)
 
 /*
@@ -34,9 +36,28 @@
  */
 enum { THREAD_READY = 1u, THREAD_PENDING = 2u, THREAD_INTERNAL = 0x100u, THREAD_BUSY = 0x10000u, THREAD_ENDED = 0x1000000u };
 
+struct coroutine;
 struct frame_span;
+struct guard;
+struct own_frame_block;
 struct scope_entry;
+struct task;
 struct pool_slab;
+
+/* Sums that a task's accounts are taken from. */
+struct thread_totals {
+	uint64_t allocs, frees, bytes;
+	int64_t live_bytes;
+	uint64_t other_deaths, other_deaths_bytes;
+};
+
+/* What belongs to a stack rather than to the thread that runs on it: kept here while the thread is on another. */
+struct thread_stack {
+	struct scope_entry *scopes;
+	uint32_t depth, room, tag;
+	uintptr_t low, high;
+	struct task *task;
+};
 
 /* A site that escaped too much and is served from the pool for now. */
 struct thread_demotion {
@@ -74,7 +95,7 @@ struct thread {
 	struct scope_entry *scopes; /* open entry/return scopes, outermost first: scope_stack.h */
 	uint32_t scope_depth, scope_room;
 	uint32_t tag;               /* innermost open region, 0: none */
-	uintptr_t stack_low, stack_high; /* of this thread's own stack */
+	uintptr_t stack_low, stack_high; /* of the present stack: its own, or a coroutine's; 0: not asked yet */
 	uint32_t destructor_rounds;
 	uint64_t idle_from_ns;
 	uint32_t boundary_node;    /* call path of the last boundary */
@@ -107,6 +128,25 @@ struct thread {
 		uintptr_t caller;
 		uint32_t site;
 	} caller_site[256];
+
+	/* ---- tasks */
+	struct task *task;           /* the innermost that runs on the present stack */
+	struct coroutine *coroutine; /* whose stack that is; NULL: the thread's own */
+	struct thread_stack own_stack; /* while a coroutine runs */
+	struct guard *guards;        /* of the API, opened outside tasks; innermost */
+	struct thread_totals at_task;/* when the present task was last accounted for */
+	uint64_t other_deaths, other_deaths_bytes; /* deaths in another segment than the birth's, so far; usable */
+	int64_t task_blocks;         /* births minus deaths of tasks' blocks in this frame */
+	struct trace_task_count *task_counts[THREAD_TASK_TYPES]; /* the slot's */
+	struct {
+		uintptr_t key;
+		struct task *task;
+		uint32_t id;
+	} task_cache[THREAD_TASK_CACHE];
+
+	/* ---- blocks that the API made in the open frame, released at its end: own.h */
+	struct own_frame_block *frame_blocks;
+	uint32_t frame_block_count, frame_block_room;
 
 	/* ---- regions */
 	uint64_t tag_from;                        /* bytes allocated so far when the present region was entered */

@@ -63,10 +63,12 @@ void patch_guarded(void (*function)(void *a, void *b), void *a, void *b);
 int patch_entry(const struct mark_function *function, void (*on_entry)(void *context, const uintptr_t *fp),
 		void *context, const char **reason);
 
-/* Inside an entry callback: the function's first argument, as it was passed in rdi. */
-static inline uintptr_t patch_first_argument(const uintptr_t *fp)
+/* Inside an entry callback: the function's n-th argument as it was passed in a register, n from 1 to 6. The frame of
+   mark_entry holds the return into the stub, rax, rcx, rdx, rsi, rdi, r8, r9; mark_around's has one word more. */
+static inline uintptr_t patch_argument(const uintptr_t *fp, unsigned n)
 {
-	return fp[-6]; /* mark_entry's frame: return into the stub, rax, rcx, rdx, rsi, rdi */
+	static const signed char places[] = {0, -6, -5, -4, -3, -7, -8};
+	return fp[places[n]];
 }
 
 /* Entry and return: on_enter before, on_leave after the function returned, in reverse order where there are several.
@@ -81,6 +83,12 @@ int patch_around(const struct mark_function *function,
 		 bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
 		 void (*on_leave)(void *context, const uintptr_t *fp), void *context, bool register_arguments,
 		 const char **reason);
+
+/* Inside on_enter: the same of the function's first argument. */
+static inline uintptr_t patch_around_argument(const uintptr_t *fp)
+{
+	return fp[-7];
+}
 
 /* While `is_fresh` says so of a function, it is patched although other threads run: its module has just been mapped, no
    code of it has run. NULL: none is. */

@@ -9,7 +9,11 @@
  *   [preset]          about = TEXT; tried = TEXT ...                        of a preset: what it is for, tried on what
  *   [markers]         frame = FUNC ...        frame boundary at each entry  (FUNC as for fa-run --frame)
  *                     frame-scope = FUNC ...  frame from entry to return
- *                     task = FUNC ...         task poll
+ *                     task = FUNC ...         task poll: its first argument is the task, its return the await
+ *                     task-end = FUNC ...     ends its first argument, a task
+ *                     stack = FUNC low=WHERE size=WHERE [entry=WHERE] ...   prepares a coroutine's stack; top=WHERE
+ *                                             instead of low: its end. WHERE is argN, or [argN+OFFSET], the word there
+ *                     switch = FUNC to=WHERE ...   goes on at another stack pointer
  *                     await = FUNC ...        await point
  *                     transfer = FUNC ...     hands its first argument, a block, on to another thread
  *   [automatic]       present = FUNC ...      candidates for the frame boundary, in order of preference: calls that
@@ -65,9 +69,19 @@ enum policy_marker_kind {
 	POLICY_AWAIT,
 	POLICY_TRANSFER,
 	POLICY_REGION,  /* a region's scope */
+	POLICY_TASK_END,
+	POLICY_STACK,
+	POLICY_SWITCH,
 	POLICY_PRESENT, /* candidates */
 	POLICY_WAIT,
 	POLICY_SLEEP,
+};
+
+/* Where a marked function is given something: an argument, or the word in memory at argument + offset. */
+struct policy_where {
+	uint8_t argument; /* 1 to 6, as passed in registers; 0: not given */
+	bool memory;
+	uint16_t offset;
 };
 
 /* All words point into policy.text and are NUL-terminated. */
@@ -76,6 +90,8 @@ struct policy_marker {
 	const char *function;
 	uint32_t region; /* POLICY_REGION: index into regions */
 	bool optional;   /* from a preset: that it is not there is no news */
+	struct policy_where low, top, size, entry; /* POLICY_STACK; low or top */
+	struct policy_where to;                    /* POLICY_SWITCH */
 };
 
 struct policy_region {

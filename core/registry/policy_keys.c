@@ -22,28 +22,49 @@ bool policy_function_alone(const char *value)
 	return options_function_valid(value) && (bytes < 2 || strcmp(value + bytes - 2, "@*") != 0);
 }
 
-static int set_marker(struct policy_parse *parse, const struct policy_key *key, const char *value)
+/* A marker twice is one marker: a preset's that the policy names as well is not optional any more. */
+static int add_marker(struct policy_parse *parse, const struct policy_marker *wanted)
 {
 	struct policy *policy = parse->policy;
-	enum policy_marker_kind kind = (enum policy_marker_kind)key->argument;
-	uint32_t region = kind == POLICY_REGION ? parse->region : 0;
-	if (!options_function_valid(value))
+	if (!options_function_valid(wanted->function))
 		return -EINVAL;
 	for (uint32_t i = 0; i < policy->marker_count; i++) {
 		struct policy_marker *marker = &policy->marker[i];
-		if (marker->kind != kind || marker->region != region || strcmp(marker->function, value) != 0)
+		if (marker->kind != wanted->kind || marker->region != wanted->region ||
+		    strcmp(marker->function, wanted->function) != 0)
 			continue;
 		marker->optional &= parse->source->preset;
 		return 0;
 	}
 	if (policy->marker_count == POLICY_MARKERS_MAX)
 		return policy_full(parse, "256 functions as markers, regions and candidates");
-	const char *function = policy_keep(parse, value);
+	const char *function = policy_keep(parse, wanted->function);
 	if (!function)
 		return -E2BIG;
-	policy->marker[policy->marker_count++] = (struct policy_marker){
-		.kind = kind, .function = function, .region = region, .optional = parse->source->preset};
+	struct policy_marker *marker = &policy->marker[policy->marker_count++];
+	*marker = *wanted;
+	marker->function = function;
+	marker->optional = parse->source->preset;
 	return 0;
+}
+
+static int set_marker(struct policy_parse *parse, const struct policy_key *key, const char *value)
+{
+	enum policy_marker_kind kind = (enum policy_marker_kind)key->argument;
+	struct policy_marker marker = {
+		.kind = kind, .function = value, .region = kind == POLICY_REGION ? parse->region : 0};
+	return add_marker(parse, &marker);
+}
+
+static int set_stack(struct policy_parse *parse, const struct policy_key *key, const char *value)
+{
+	char text[512];
+	struct policy_marker marker = {.kind = (enum policy_marker_kind)key->argument, .function = text};
+	if (strlen(value) >= sizeof text)
+		return -EINVAL;
+	strcpy(text, value);
+	int error = policy_parse_stack(&marker, text);
+	return error ? error : add_marker(parse, &marker);
 }
 static_assert(POLICY_MARKERS_MAX == 256, "the message names it");
 
@@ -234,6 +255,10 @@ const struct policy_key policy_keys[] = {
 	{SECTION_MARKERS, "frame", KEY_MANY, set_marker, POLICY_FRAME, FUNC},
 	{SECTION_MARKERS, "frame-scope", KEY_MANY, set_marker, POLICY_FRAME_SCOPE, FUNC},
 	{SECTION_MARKERS, "task", KEY_MANY, set_marker, POLICY_TASK, FUNC},
+	{SECTION_MARKERS, "task-end", KEY_MANY, set_marker, POLICY_TASK_END, FUNC},
+	{SECTION_MARKERS, "stack", KEY_MANY, set_stack, POLICY_STACK,
+	 "FUNC low=WHERE size=WHERE (or top= instead of low=, and entry=WHERE), WHERE being argN or [argN+OFFSET]"},
+	{SECTION_MARKERS, "switch", KEY_MANY, set_stack, POLICY_SWITCH, "FUNC to=WHERE, WHERE being argN or [argN+OFFSET]"},
 	{SECTION_MARKERS, "await", KEY_MANY, set_marker, POLICY_AWAIT, FUNC},
 	{SECTION_MARKERS, "transfer", KEY_MANY, set_marker, POLICY_TRANSFER, FUNC},
 	{SECTION_AUTOMATIC, "present", KEY_MANY, set_marker, POLICY_PRESENT, FUNC},

@@ -93,6 +93,8 @@ bool policy_begins_with_key(const char *text, size_t bytes);
 
 /* The code, or NULL, which has been said. */
 const struct code_info *policy_find_code(struct policy_parse *parse, const char *text);
+/* Reads what stands behind FUNC in `text` into *marker, whose kind is set, and cuts it off. Returns 0 or -EINVAL. */
+int policy_parse_stack(struct policy_marker *marker, char *text);
 /* FUNC without @*, for where threads make no sense. */
 bool policy_function_alone(const char *value);
 

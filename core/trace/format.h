@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC "FATRACE\n"
-#define TRACE_VERSION 2u
+#define TRACE_VERSION 3u
 #define TRACE_PAGE_BYTES 4096u
 #define TRACE_MAX_BYTES (16u << 20)
 #define TRACE_CHUNKS_MAX 512u
@@ -70,6 +70,8 @@ enum trace_kind {
 	TRACE_KIND_VIOLATION,   /* struct trace_violation */
 	TRACE_KIND_MARKER,      /* struct trace_marker */
 	TRACE_KIND_TAG,         /* struct trace_tag: named regions; 0 stands for none */
+	TRACE_KIND_TASK_TYPE,   /* struct trace_task_type; 0 stands for those beyond the bound */
+	TRACE_KIND_TASK_COUNT,  /* struct trace_task_count */
 	TRACE_KIND_COUNT
 };
 
@@ -219,10 +221,12 @@ struct trace_counter {
 	uint64_t tier_moves;       /* realloc or promotion changed the tier of one of its blocks */
 	uint32_t first_move_frame, last_move_frame;
 	uint64_t heap_frame_count; /* as frame_count, for heap-tier births inside frames */
-	uint64_t demoted;          /* 1: this slot routes the site's blocks to the pool for now */
+	int64_t task_alive;        /* (level) blocks born in tasks less those that died, wherever */
 	uint64_t pinned_bytes;     /* bytes of frame spans its escaped blocks have pinned, summed */
-	uint64_t rules;            /* bit n: rule n of the policy holds for the site, but for the size */
+	uint64_t rules;            /* bit n: rule n of the policy holds for the site, but for the size; and below */
 };
+#define TRACE_DEMOTED (1ull << 63) /* this slot routes the site's blocks to the pool for now */
+#define TRACE_IN_TASKS (1ull << 62) /* some of its blocks were born in tasks */
 static_assert(sizeof(struct trace_counter) == 192, "three cache lines");
 
 enum { TRACE_GROUP_SITES = 16 };
@@ -385,6 +389,9 @@ enum trace_marker_kind {
 	TRACE_MARKER_REGION = 4,
 	TRACE_MARKER_CANDIDATE = 5,   /* watched by zero configuration, not chosen */
 	TRACE_MARKER_TRANSFER = 6,    /* hands its first argument on to another thread */
+	TRACE_MARKER_TASK_END = 7,
+	TRACE_MARKER_STACK = 8,       /* prepares a coroutine's stack */
+	TRACE_MARKER_SWITCH = 9,      /* goes on at another stack */
 };
 enum trace_binding {
 	TRACE_BINDING_NONE = 0,   /* refused or not found: see reason */
@@ -427,5 +434,40 @@ struct trace_tag {
 	uint64_t reserved0[5];
 };
 static_assert(sizeof(struct trace_tag) == 128, "tag record");
+
+/* Tasks of one kind: those that one function polls, coroutines of one entry function, tasks of one name by the API.
+   Totals are the sums of its trace_task_count over all slots; a task's own figures are added when it ends. */
+enum trace_task_kind {
+	TRACE_TASK_OTHERS = 0,    /* of kinds beyond the bound */
+	TRACE_TASK_POLL = 1,      /* a marked function polls it */
+	TRACE_TASK_COROUTINE = 2, /* has a stack of its own */
+	TRACE_TASK_API = 3,
+};
+struct trace_task_type {
+	uint32_t kind;           /* enum trace_task_kind */
+	uint32_t node;           /* the function, TRACE_NODE_EXACT; 0: none is known */
+	uint32_t birth_site;     /* where the first of them was made; 0: unknown */
+	uint32_t reserved0;
+	uint64_t live_peak;      /* most at once, as seen when one began */
+	uint64_t polls_max;      /* of one task */
+	uint64_t bytes_peak;     /* most usable bytes that one task's blocks took at the end of a poll */
+	uint64_t lifetime_max_ns;
+	uint64_t reserved1[3];
+	char name[96];           /* the marker as asked for, or the API's name; may be empty */
+};
+static_assert(sizeof(struct trace_task_type) == 168, "task type record");
+
+/* What one slot's threads did for tasks of one type. */
+struct trace_task_count {
+	uint32_t slot, type;
+	uint64_t started, ended; /* first polls; ends seen */
+	uint64_t polls;
+	uint64_t allocs, bytes;  /* made in polls; requested */
+	uint64_t crossed_await;  /* blocks that died in a later poll of their task */
+	uint64_t left_blocks, left_bytes; /* alive when their task ended; usable */
+	uint64_t lifetime_ns;    /* of those that ended, from their first poll, summed */
+	uint64_t reserved0[6];
+};
+static_assert(sizeof(struct trace_task_count) == 128, "two cache lines");
 
 #endif

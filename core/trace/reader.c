@@ -24,6 +24,8 @@ static const uint32_t record_sizes[TRACE_KIND_COUNT] = {
         [TRACE_KIND_VIOLATION] = sizeof(struct trace_violation),
         [TRACE_KIND_MARKER] = sizeof(struct trace_marker),
         [TRACE_KIND_TAG] = sizeof(struct trace_tag),
+        [TRACE_KIND_TASK_TYPE] = sizeof(struct trace_task_type),
+        [TRACE_KIND_TASK_COUNT] = sizeof(struct trace_task_count),
 };
 
 /* The whole file; it is bounded by TRACE_MAX_BYTES. */
@@ -124,6 +126,8 @@ static void terminate_strings(struct reader *reader)
 				terminate(((struct trace_thread *)record)->name, sizeof ((struct trace_thread *)record)->name);
 			else if (array->kind == TRACE_KIND_TAG)
 				terminate(((struct trace_tag *)record)->name, sizeof ((struct trace_tag *)record)->name);
+			else if (array->kind == TRACE_KIND_TASK_TYPE)
+				terminate(((struct trace_task_type *)record)->name, sizeof ((struct trace_task_type *)record)->name);
 			else if (array->kind == TRACE_KIND_MARKER) {
 				struct trace_marker *marker = record;
 				terminate(marker->name, sizeof marker->name);

@@ -20,7 +20,7 @@
 
 struct trace_header *trace_header;
 struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels, trace_groups, trace_threads, trace_lifetimes,
-        trace_violations, trace_markers, trace_tags;
+        trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts;
 
 static struct {
 	struct base_lock lock;
@@ -221,6 +221,8 @@ int trace_open(const char *path)
 	trace_array_init(&trace_violations, TRACE_KIND_VIOLATION, 0, sizeof(struct trace_violation), 128, 8192);
 	trace_array_init(&trace_markers, TRACE_KIND_MARKER, 0, sizeof(struct trace_marker), 32, 256);
 	trace_array_init(&trace_tags, TRACE_KIND_TAG, 0, sizeof(struct trace_tag), 32, 64);
+	trace_array_init(&trace_task_types, TRACE_KIND_TASK_TYPE, 0, sizeof(struct trace_task_type), 16, 256);
+	trace_array_init(&trace_task_counts, TRACE_KIND_TASK_COUNT, 0, sizeof(struct trace_task_count), 32, 2048);
 	return error;
 }
 

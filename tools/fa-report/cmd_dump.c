@@ -147,6 +147,21 @@ static void dump_marker(FILE *out, uint32_t index, const struct trace_marker *m)
 		m->automatic ? ", automatic" : "", m->reason[0] ? ", " : "", m->reason);
 }
 
+static void dump_task_type(FILE *out, uint32_t index, const struct trace_task_type *t)
+{
+	fprintf(out, "task type %u: %s, node %u, born at site %u, live peak %" PRIu64 ", polls max %" PRIu64 ", bytes peak %" PRIu64
+		", lifetime max %" PRIu64 " ns, %s\n", index, text_task_kind(t->kind), t->node, t->birth_site, t->live_peak,
+		t->polls_max, t->bytes_peak, t->lifetime_max_ns, t->name);
+}
+
+static void dump_task_count(FILE *out, const struct trace_task_count *c)
+{
+	fprintf(out, "tasks of type %u, slot %u: started %" PRIu64 ", ended %" PRIu64 ", polls %" PRIu64 ", allocs %" PRIu64
+		", bytes %" PRIu64 ", crossed %" PRIu64 ", left %" PRIu64 " (%" PRIu64 " bytes), lifetime %" PRIu64 " ns\n",
+		c->type, c->slot, c->started, c->ended, c->polls, c->allocs, c->bytes, c->crossed_await, c->left_blocks,
+		c->left_bytes, c->lifetime_ns);
+}
+
 static void dump_tag(FILE *out, uint32_t index, const struct trace_tag *t)
 {
 	fprintf(out, "region %u: %s, budget %" PRIu64 ", at most %" PRIu64 " bytes a frame, %" PRIu64 " frames over\n", index,
@@ -198,6 +213,12 @@ static void dump_record(struct report *report, const struct reader_array *array,
 	case TRACE_KIND_TAG:
 		dump_tag(report->out, index, record);
 		break;
+	case TRACE_KIND_TASK_TYPE:
+		dump_task_type(report->out, index, record);
+		break;
+	case TRACE_KIND_TASK_COUNT:
+		dump_task_count(report->out, record);
+		break;
 	default: /* labels are shown with their groups; a histogram's buckets tell nobody anything */
 		break;
 	}
@@ -207,7 +228,8 @@ void cmd_dump(struct report *report)
 {
 	static const char *const kinds[TRACE_KIND_COUNT] = {
 		"none",         "module",          "node",     "site",      "group label", "group", "thread", "frame",
-		"merged frame", "frame histogram", "lifetime", "violation", "marker", "region"};
+		"merged frame", "frame histogram", "lifetime", "violation", "marker", "region",
+		"task type",    "task count"};
 	dump_header(report->out, &report->reader.header);
 	for (size_t i = 0; i < report->reader.array_count; i++) {
 		const struct reader_array *array = &report->reader.arrays[i];

@@ -206,6 +206,9 @@ void cmd_summary(struct report *report)
 	if (report->model.region_count)
 		fputc('\n', report->out);
 	regions_table(report);
+	if (report->model.task_total.started)
+		fputc('\n', report->out);
+	tasks_table(report);
 	text_losses(report);
 	print_escapes(report);
 	print_violations(report);

@@ -26,6 +26,7 @@ static const struct command commands[] = {
         {"threads", cmd_threads, "threads and their roles"},
         {"markers", cmd_markers, "markers bound and refused"},
         {"regions", cmd_regions, "named regions and their budgets"},
+        {"tasks", cmd_tasks, "tasks by kind: polls, bytes, what crossed awaits"},
         {"suggest", cmd_suggest, "a policy file made from the run"},
         {"dump", cmd_dump, "the recording's records"},
         {"explain", NULL, "CODE: what a code means"},

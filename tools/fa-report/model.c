@@ -52,6 +52,8 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
 	site->verdicts.died_elsewhere += c->died_elsewhere;
 	site->died_in_segment_outside += c->died_in_segment_outside;
 	site->died_outside += c->died_outside;
+	add_level(&site->task_alive, c->task_alive);
+	site->in_tasks |= (c->rules & TRACE_IN_TASKS) != 0;
 	site->tier_moves += c->tier_moves;
 	if (c->first_move_frame && (!site->first_move_frame || c->first_move_frame < site->first_move_frame))
 		site->first_move_frame = c->first_move_frame;
@@ -75,7 +77,8 @@ static void site_finish(struct model_site *site, uint64_t young)
 	v->never_died = in_scope > died ? in_scope - died : 0;
 	site->frees = died + site->died_in_segment_outside + site->died_outside;
 	site->live_blocks = (int64_t)(site->allocs - site->frees);
-	site->old_alive = young < v->never_died ? v->never_died - young : 0;
+	uint64_t not_old = young + (site->task_alive > 0 ? (uint64_t)site->task_alive : 0);
+	site->old_alive = not_old < v->never_died ? v->never_died - not_old : 0;
 	if (site->peak_bytes < site->live_bytes)
 		site->peak_bytes = site->live_bytes;
 	if (site->record->live_bytes_at_peak > (uint64_t)site->peak_bytes)
@@ -188,6 +191,39 @@ static int sum_regions(struct model *model)
 	return 0;
 }
 
+static void add_task(struct model_task *sum, const struct trace_task_count *count)
+{
+	sum->started += count->started;
+	sum->ended += count->ended;
+	sum->polls += count->polls;
+	sum->allocs += count->allocs;
+	sum->bytes += count->bytes;
+	sum->crossed_await += count->crossed_await;
+	sum->left_blocks += count->left_blocks;
+	sum->left_bytes += count->left_bytes;
+	sum->lifetime_ns += count->lifetime_ns;
+}
+
+static int sum_tasks(struct model *model)
+{
+	const struct reader_array *types = reader_array(model->reader, TRACE_KIND_TASK_TYPE, 0);
+	const struct reader_array *counts = reader_array(model->reader, TRACE_KIND_TASK_COUNT, 0);
+	model->tasks = calloc(types->count + 1u, sizeof *model->tasks);
+	if (!model->tasks)
+		return -ENOMEM;
+	model->task_count = types->count;
+	for (uint32_t i = 0; i < types->count; i++)
+		model->tasks[i].record = reader_at(types, i);
+	for (uint32_t i = 0; i < counts->count; i++) {
+		const struct trace_task_count *count = reader_at(counts, i);
+		if (count->type >= types->count)
+			continue;
+		add_task(&model->tasks[count->type], count);
+		add_task(&model->task_total, count);
+	}
+	return 0;
+}
+
 static void sum_threads(struct model *model)
 {
 	const struct reader_array *threads = reader_array(model->reader, TRACE_KIND_THREAD, 0);
@@ -256,7 +292,7 @@ static int derive(struct model *model, const struct model_site *site)
 		error = add_violation(model, derived(site, 502, survived, survived * 100 / in_scope, limit[TRACE_THRESHOLD_SURVIVAL]));
 	uint64_t pool = site->births[TRACE_BIRTH_POOL_IN] + site->births[TRACE_BIRTH_POOL_OUT];
 	uint64_t scratch = v->died_in_segment + site->died_in_segment_outside;
-	if (!error && pool >= samples && site->allocs >= pool && pool * 2 > site->allocs && scratch * 100 >= site->allocs * limit[TRACE_THRESHOLD_SCRATCH])
+	if (!error && !site->in_tasks && pool >= samples && site->allocs >= pool && pool * 2 > site->allocs && scratch * 100 >= site->allocs * limit[TRACE_THRESHOLD_SCRATCH])
 		error = add_violation(model, derived(site, 510, scratch, scratch * 100 / site->allocs, limit[TRACE_THRESHOLD_SCRATCH]));
 	uint64_t span = site->last_move_frame >= site->first_move_frame ? site->last_move_frame - (uint64_t)site->first_move_frame + 1 : 1;
 	if (!error && site->tier_moves >= samples && site->tier_moves * 100 > span * limit[TRACE_THRESHOLD_CHURN]) {
@@ -369,6 +405,8 @@ int model_build(struct model *model, const struct reader *reader)
 	describe_end(model);
 	error = sum_regions(model);
 	if (!error)
+		error = sum_tasks(model);
+	if (!error)
 		error = model_frames_build(model);
 	if (!error)
 		error = recorded(model);
@@ -387,6 +425,7 @@ void model_free(struct model *model)
 	free(model->frames);
 	free(model->violations);
 	free(model->regions);
+	free(model->tasks);
 	free(model->sites);
 	*model = (struct model){0};
 }

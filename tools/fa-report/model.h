@@ -23,7 +23,9 @@ struct model_site {
 	uint64_t births[TRACE_BIRTH_COUNT];
 	uint64_t died_in_segment_outside, died_outside;
 	struct model_verdicts verdicts;
-	uint64_t old_alive; /* of never_died: those whose frame has ended */
+	uint64_t old_alive; /* of never_died: those born in a frame that has ended */
+	bool in_tasks;      /* some were born in tasks */
+	int64_t task_alive; /* of never_died: those born in tasks */
 	uint64_t tier_moves;
 	uint32_t first_move_frame, last_move_frame;
 	uint64_t lifetime_p50, lifetime_p95, lifetime_max; /* frames */
@@ -59,6 +61,12 @@ struct model_region {
 	uint64_t foreign; /* allocations by code of another region's modules: FA801 */
 };
 
+/* Tasks of one kind: what all slots counted. */
+struct model_task {
+	const struct trace_task_type *record;
+	uint64_t started, ended, polls, allocs, bytes, crossed_await, left_blocks, left_bytes, lifetime_ns;
+};
+
 struct model_violation {
 	uint32_t code;
 	enum trace_level level; /* as recorded, then as the command line says */
@@ -90,6 +98,9 @@ struct model {
 	size_t violation_count;
 	struct model_region *regions; /* [0]: outside every region; empty when there are none */
 	size_t region_count;
+	struct model_task *tasks; /* by record index; [0]: kinds beyond the bound */
+	size_t task_count;
+	struct model_task task_total; /* record NULL */
 	const char *ended; /* exit, signal, running, unknown */
 	uint64_t duration_ns;
 };

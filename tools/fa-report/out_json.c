@@ -272,6 +272,51 @@ static void write_regions(struct report *report)
 	dump(report, list);
 }
 
+static json_t *task_type(struct report *report, const struct model_task *task)
+{
+	json_t *one = json_object(), *lifetime = json_object();
+	const struct trace_task_type *type = task->record;
+	const struct symbol_frame *function = text_task_function(report, task);
+	char name[512];
+	text_task_name(name, sizeof name, report, task);
+	json_object_set_new(one, "name", string(name));
+	json_object_set_new(one, "kind", string(text_task_kind(type->kind)));
+	json_object_set_new(one, "function", function ? string(function->function) : json_null());
+	json_object_set_new(one, "linkage_name", function ? string(function->linkage_name) : json_null());
+	json_object_set_new(one, "module", function ? string(function->module) : json_null());
+	json_object_set_new(one, "offset", function ? number(function->offset) : json_null());
+	json_object_set_new(one, "birth_site", type->birth_site ? number(type->birth_site) : json_null());
+	json_object_set_new(one, "started", number(task->started));
+	json_object_set_new(one, "ended", number(task->ended));
+	json_object_set_new(one, "live_peak", number(type->live_peak));
+	json_object_set_new(one, "polls", number(task->polls));
+	json_object_set_new(one, "polls_max", number(type->polls_max));
+	json_object_set_new(one, "allocs", number(task->allocs));
+	json_object_set_new(one, "bytes", number(task->bytes));
+	json_object_set_new(one, "bytes_peak", number(type->bytes_peak));
+	json_object_set_new(lifetime, "mean", number(task->ended ? task->lifetime_ns / task->ended : 0));
+	json_object_set_new(lifetime, "max", number(type->lifetime_max_ns));
+	json_object_set_new(one, "lifetime_ns", lifetime);
+	json_object_set_new(one, "crossed_await", number(task->crossed_await));
+	json_object_set_new(one, "left_blocks", number(task->left_blocks));
+	json_object_set_new(one, "left_bytes", number(task->left_bytes));
+	return one;
+}
+
+static void write_tasks(struct report *report)
+{
+	const struct model *model = &report->model;
+	json_t *all = json_object(), *types = json_array();
+	for (size_t i = 0; i < model->task_count; i++)
+		if (model->tasks[i].started)
+			json_array_append_new(types, task_type(report, &model->tasks[i]));
+	json_object_set_new(all, "started", number(model->task_total.started));
+	json_object_set_new(all, "ended", number(model->task_total.ended));
+	json_object_set_new(all, "polls", number(model->task_total.polls));
+	json_object_set_new(all, "types", types);
+	dump(report, all);
+}
+
 static void write_markers(struct report *report)
 {
 	const struct reader_array *markers = reader_array(&report->reader, TRACE_KIND_MARKER, 0);
@@ -441,7 +486,7 @@ void out_json(struct report *report)
 	key(report, "verdicts");
 	dump(report, verdicts(&model->verdicts));
 	key(report, "tasks");
-	fprintf(report->out, "{\"started\":0,\"ended\":0,\"polls\":0}");
+	write_tasks(report);
 	key(report, "threads");
 	write_threads(report);
 	key(report, "markers");

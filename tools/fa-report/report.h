@@ -36,6 +36,8 @@ void cmd_threads(struct report *report);
 void cmd_markers(struct report *report);
 void cmd_regions(struct report *report);
 void regions_table(struct report *report); /* nothing where there are none */
+void cmd_tasks(struct report *report);
+void tasks_table(struct report *report); /* nothing where there are none */
 void cmd_suggest(struct report *report);
 void cmd_dump(struct report *report);
 int cmd_list(FILE *out, const char *place, bool json); /* a folder or a recording */
@@ -74,6 +76,9 @@ void text_path(struct report *report, const char *label, uint32_t node, size_t f
 void text_source_line(struct report *report, const struct symbol_frame *frame);
 /* What a violation means here, in one sentence. */
 void text_violation_message(char *out, size_t bytes, struct report *report, const struct model_violation *violation);
+const char *text_task_kind(uint32_t kind); /* poll coroutine api others */
+const struct symbol_frame *text_task_function(struct report *report, const struct model_task *task); /* NULL: none */
+void text_task_name(char *out, size_t bytes, struct report *report, const struct model_task *task);
 void text_losses(struct report *report);
 const char *text_color(const struct report *report, const char *code);
 /* Stable over runs and address layouts of the same build: 16 hex digits. */

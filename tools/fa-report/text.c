@@ -58,7 +58,7 @@ const char *text_binding(uint32_t binding)
 
 const char *text_marker_kind(uint32_t kind)
 {
-	static const char *const words[] = {"frame", "frame-scope", "task", "await", "region", "candidate", "transfer"};
+	static const char *const words[] = {"frame", "frame-scope", "task", "await", "region", "candidate", "transfer", "task-end", "stack", "switch"};
 	return WORD(words, kind);
 }
 

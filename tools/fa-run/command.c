@@ -19,7 +19,6 @@
 static const struct {
 	const char *key, *value;
 } unavailable[] = {
-	{"task", NULL},
 	{"mode", "enforce"},
 	{"level", "full"},
 };
@@ -205,7 +204,7 @@ static int take_environment(struct command *command)
 	int result = check_text(text, options);
 	if (result < 0)
 		return result;
-	const char *missing = options->task.count && !is_available("task", NULL) ? "task" : NULL;
+	const char *missing = NULL;
 	if (options->mode == TRACE_MODE_ENFORCE && !is_available("mode", "enforce"))
 		missing = "mode=enforce";
 	if (options->level_full && !is_available("level", "full"))

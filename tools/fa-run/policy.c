@@ -76,10 +76,5 @@ int policy_check(struct command *command)
 		if (read_file(path) < 0 || add_path(command, path) < 0)
 			result = -EINVAL;
 	}
-	for (uint32_t i = 0; i < policy.marker_count; i++)
-		if (policy.marker[i].kind == POLICY_TASK) {
-			say("%s: task = %s: task scopes are not available in this version", path, policy.marker[i].function);
-			result = -EINVAL;
-		}
 	return result;
 }

@@ -1,0 +1,101 @@
+/* Owners' lists are attachments (attach.h); a frame's blocks, which are many and short-lived, stand in an array of the
+   thread: an entry counts as long as the block's header is the one that was noted. */
+#define _GNU_SOURCE
+#include "core/own.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/operation.h"
+#include "core/site.h"
+#include "core/violation.h"
+
+struct own_frame_block {
+	struct block *block;
+	uint64_t birth;
+};
+
+bool own_add(struct attach_owner *owner, void *pointer)
+{
+	return attach_add((uintptr_t)pointer, ATTACH_OWNED, owner, 0);
+}
+
+bool own_hand_out(struct attach_owner *owner, void *pointer)
+{
+	return attach_take_from((uintptr_t)pointer, owner);
+}
+
+static void release(struct thread *thread, struct block *block, const uintptr_t *fp)
+{
+	operation_die(thread, block, fp);
+	operation_give_room(thread, block, false);
+}
+
+void own_end(struct thread *thread, struct attach_owner *owner, const uintptr_t *fp)
+{
+	for (uintptr_t address; (address = attach_newest(owner));)
+		if (attach_take_from(address, owner) && block_is_live(block_of((void *)address)))
+			release(thread, block_of((void *)address), fp);
+}
+
+static bool make_room(struct thread *thread)
+{
+	uint32_t room = thread->frame_block_room ? thread->frame_block_room * 2 : 4096;
+	size_t bytes = room * sizeof *thread->frame_blocks;
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		return false;
+	if (thread->frame_blocks) {
+		memcpy(memory, thread->frame_blocks, thread->frame_block_count * sizeof *thread->frame_blocks);
+		munmap(thread->frame_blocks, thread->frame_block_room * sizeof *thread->frame_blocks);
+	}
+	thread->frame_blocks = memory;
+	thread->frame_block_room = room;
+	return true;
+}
+
+bool own_add_to_frame(struct thread *thread, void *pointer)
+{
+	if (unlikely(thread->frame_block_count == thread->frame_block_room) && !make_room(thread))
+		return false;
+	struct block *block = block_of(pointer);
+	block->state |= (uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT;
+	thread->frame_blocks[thread->frame_block_count++] = (struct own_frame_block){block, block->birth};
+	return true;
+}
+
+void own_end_frame(struct thread *thread, const uintptr_t *fp)
+{
+	uint32_t wanted = BLOCK_ASKED | BLOCK_SPECIAL;
+	while (thread->frame_block_count) {
+		struct own_frame_block *noted = &thread->frame_blocks[--thread->frame_block_count];
+		struct block *block = noted->block;
+		if (operation_has_header(block + 1) && block_is_live(block) && block->birth == noted->birth &&
+		    (block_tag(block) & wanted) == wanted)
+			release(thread, block, fp);
+	}
+}
+
+void own_misused(struct thread *thread, const struct block *block, const uintptr_t *fp)
+{
+	struct violation v = {.code = 705,
+	                      .level = TRACE_LEVEL_ERROR,
+	                      .site = block ? block_site(block) : 0,
+	                      .other = fp ? site_node_of_call(thread, fp) : 0,
+	                      .count = 1,
+	                      .bytes = block ? block_size(block) : 0,
+	                      .frame = thread->frame,
+	                      .occurrence = {.size_bytes = block ? block_size(block) : 0,
+	                                     .born_thread = UINT32_MAX,
+	                                     .died_thread = thread->record_index,
+	                                     .died_frame = thread->frame}};
+	v.occurrence.died_node = v.other;
+	violation_record(thread, &v);
+}
+
+void own_freed_by_hand(struct thread *thread, const struct block *block, const struct attach_owner *owner,
+                       const uintptr_t *fp)
+{
+	if (owner->is_guard)
+		own_misused(thread, block, fp);
+}

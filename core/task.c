@@ -1,0 +1,271 @@
+/* Tasks' beginnings, ends and types. A task's place in the table is used again in the order in which tasks ended, so that
+   an id is as long-lived as can be. */
+#define _GNU_SOURCE
+#include "core/task.h"
+
+#include <sys/mman.h>
+
+#include "core/site.h"
+#include "core/trace/writer.h"
+
+#define CHUNK_TASKS 256u
+#define KEPT_FREE 256u /* places that wait before one is used again */
+#define INDEX_MASK (TASKS_MAX - 1)
+
+static struct {
+	struct base_lock lock;
+	struct task *chunk[TASKS_MAX / CHUNK_TASKS];
+	uint32_t made;             /* places, place 0 stands for none */
+	struct task *oldest, *newest; /* free ones, chained by `outer` */
+	uint32_t free;
+	struct base_lock type_lock;
+	uintptr_t function[THREAD_TASK_TYPES];
+	_Atomic uint32_t live[THREAD_TASK_TYPES];
+} table = {.made = 1};
+
+/* ---- types ------------------------------------------------------------------------------------------------------- */
+
+static bool is_type(uint32_t index, const struct task_type *wanted)
+{
+	const struct trace_task_type *type = trace_at(&trace_task_types, index);
+	if (type->kind != (uint32_t)wanted->kind || table.function[index] != wanted->function)
+		return false;
+	return wanted->function || base_text_equal(type->name, wanted->name ? wanted->name : "");
+}
+
+static uint32_t find_type(const struct task_type *wanted)
+{
+	for (uint32_t i = 1; i < trace_count(&trace_task_types); i++)
+		if (is_type(i, wanted))
+			return i;
+	return 0;
+}
+
+static uint32_t add_type(const struct task_type *wanted)
+{
+	struct trace_task_type type = {.kind = wanted->kind};
+	if (wanted->function)
+		type.node = site_node_of_function(wanted->function);
+	base_text_copy(type.name, sizeof type.name, wanted->name ? wanted->name : "");
+	uint32_t index = trace_count(&trace_task_types);
+	if (index >= THREAD_TASK_TYPES || !trace_append(&trace_task_types, &type, &index))
+		return 0;
+	table.function[index] = wanted->function;
+	return index;
+}
+
+uint32_t task_type_of(const struct task_type *wanted)
+{
+	struct task_type type = *wanted;
+	char name[sizeof((struct trace_task_type *)0)->name];
+	if (type.name) { /* as long as it will stand in the record */
+		base_text_copy(name, sizeof name, type.name);
+		type.name = name;
+	}
+	uint32_t index = find_type(&type);
+	if (index || !base_lock(&table.type_lock))
+		return index;
+	index = find_type(&type);
+	if (!index)
+		index = add_type(&type);
+	base_unlock(&table.type_lock);
+	return index;
+}
+
+void task_begin_recording(void)
+{
+	struct trace_task_type others = {.kind = TRACE_TASK_OTHERS};
+	trace_append(&trace_task_types, &others, NULL);
+}
+
+void task_make_count(struct thread *thread, uint32_t type)
+{
+	static struct trace_task_count nowhere;
+	struct trace_task_count fresh = {.slot = thread->slot, .type = type};
+	struct trace_task_count *made = trace_append(&trace_task_counts, &fresh, NULL);
+	if (!made)
+		trace_loss(TRACE_LOSS_TASKS, 1);
+	thread->task_counts[type] = made ? made : &nowhere;
+}
+
+/* ---- the table --------------------------------------------------------------------------------------------------- */
+
+static struct task *at(uint32_t index)
+{
+	return &table.chunk[index / CHUNK_TASKS][index % CHUNK_TASKS];
+}
+
+struct task *task_of_id(uint32_t id)
+{
+	uint32_t index = id & INDEX_MASK;
+	if (index == 0 || index >= __atomic_load_n(&table.made, __ATOMIC_ACQUIRE))
+		return NULL;
+	struct task *task = at(index);
+	return __atomic_load_n(&task->id, __ATOMIC_ACQUIRE) == id ? task : NULL;
+}
+
+static struct task *make_place(void)
+{
+	uint32_t index = table.made;
+	if (index == TASKS_MAX)
+		return NULL;
+	struct task **chunk = &table.chunk[index / CHUNK_TASKS];
+	if (!*chunk) {
+		void *memory = mmap(NULL, CHUNK_TASKS * sizeof(struct task), PROT_READ | PROT_WRITE,
+		                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (memory == MAP_FAILED)
+			return NULL;
+		*chunk = memory;
+	}
+	/* The last id it had: of the parent's tasks in the child of a fork, else generation 0. */
+	if (at(index)->id)
+		at(index)->awaits = at(index)->id;
+	else if (!at(index)->awaits)
+		at(index)->awaits = index;
+	at(index)->id = 0;
+	__atomic_store_n(&table.made, index + 1, __ATOMIC_RELEASE);
+	return at(index);
+}
+
+/* `awaits` of a free place keeps its last id. */
+static struct task *take_place(void)
+{
+	struct task *task = NULL;
+	if (!base_lock(&table.lock))
+		return NULL;
+	if (table.free < KEPT_FREE)
+		task = make_place();
+	if (!task && table.free) {
+		task = table.oldest;
+		table.oldest = task->outer;
+		table.free--;
+	}
+	base_unlock(&table.lock);
+	if (!task)
+		return NULL;
+	uint32_t id = task->awaits + TASKS_MAX;
+	*task = (struct task){0};
+	task->awaits = id; /* until it is known whole */
+	return task;
+}
+
+static void give_place(struct task *task)
+{
+	task->awaits = task->id;
+	task->key = 0;
+	__atomic_store_n(&task->id, 0, __ATOMIC_RELEASE);
+	if (!base_lock(&table.lock))
+		return;
+	task->outer = NULL;
+	if (table.free)
+		table.newest->outer = task;
+	else
+		table.oldest = task;
+	table.newest = task;
+	table.free++;
+	base_unlock(&table.lock);
+}
+
+/* ---- beginning and end ------------------------------------------------------------------------------------------- */
+
+static void raise_to(uint64_t *highest, uint64_t value)
+{
+	uint64_t seen = __atomic_load_n(highest, __ATOMIC_RELAXED);
+	while (value > seen &&
+	       !__atomic_compare_exchange_n(highest, &seen, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+/* Where the task's state is a block, it ends with that, and how the runtime hands it about is no fault. */
+static void watch_key(struct task *task, struct trace_task_type *type)
+{
+	struct attachment attached;
+	if (!task->key || !attach_add(task->key, ATTACH_TASK, task, task->id) ||
+	    !attach_find(task->key, ATTACH_TASK, &attached) || !attached.on_block)
+		return;
+	struct block *block = block_of((void *)task->key);
+	block->state |= (uint64_t)BLOCK_HANDED << BLOCK_TAG_SHIFT;
+	if (!type->birth_site)
+		type->birth_site = block_site(block);
+}
+
+struct task *task_begin(struct thread *thread, uint32_t type, uintptr_t key)
+{
+	struct task *task = take_place();
+	if (!task) {
+		trace_loss(TRACE_LOSS_TASKS, 1);
+		return NULL;
+	}
+	struct trace_task_type *record = trace_at(&trace_task_types, type);
+	uint32_t id = task->awaits;
+	task->awaits = 0;
+	task->type = type;
+	task->key = key;
+	task->begin_ns = base_now_ns();
+	__atomic_store_n(&task->id, id, __ATOMIC_RELEASE);
+	watch_key(task, record);
+	task_count(thread, type)->started++;
+	raise_to(&record->live_peak, atomic_fetch_add(&table.live[type], 1) + 1);
+	return task;
+}
+
+struct task *task_of_key(struct thread *thread, uint32_t type, uintptr_t key)
+{
+	struct attachment attached;
+	struct task *task = NULL;
+	if (attach_find(key, ATTACH_TASK, &attached))
+		task = task_of_id((uint32_t)attached.mark);
+	if (!task)
+		task = task_begin(thread, type, key);
+	return task;
+}
+
+void task_end(struct thread *thread, struct task *task)
+{
+	atomic_store(&task->ended, true);
+	if (atomic_load(&task->runs_on))
+		return;
+	struct trace_task_type *type = trace_at(&trace_task_types, task->type);
+	struct trace_task_count *count = task_count(thread, task->type);
+	int64_t blocks = atomic_load(&task->live_blocks), bytes = atomic_load(&task->live_bytes);
+	uint64_t lifetime_ns = base_now_ns() - task->begin_ns;
+	count->ended++;
+	count->left_blocks += blocks > 0 ? (uint64_t)blocks : 0;
+	count->left_bytes += bytes > 0 ? (uint64_t)bytes : 0;
+	count->lifetime_ns += lifetime_ns;
+	raise_to(&type->lifetime_max_ns, lifetime_ns);
+	raise_to(&type->polls_max, task->polls);
+	raise_to(&type->bytes_peak, (uint64_t)task->bytes_peak);
+	atomic_fetch_sub(&table.live[task->type], 1);
+	if (task->key)
+		attach_take_from(task->key, task);
+	give_place(task);
+}
+
+void task_end_named(struct thread *thread, struct task *task, uint32_t id)
+{
+	if (__atomic_load_n(&task->id, __ATOMIC_ACQUIRE) == id)
+		task_end(thread, task);
+}
+
+bool task_block_died(uint32_t id, size_t usable)
+{
+	struct task *task = task_of_id(id);
+	if (!task)
+		return false;
+	atomic_fetch_sub_explicit(&task->live_blocks, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&task->live_bytes, (int64_t)usable, memory_order_relaxed);
+	return true;
+}
+
+void task_child(void)
+{
+	atomic_store(&table.lock.owner, 0);
+	atomic_store(&table.type_lock.owner, 0);
+	table.made = 1;
+	table.free = 0;
+	for (uint32_t i = 0; i < THREAD_TASK_TYPES; i++) {
+		table.function[i] = 0;
+		atomic_store(&table.live[i], 0);
+	}
+}

@@ -1,0 +1,82 @@
+/*
+ * Tasks: work that is done in pieces, on any thread. Each piece (a poll, a coroutine's resumption, fa_task_enter to
+ * fa_task_leave) runs from task_enter to task_leave on one thread and is a segment; its end is the await.
+ *
+ * Glossary
+ *   type     tasks of one kind: polled by one function, with one entry function, of one name (struct trace_task_type)
+ *   key      what the program knows a task by: the poll function's first argument; 0: nothing
+ *   id       index in the table of tasks and a generation: names one task until the table has been used up 4,096 times.
+ *            Segments carry it, so that a block tells its task, and whether that goes on.
+ *
+ * Tasks nest on a thread: one that is polled inside another's poll suspends that one's accounts, not its poll. A task
+ * that runs is written by its thread only, but for live_* (any thread) and `ended`.
+ */
+#ifndef FA_TASK_H
+#define FA_TASK_H
+
+#include "core/attach.h"
+#include "core/thread.h"
+
+#define TASK_INDEX_BITS 20
+#define TASKS_MAX (1u << TASK_INDEX_BITS)
+
+struct task {
+	uint32_t id;              /* 0: not in use */
+	uint32_t awaits;          /* ends of polls, and awaits inside them */
+	uintptr_t key;
+	struct task *outer;       /* that runs around it on the same stack */
+	_Atomic uint32_t runs_on; /* thread record + 1; 0: suspended */
+	uint32_t type;            /* of trace_task_types */
+	_Atomic bool ended;       /* its poll goes on for a moment yet */
+	bool ending;              /* inside the function that ends it: what it does is no poll */
+	uint64_t polls;
+	_Atomic int64_t live_blocks, live_bytes; /* of those made in its polls; usable */
+	int64_t bytes_peak;
+	uint64_t begin_ns;
+	struct attach_owner owned;   /* blocks of the API */
+	struct guard *guards;        /* of the API, innermost; suspended with the task */
+	struct task *parent, *children, *elder, *younger; /* of the API; under its lock */
+};
+
+/* A type of tasks; found again by its function, or by its name when there is none. Never fails: 0 stands for the rest. */
+struct task_type {
+	enum trace_task_kind kind;
+	uintptr_t function; /* 0: none */
+	const char *name;
+};
+uint32_t task_type_of(const struct task_type *type);
+
+/* A new task; `key` may be 0. Where `key` is the start of a live block, the task ends with that block. NULL: no room. */
+struct task *task_begin(struct thread *thread, uint32_t type, uintptr_t key);
+
+/* The task known by `key`; one that begins now when there is none. */
+struct task *task_of_key(struct thread *thread, uint32_t type, uintptr_t key);
+
+/* One piece of work begins and ends; strictly nested on a thread. enter: false when the task runs already. Together 20 to
+   30 ns: a compare and swap, two segments, sums of the thread's totals. General registers only. */
+bool task_enter(struct thread *thread, struct task *task);
+void task_leave(struct thread *thread, struct task *task);
+
+/* The task is over: at once, or when the poll that runs ends. */
+void task_end(struct thread *thread, struct task *task);
+/* As told by an attachment: nothing when the task has ended otherwise meanwhile. */
+void task_end_named(struct thread *thread, struct task *task, uint32_t id);
+
+/* The task of an id, as long as it has not ended. */
+struct task *task_of_id(uint32_t id);
+
+/* What the thread did since the last call belongs to the present task. Where tasks change, and at frame ends. */
+void task_account(struct thread *thread);
+
+/* The counts of this thread's slot for a type. Never NULL. The second makes them, at first use. */
+struct trace_task_count *task_count(struct thread *thread, uint32_t type);
+void task_make_count(struct thread *thread, uint32_t type);
+
+/* Whether `id` goes on; a block of it that died in another segment is none of its live ones any more. */
+bool task_block_died(uint32_t id, size_t usable);
+
+/* Type 0, for the rest. */
+void task_begin_recording(void);
+void task_child(void);
+
+#endif

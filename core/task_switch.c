@@ -1,0 +1,97 @@
+/* A task's poll begins or ends. Inside a patched function: general registers only. */
+#include "core/mark/mark.h"
+#include "core/scope.h"
+#include "core/task.h"
+
+/* The thread's totals now. */
+static struct thread_totals totals(const struct thread *thread)
+{
+	const struct trace_thread *record = thread->record;
+	return (struct thread_totals){
+	        .allocs = record->allocs[0] + record->allocs[1] + record->allocs[2],
+	        .frees = record->frees[0] + record->frees[1] + record->frees[2],
+	        .bytes = record->bytes[0] + record->bytes[1] + record->bytes[2],
+	        .live_bytes = record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2],
+	        .other_deaths = thread->other_deaths,
+	        .other_deaths_bytes = thread->other_deaths_bytes,
+	};
+}
+
+/* Frees that were not of blocks of their own segment have been told of one by one (death.c); what remains were births
+   and clean deaths of the task's own. */
+void task_account(struct thread *thread)
+{
+	struct thread_totals now = totals(thread), was = thread->at_task;
+	struct task *task = thread->task;
+	thread->at_task = now;
+	if (!task)
+		return;
+	int64_t blocks = (int64_t)(now.allocs - was.allocs) - (int64_t)(now.frees - was.frees) +
+	                 (int64_t)(now.other_deaths - was.other_deaths);
+	int64_t bytes = now.live_bytes - was.live_bytes + (int64_t)(now.other_deaths_bytes - was.other_deaths_bytes);
+	struct trace_task_count *count = task_count(thread, task->type);
+	count->allocs += now.allocs - was.allocs;
+	count->bytes += now.bytes - was.bytes;
+	thread->task_blocks += blocks;
+	if (blocks)
+		atomic_fetch_add_explicit(&task->live_blocks, blocks, memory_order_relaxed);
+	if (!bytes)
+		return;
+	int64_t live = atomic_fetch_add_explicit(&task->live_bytes, bytes, memory_order_relaxed) + bytes;
+	if (live > task->bytes_peak)
+		task->bytes_peak = live;
+}
+
+bool task_enter(struct thread *thread, struct task *task)
+{
+	uint32_t idle = 0;
+	if (!__atomic_compare_exchange_n((uint32_t *)&task->runs_on, &idle, thread->record_index + 1, false, __ATOMIC_ACQUIRE,
+	                                 __ATOMIC_RELAXED))
+		return false;
+	task_account(thread);
+	task->outer = thread->task;
+	thread->task = task;
+	if (likely(!task->ending)) {
+		task->polls++;
+		task_count(thread, task->type)->polls++;
+	}
+	scope_settle(thread);
+	thread_new_segment(thread);
+	return true;
+}
+
+static void finish(void *thread, void *task)
+{
+	task_end(thread, task);
+}
+
+void task_leave(struct thread *thread, struct task *task)
+{
+	/* What was entered inside it and never left ends with it: its stack frame is gone. */
+	for (struct task *inner = thread->task; inner != task; inner = inner->outer)
+		if (!inner)
+			return;
+	while (thread->task != task)
+		task_leave(thread, thread->task);
+	task_account(thread);
+	thread->task = task->outer;
+	task->outer = NULL;
+	task->awaits++;
+	scope_settle(thread);
+	thread_new_segment(thread);
+	atomic_store_explicit(&task->runs_on, 0, memory_order_release);
+	if (unlikely(atomic_load_explicit(&task->ended, memory_order_relaxed)))
+		patch_guarded(finish, thread, task);
+}
+
+static void make_count(void *thread, void *type)
+{
+	task_make_count(thread, (uint32_t)(uintptr_t)type);
+}
+
+struct trace_task_count *task_count(struct thread *thread, uint32_t type)
+{
+	if (unlikely(!thread->task_counts[type]))
+		patch_guarded(make_count, thread, (void *)(uintptr_t)type);
+	return thread->task_counts[type];
+}

@@ -194,9 +194,9 @@ bool image_executable(const struct image *image, uintptr_t address, size_t bytes
 {
 	for (size_t i = 0; i < image->phdr_count; i++) {
 		const Elf64_Phdr *header = &image->phdr[i];
-		uintptr_t start = image->base + header->p_vaddr;
-		if (header->p_type == PT_LOAD && header->p_flags & PF_X && address >= start &&
-		    address + bytes <= start + header->p_memsz)
+		uintptr_t before = address - (image->base + header->p_vaddr); /* huge where it lies below */
+		if (header->p_type == PT_LOAD && header->p_flags & PF_X && before <= header->p_memsz &&
+		    bytes <= header->p_memsz - before)
 			return true;
 	}
 	return false;

@@ -275,6 +275,25 @@ int finder_each(const char *spec, bool (*found)(void *context, const struct mark
 	return finding.count;
 }
 
+struct modules {
+	bool (*visit)(void *context, const struct image *image, const char *path);
+	void *context;
+};
+
+static bool visit_module(void *context, const struct image *image)
+{
+	const struct modules *modules = context;
+	if (is_passed_over(image) || image_is_linker(image))
+		return true;
+	return modules->visit(modules->context, image, image->main_program ? program_path() : image->name);
+}
+
+void finder_modules(bool (*visit)(void *context, const struct image *image, const char *path), void *context)
+{
+	struct modules modules = {visit, context};
+	image_each(visit_module, &modules);
+}
+
 struct exported {
 	const char *const *names;
 	size_t count;

@@ -33,9 +33,12 @@ int finder_each(const char *spec, bool (*found)(void *context, const struct mark
 void finder_exported(const char *const *names, size_t count,
 		     void (*found)(void *context, size_t name, const struct mark_function *function), void *context);
 
+/* Calls `visit` for every module in which functions are looked for, but ld.so, until it returns false. */
+struct image;
+void finder_modules(bool (*visit)(void *context, const struct image *image, const char *path), void *context);
+
 /* From now on only modules that `wanted` says yes to are looked at, and IFUNCs, whose resolvers cannot run before their
    module is relocated, are passed over. NULL: all modules again. */
-struct image;
 void finder_only(bool (*wanted)(const struct image *image));
 
 /* The function that holds `*address`, from its module's unwind table: its first byte, and its size in *size. False,

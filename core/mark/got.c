@@ -9,12 +9,12 @@
 #include <sys/mman.h>
 
 #include "core/base.h"
+#include "core/mark/got_stub.h"
 #include "core/mark/image.h"
 #include "core/mark/patch_stub.h"
 #include "core/mark/refuse.h"
 #include "core/path/cfi.h"
 
-#define GOT_STUBS 64u
 #define PAGE ((uintptr_t)4095)
 
 extern const char got_stubs[], got_stubs_end[];
@@ -130,40 +130,69 @@ static uint32_t index_of(uintptr_t function)
 	return index;
 }
 
+/* The function's stub, the one that it has or a new one, in *index; NULL, or why there is none. */
+static const char *take_stub(const struct mark_function *function, struct patch_callback made, bool register_arguments,
+			     uint32_t *index)
+{
+	struct image image;
+	*index = index_of(function->address);
+	if (*index == GOT_STUBS)
+		return "more functions than there are stubs for";
+	const char *refused = image_of(function->address, &image) ? refuse_function(&image, function->address) : "not code of a loaded module";
+	if (refused)
+		return refused;
+	if (cfi_init())
+		return "out of memory";
+	if (!stub_used())
+		stub_use(stub_pick());
+	if (*index < used)
+		return NULL;
+	callbacks[*index] = made;
+	records[*index] = (struct patch_record){.around = &callbacks[*index],
+						.around_last = &callbacks[*index],
+						.original = function->address,
+						.address = function->address,
+						.no_stack_arguments = register_arguments};
+	got_record[*index] = &records[*index];
+	got_original[*index] = function->address;
+	return NULL;
+}
+
 int got_around(const struct mark_function *function,
 	       bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
 	       void (*on_leave)(void *context, const uintptr_t *fp), void *context, bool register_arguments,
 	       const char **reason)
 {
-	struct image image;
-	uint32_t index = index_of(function->address);
-	if (index == GOT_STUBS)
-		return report("more functions than there are stubs for", reason);
-	const char *refused = image_of(function->address, &image) ? refuse_function(&image, function->address) : "not code of a loaded module";
+	uint32_t index;
+	struct patch_callback made = {.on_enter = on_enter, .context = context, .on_leave = on_leave};
+	const char *refused = take_stub(function, made, register_arguments, &index);
 	if (refused)
 		return report(refused, reason);
-	bool first = index == used;
-	if (first) {
-		callbacks[index] = (struct patch_callback){.on_enter = on_enter, .context = context, .on_leave = on_leave};
-		records[index] = (struct patch_record){.around = &callbacks[index],
-						       .around_last = &callbacks[index],
-						       .original = function->address,
-						       .address = function->address,
-						       .no_stack_arguments = register_arguments};
-		got_record[index] = &records[index];
-		got_original[index] = function->address;
-		used++;
-	}
 	struct search search = {.function = function->address, .stub = stub_at_index(index)};
-	if (cfi_init())
-		return report("out of memory", reason);
-	if (!stub_used())
-		stub_use(stub_pick());
 	image_each(visit, &search);
-	if (search.slots || !first)
-		return report(NULL, reason);
-	used--;
-	return report("no module calls it through a table", reason);
+	if (!search.slots && index == used)
+		return report("no module calls it through a table", reason);
+	used += index == used;
+	return report(NULL, reason);
+}
+
+int got_slot(const struct mark_function *function, uintptr_t slot,
+	     bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
+	     void (*on_leave)(void *context, const uintptr_t *fp), void *context, const char **reason)
+{
+	uint32_t index;
+	struct image image;
+	struct patch_callback made = {.on_enter = on_enter, .context = context, .on_leave = on_leave};
+	const char *refused = take_stub(function, made, true, &index);
+	if (refused)
+		return report(refused, reason);
+	uintptr_t held = image_of(slot, &image) ? *(const uintptr_t *)slot : 0;
+	if (held != function->address && held != stub_at_index(index))
+		return report("its module is not relocated yet", reason);
+	if (!store(&image, (uintptr_t *)slot, stub_at_index(index)))
+		return report("policy forbids writing its table", reason);
+	used += index == used;
+	return report(NULL, reason);
 }
 
 bool got_can_help(const char *reason)

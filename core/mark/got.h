@@ -13,6 +13,12 @@ int got_around(const struct mark_function *function,
 	       void (*on_leave)(void *context, const uintptr_t *fp), void *context, bool register_arguments,
 	       const char **reason);
 
+/* The same for one slot that is known, of a function that takes register arguments only: more than one slot may lead to
+   one function. */
+int got_slot(const struct mark_function *function, uintptr_t slot,
+	     bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
+	     void (*on_leave)(void *context, const uintptr_t *fp), void *context, const char **reason);
+
 /* The functions that the shim takes over, and what answers with the address of each; the list stays. */
 struct got_own {
 	const char *name;

@@ -1,4 +1,6 @@
 /* The stubs of got.c: as the `around` part of a patch's stub (patch_stub.h), each with its own place in two tables. */
+#include "core/mark/got_stub.h"
+
 	.section .note.GNU-stack, "", @progbits
 	.text
 	.globl got_stubs, got_stubs_end
@@ -6,7 +8,7 @@
 	.p2align 6
 got_stubs:
 	.set index, 0
-	.rept 64
+	.rept GOT_STUBS
 	.p2align 6
 	endbr64
 	push %rbp

@@ -9,6 +9,7 @@
 #include "core/mark/got.h"
 #include "core/mark/image.h"
 #include "core/mark/mark.h"
+#include "core/mark/tokio.h"
 #include "core/marker.h"
 #include "core/newcomers.h"
 #include "core/policy.h"
@@ -233,6 +234,30 @@ static bool bind_slots(struct binding *binding, const struct mark_function *func
 	return true;
 }
 
+struct table_binding {
+	struct binding *binding;
+	const struct mark_function *function;
+	bool bound;
+};
+
+static void bind_table(void *context, uintptr_t slot)
+{
+	struct table_binding *table = context;
+	struct binding *binding = table->binding;
+	const char *reason;
+	table->bound |= !got_slot(table->function, slot, binding->around ? marker_scope_enter : pass_by, marker_scope_leave,
+	                          binding, &reason);
+}
+
+/* A task's poll by the tables that the runtime calls it through, whatever stands against a patch. */
+static void bind_tables(struct binding *binding, const struct mark_function *function)
+{
+	struct table_binding table = {binding, function, false};
+	tokio_slots(function->address, bind_table, &table);
+	if (table.bound)
+		binding->described.binding = TRACE_BINDING_GOT;
+}
+
 static bool bind_function(void *context, const struct mark_function *function)
 {
 	struct search *search = context;
@@ -249,13 +274,15 @@ static bool bind_function(void *context, const struct mark_function *function)
 	bool scope = kind == POLICY_FRAME_SCOPE || kind == POLICY_REGION || kind == POLICY_TASK || kind == POLICY_TASK_END;
 	bool reads_arguments = kind == POLICY_TRANSFER || kind == POLICY_STACK || kind == POLICY_SWITCH;
 	const char *reason = NULL;
-	if (!patch(binding, function, waits || scope, waits, &reason)) {
+	if (!patch(binding, function, waits || scope, waits || search->marker->tokio, &reason)) {
 		described->binding = TRACE_BINDING_PATCH;
 		binding->address = function->address;
 	} else {
 		base_text_copy(described->reason, sizeof described->reason, reason ? reason : "refused");
 		if (waits)
 			bind_call(binding, search->name);
+		else if (search->marker->tokio)
+			bind_tables(binding, function);
 		else if (got_can_help(reason) && !reads_arguments)
 			bind_slots(binding, function, reason);
 	}
@@ -322,11 +349,37 @@ static bool takes_part(uint32_t which)
 static bool is_listed(uint32_t which)
 {
 	const struct policy_marker *marker = &policy_in_force.marker[which];
-	return (is_candidate(marker) || marker->optional) && is_plain(marker->function);
+	return (is_candidate(marker) || marker->optional) && !marker->tokio && is_plain(marker->function);
+}
+
+/* That there is no Tokio, or one that is not known, is news also when a preset asked. */
+static void bind_tokio(uint32_t which)
+{
+	struct search search = search_of(which);
+	const char *unknown;
+	search.name = search.function;
+	tokio_each(bind_function, &search, &unknown);
+	struct binding *told = outcome[which].placeholder;
+	if (!unknown && (told || outcome[which].met))
+		return;
+	if (!told)
+		told = binding_add(&search);
+	if (!told)
+		return;
+	told->marker = which;
+	base_text_copy(told->described.reason, sizeof told->described.reason,
+	               unknown ? unknown : "no Tokio in the modules loaded so far");
+	outcome[which].met |= unknown != NULL;
+	outcome[which].placeholder = unknown ? NULL : told;
+	publish(told);
 }
 
 static void bind_marker(uint32_t which)
 {
+	if (policy_in_force.marker[which].tokio) {
+		bind_tokio(which);
+		return;
+	}
 	struct search search = search_of(which);
 	const char *reason = NULL;
 	search.name = name_in(search.function);

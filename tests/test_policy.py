@@ -21,6 +21,7 @@ KEYS = [
     ("markers", "frame = World::step(int)@*", "frame = !", "bad value '!' for 'frame'; expected NAME"),
     ("markers", "frame-scope = libgame.so!tick", "frame-scope = @*", "'frame-scope'"),
     ("markers", "task = game+0x1f0", "task = game+0x", "'task'"),
+    ("markers", "tokio = yes", "tokio = 1.24", "expected yes"),
     ("markers", "await = swap*", "await = ", "'await' has no value"),
     ("markers", "transfer = push", "tranfser = push", "did you mean 'transfer'?"),
     ("automatic", "present = glXSwapBuffers", "presents = yes", "did you mean 'present'?"),
@@ -102,7 +103,7 @@ def test_every_key_of_the_manual_is_tried():
     tried |= {f"suppress {key}" for key in ("code", "path", "why")} | {"preset about", "preset tried"}
     source = (harness.ROOT / "core/registry/policy_keys.c").read_text()
     keys = {f"{section.lower()} {key}" for section, key in re.findall(r'\{SECTION_(\w+), "([\w-]+)"', source)}
-    assert len(keys) == 29 and keys <= tried
+    assert len(keys) == 30 and keys <= tried
     manual = MANUAL.read_text()
     for key in keys:
         assert re.search(rf"\b{re.escape(key.split()[1])}\b", manual), key

@@ -14,6 +14,7 @@
  *                     stack = FUNC low=WHERE size=WHERE [entry=WHERE] ...   prepares a coroutine's stack; top=WHERE
  *                                             instead of low: its end. WHERE is argN, or [argN+OFFSET], the word there
  *                     switch = FUNC to=WHERE ...   goes on at another stack pointer
+ *                     tokio = yes             polls of Tokio's tasks, found by their tables
  *                     await = FUNC ...        await point
  *                     transfer = FUNC ...     hands its first argument, a block, on to another thread
  *   [automatic]       present = FUNC ...      candidates for the frame boundary, in order of preference: calls that
@@ -92,6 +93,7 @@ struct policy_marker {
 	bool optional;   /* from a preset: that it is not there is no news */
 	struct policy_where low, top, size, entry; /* POLICY_STACK; low or top */
 	struct policy_where to;                    /* POLICY_SWITCH */
+	bool tokio;      /* POLICY_TASK: all functions that core/mark/tokio.h finds; `function` is a name for them */
 };
 
 struct policy_region {

@@ -22,38 +22,45 @@ bool policy_function_alone(const char *value)
 	return options_function_valid(value) && (bytes < 2 || strcmp(value + bytes - 2, "@*") != 0);
 }
 
-/* A marker twice is one marker: a preset's that the policy names as well is not optional any more. */
-static int add_marker(struct policy_parse *parse, const struct policy_marker *wanted)
+/* `marker` as it is meant, its function not kept yet. */
+static int add_marker(struct policy_parse *parse, struct policy_marker marker)
 {
 	struct policy *policy = parse->policy;
-	if (!options_function_valid(wanted->function))
-		return -EINVAL;
+	marker.optional = parse->source->preset;
 	for (uint32_t i = 0; i < policy->marker_count; i++) {
-		struct policy_marker *marker = &policy->marker[i];
-		if (marker->kind != wanted->kind || marker->region != wanted->region ||
-		    strcmp(marker->function, wanted->function) != 0)
+		struct policy_marker *known = &policy->marker[i];
+		if (known->kind != marker.kind || known->region != marker.region || known->tokio != marker.tokio ||
+		    strcmp(known->function, marker.function) != 0)
 			continue;
-		marker->optional &= parse->source->preset;
+		known->optional &= marker.optional;
 		return 0;
 	}
 	if (policy->marker_count == POLICY_MARKERS_MAX)
 		return policy_full(parse, "256 functions as markers, regions and candidates");
-	const char *function = policy_keep(parse, wanted->function);
-	if (!function)
+	marker.function = policy_keep(parse, marker.function);
+	if (!marker.function)
 		return -E2BIG;
-	struct policy_marker *marker = &policy->marker[policy->marker_count++];
-	*marker = *wanted;
-	marker->function = function;
-	marker->optional = parse->source->preset;
+	policy->marker[policy->marker_count++] = marker;
 	return 0;
 }
+
+static_assert(POLICY_MARKERS_MAX == 256, "the message names it");
 
 static int set_marker(struct policy_parse *parse, const struct policy_key *key, const char *value)
 {
 	enum policy_marker_kind kind = (enum policy_marker_kind)key->argument;
-	struct policy_marker marker = {
-		.kind = kind, .function = value, .region = kind == POLICY_REGION ? parse->region : 0};
-	return add_marker(parse, &marker);
+	if (!options_function_valid(value))
+		return -EINVAL;
+	return add_marker(parse, (struct policy_marker){.kind = kind,
+							.function = value,
+							.region = kind == POLICY_REGION ? parse->region : 0});
+}
+
+static int set_tokio(struct policy_parse *parse, const struct policy_key *key, const char *value)
+{
+	if (strcmp(value, "yes") != 0)
+		return -EINVAL;
+	return add_marker(parse, (struct policy_marker){.kind = POLICY_TASK, .function = key->name, .tokio = true});
 }
 
 static int set_stack(struct policy_parse *parse, const struct policy_key *key, const char *value)
@@ -63,10 +70,10 @@ static int set_stack(struct policy_parse *parse, const struct policy_key *key, c
 	if (strlen(value) >= sizeof text)
 		return -EINVAL;
 	strcpy(text, value);
-	int error = policy_parse_stack(&marker, text);
-	return error ? error : add_marker(parse, &marker);
+	if (policy_parse_stack(&marker, text) || !options_function_valid(text))
+		return -EINVAL;
+	return add_marker(parse, marker);
 }
-static_assert(POLICY_MARKERS_MAX == 256, "the message names it");
 
 /* ---- regions ----------------------------------------------------------------------------------------------------- */
 
@@ -259,6 +266,7 @@ const struct policy_key policy_keys[] = {
 	{SECTION_MARKERS, "stack", KEY_MANY, set_stack, POLICY_STACK,
 	 "FUNC low=WHERE size=WHERE (or top= instead of low=, and entry=WHERE), WHERE being argN or [argN+OFFSET]"},
 	{SECTION_MARKERS, "switch", KEY_MANY, set_stack, POLICY_SWITCH, "FUNC to=WHERE, WHERE being argN or [argN+OFFSET]"},
+	{SECTION_MARKERS, "tokio", KEY_ONCE, set_tokio, 0, "yes, or no such line"},
 	{SECTION_MARKERS, "await", KEY_MANY, set_marker, POLICY_AWAIT, FUNC},
 	{SECTION_MARKERS, "transfer", KEY_MANY, set_marker, POLICY_TRANSFER, FUNC},
 	{SECTION_AUTOMATIC, "present", KEY_MANY, set_marker, POLICY_PRESENT, FUNC},

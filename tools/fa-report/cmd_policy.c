@@ -71,7 +71,8 @@ static void print_markers(FILE *out, const struct policy *policy)
 				continue;
 			if (count++ == 0)
 				label(out, marker_words[kind]);
-			fprintf(out, "%s%s", count > 1 ? ", " : "", policy->marker[i].function);
+			fprintf(out, "%s%s", count > 1 ? ", " : "",
+				policy->marker[i].tokio ? "the tasks of Tokio" : policy->marker[i].function);
 		}
 		fputs(count ? "\n" : "", out);
 	}

@@ -37,6 +37,33 @@ static always_inline void *birth(struct thread *thread, size_t size, size_t alig
 	return pointer;
 }
 
+/* What the API asks for is served by the tier it names, or the next that may hold it. What is not frame memory by the
+   program's own word is never judged as such: ASKED and HANDED together. */
+void *alloc_asked(struct thread *thread, enum trace_tier wanted, size_t size, const uintptr_t *fp)
+{
+	if (unlikely(size > BLOCK_SIZE_MAX))
+		return NULL;
+	uint32_t site = site_of_call(thread, size, fp);
+	struct trace_counter *counter = thread_counter(thread, site);
+	enum trace_tier tier = wanted;
+	if (wanted == TRACE_TIER_FRAME && (!thread->in_frame || thread->in_task || size > runtime.frame_block_max))
+		tier = thread->in_task ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
+	if (tier == TRACE_TIER_POOL && size > runtime.pool_block_max)
+		tier = TRACE_TIER_HEAP;
+	uint32_t tag = operation_scope_tag(thread, counter, site, 0, tier) | BLOCK_ASKED;
+	if (wanted == TRACE_TIER_FRAME)
+		rule_asked_for_frame(thread, site, size, tier);
+	else
+		tag |= BLOCK_HANDED;
+	uint64_t word = thread->segment << BLOCK_SITE_BITS | site;
+	void *pointer = runtime.mode == TRACE_MODE_OBSERVE
+	                        ? heap_alloc(size, 0, word, tag | BLOCK_ACCOUNT(tier), false)
+	                        : operation_take_room(thread, site, &tier, size, 0, false, word, tag);
+	if (pointer)
+		account_birth(thread, counter, site, tier, tier + thread->birth_shift, size);
+	return pointer;
+}
+
 /* Finds or makes a place for an operation when the gate is not plainly open. */
 struct place operation_place(void)
 {

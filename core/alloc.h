@@ -6,6 +6,9 @@
 #define FA_ALLOC_H
 
 #include "core/base.h"
+#include "core/trace/format.h"
+
+struct thread;
 
 /* malloc. Cost on the fast path: one TLS load, the call path's cache probe, the tier's take, account_birth. */
 void *alloc_malloc(size_t size, const uintptr_t *fp);
@@ -15,6 +18,10 @@ void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp);
 
 /* Cost on the fast path: owner lookup, one cache line of the block, account_death, the tier's give. */
 void alloc_free(void *pointer, const uintptr_t *fp);
+
+/* What the API asks `wanted` memory for: from that tier or the next that may hold it, told as FA001 or FA701 where frame
+   memory can't be had. The thread's gate is closed. NULL: no memory. */
+void *alloc_asked(struct thread *thread, enum trace_tier wanted, size_t size, const uintptr_t *fp);
 
 /* pointer != NULL, size > 0. */
 void *alloc_resize(void *pointer, size_t size, const uintptr_t *fp);

@@ -12,6 +12,7 @@ enum attach_kind {
 	ATTACH_TASK,      /* object: struct task */
 	ATTACH_COROUTINE, /* object: struct coroutine, whose stack lies in the block */
 	ATTACH_OWNED,     /* object: struct attach_owner */
+	ATTACH_HANDED,    /* object: struct task, which has handed it on and goes on */
 };
 
 struct attachment {

@@ -39,6 +39,7 @@ static struct {
 } table;
 
 _Atomic bool automatic_is_settled;
+static _Atomic bool stopped;
 
 void automatic_watch(struct binding *binding, uint32_t order)
 {
@@ -195,6 +196,10 @@ static void judge(struct binding *binding, uint64_t now)
 	if (!is_periodic(binding) || !base_lock(&table.lock))
 		return;
 	struct binding *chosen = atomic_load(&table.chosen);
+	if (atomic_load(&stopped)) {
+		base_unlock(&table.lock);
+		return;
+	}
 	if (!chosen ? !better_is_near(binding, now) : chosen != binding && should_replace(binding, chosen, now))
 		take(binding, chosen, now);
 	base_unlock(&table.lock);
@@ -305,8 +310,26 @@ void automatic_waited(struct binding *binding)
 	binding->evidence.waited_ns += base_now_ns() - binding->evidence.last_ns;
 }
 
+void automatic_stop(void)
+{
+	if (atomic_load_explicit(&stopped, memory_order_relaxed) || !base_lock(&table.lock))
+		return;
+	struct binding *chosen = atomic_load(&table.chosen);
+	if (chosen) {
+		atomic_store(&chosen->kind, (uint32_t)chosen->described.candidate);
+		chosen->record->kind = TRACE_MARKER_CANDIDATE;
+		chosen->record->automatic = 0;
+		atomic_store(&table.chosen, NULL);
+	}
+	trace_header->automatic = TRACE_AUTOMATIC_OFF;
+	atomic_store(&stopped, true);
+	atomic_store(&automatic_is_settled, true);
+	base_unlock(&table.lock);
+}
+
 void automatic_child(void)
 {
+	atomic_store(&stopped, false);
 	for (uint32_t i = 0; i < table.count; i++) {
 		struct binding *binding = table.watched[i];
 		binding->evidence = (struct evidence){.order = binding->evidence.order};

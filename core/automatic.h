@@ -24,6 +24,9 @@ static always_inline bool automatic_wants_return(const struct binding *binding)
 }
 void automatic_waited(struct binding *binding);
 
+/* The program itself says where its frames are: the search is over, and what it found is a boundary no more. */
+void automatic_stop(void);
+
 /* In the child of a fork that records on its own: the search begins anew. */
 void automatic_child(void);
 

@@ -166,7 +166,8 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 		atomic_fetch_add_explicit(&owner->own_deaths_remote, 1, memory_order_relaxed);
 	if (result.lifetime_frames)
 		lifetime_add(block_site(block), result.lifetime_frames);
-	bool handed = tag & BLOCK_HANDED && (birth.thread != death.thread || death.task);
+	bool not_frame = (tag & (BLOCK_ASKED | BLOCK_HANDED)) == (BLOCK_ASKED | BLOCK_HANDED) && (tag >> 2 & 3) != TRACE_TIER_FRAME;
+	bool handed = not_frame || (tag & BLOCK_HANDED && (birth.thread != death.thread || death.task));
 	if (!result.code || handed)
 		return;
 	record(thread, block, &birth, &result, owner, fp);

@@ -77,6 +77,9 @@ static cold_path void free_attached(struct thread *thread, struct block *block, 
 		case ATTACH_COROUTINE:
 			coroutine_end_named(thread, attached.object, attached.mark);
 			break;
+		case ATTACH_HANDED:
+			task_handed_died((uint32_t)attached.mark);
+			break;
 		case ATTACH_OWNED:
 			own_freed_by_hand(thread, block, attached.object, fp);
 			break;

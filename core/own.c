@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/alloc.h"
 #include "core/operation.h"
 #include "core/site.h"
 #include "core/violation.h"
@@ -14,6 +15,8 @@ struct own_frame_block {
 	struct block *block;
 	uint64_t birth;
 };
+
+struct own_stats own_frame_stats, own_other_stats;
 
 bool own_add(struct attach_owner *owner, void *pointer)
 {
@@ -25,8 +28,32 @@ bool own_hand_out(struct attach_owner *owner, void *pointer)
 	return attach_take_from((uintptr_t)pointer, owner);
 }
 
-static void release(struct thread *thread, struct block *block, const uintptr_t *fp)
+static struct own_stats *stats_of(const struct block *block)
 {
+	return own_is_frame_memory(block) ? &own_frame_stats : &own_other_stats;
+}
+
+void own_count_alloc(const struct block *block)
+{
+	struct own_stats *stats = stats_of(block);
+	atomic_fetch_add(&stats->allocs, 1);
+	atomic_fetch_add(&stats->bytes, block_size(block));
+}
+
+void own_count_free(const struct block *block)
+{
+	struct own_stats *stats = stats_of(block);
+	atomic_fetch_add(&stats->frees, 1);
+	atomic_fetch_add(&stats->freed_bytes, block_size(block));
+}
+
+void own_release(struct thread *thread, struct block *block, const uintptr_t *fp)
+{
+	own_count_free(block);
+	if (!thread) {
+		alloc_free(block + 1, fp);
+		return;
+	}
 	operation_die(thread, block, fp);
 	operation_give_room(thread, block, false);
 }
@@ -35,7 +62,7 @@ void own_end(struct thread *thread, struct attach_owner *owner, const uintptr_t 
 {
 	for (uintptr_t address; (address = attach_newest(owner));)
 		if (attach_take_from(address, owner) && block_is_live(block_of((void *)address)))
-			release(thread, block_of((void *)address), fp);
+			own_release(thread, block_of((void *)address), fp);
 }
 
 static bool make_room(struct thread *thread)
@@ -72,13 +99,14 @@ void own_end_frame(struct thread *thread, const uintptr_t *fp)
 		struct block *block = noted->block;
 		if (operation_has_header(block + 1) && block_is_live(block) && block->birth == noted->birth &&
 		    (block_tag(block) & wanted) == wanted)
-			release(thread, block, fp);
+			own_release(thread, block, fp);
 	}
 }
 
-void own_misused(struct thread *thread, const struct block *block, const uintptr_t *fp)
+/* A mistake with a block on the calling thread, now. */
+static void mistake(struct thread *thread, uint32_t code, const struct block *block, const uintptr_t *fp)
 {
-	struct violation v = {.code = 705,
+	struct violation v = {.code = code,
 	                      .level = TRACE_LEVEL_ERROR,
 	                      .site = block ? block_site(block) : 0,
 	                      .other = fp ? site_node_of_call(thread, fp) : 0,
@@ -91,6 +119,16 @@ void own_misused(struct thread *thread, const struct block *block, const uintptr
 	                                     .died_frame = thread->frame}};
 	v.occurrence.died_node = v.other;
 	violation_record(thread, &v);
+}
+
+void own_misused(struct thread *thread, const struct block *block, const uintptr_t *fp)
+{
+	mistake(thread, 705, block, fp);
+}
+
+void own_escaped(struct thread *thread, const struct block *block, const uintptr_t *fp)
+{
+	mistake(thread, 601, block, fp);
 }
 
 void own_freed_by_hand(struct thread *thread, const struct block *block, const struct attach_owner *owner,

@@ -9,13 +9,30 @@
 #include "core/block.h"
 #include "core/thread.h"
 
+/* Blocks that the API made, in all threads: frame memory, and the rest. */
+struct own_stats {
+	_Atomic uint64_t allocs, frees, bytes, freed_bytes; /* requested */
+};
+extern struct own_stats own_frame_stats, own_other_stats;
+
+/* Frame memory by the program's word, wherever it lies; what was handed on is none any more. */
+static inline bool own_is_frame_memory(const struct block *block)
+{
+	return (block_tag(block) & (BLOCK_ASKED | BLOCK_HANDED)) == BLOCK_ASKED;
+}
+void own_count_alloc(const struct block *block);
+void own_count_free(const struct block *block);
+
+/* Frees a live block that the API made; `thread` with its gate closed, or NULL. */
+void own_release(struct thread *thread, struct block *block, const uintptr_t *fp);
+
 /* The owner will free the block. False: no memory to note it. Any thread. */
 bool own_add(struct attach_owner *owner, void *pointer);
 
 /* The owner will not. False: it does not own the block. */
 bool own_hand_out(struct attach_owner *owner, void *pointer);
 
-/* Frees all that the owner has. The thread's gate is closed (THREAD_BUSY). */
+/* Frees all that the owner has. */
 void own_end(struct thread *thread, struct attach_owner *owner, const uintptr_t *fp);
 
 /* The same for the open frame; its blocks carry BLOCK_ASKED and BLOCK_SPECIAL, nothing is attached to them. */
@@ -28,5 +45,8 @@ void own_freed_by_hand(struct thread *thread, const struct block *block, const s
 
 /* FA705 on the calling thread: `block` may be NULL. */
 void own_misused(struct thread *thread, const struct block *block, const uintptr_t *fp);
+
+/* FA601: frame memory that its frame has released is freed by hand. */
+void own_escaped(struct thread *thread, const struct block *block, const uintptr_t *fp);
 
 #endif

@@ -123,9 +123,10 @@ uint32_t rule_tier(uint64_t rules, size_t size)
 
 void rule_asked_for_frame(struct thread *thread, uint32_t site, size_t size, enum trace_tier tier)
 {
-	if (tier == TRACE_TIER_FRAME || thread->in_frame)
+	bool in_task = thread->in_task || thread->role == TRACE_ROLE_ASYNC;
+	if (tier == TRACE_TIER_FRAME || (thread->in_frame && !in_task))
 		return;
-	struct violation v = {.code = 1,
+	struct violation v = {.code = in_task ? 701 : 1,
 	                      .level = TRACE_LEVEL_ERROR,
 	                      .site = site,
 	                      .count = 1,

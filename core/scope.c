@@ -3,6 +3,7 @@
 
 #include "core/account.h"
 #include "core/frames.h"
+#include "core/own.h"
 #include "core/policy.h"
 #include "core/runtime.h"
 #include "core/site.h"
@@ -104,6 +105,19 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	thread_new_segment(thread);
 }
 
+static _Atomic uint64_t given_budget; /* by the API, + 1; 0: none was */
+
+void scope_budget_set(uint64_t bytes)
+{
+	atomic_store(&given_budget, bytes < UINT64_MAX ? bytes + 1 : bytes);
+}
+
+static uint64_t scope_budget(void)
+{
+	uint64_t given = atomic_load_explicit(&given_budget, memory_order_relaxed);
+	return unlikely(given) ? given - 1 : runtime.frame_budget;
+}
+
 static uint32_t clip(uint64_t value)
 {
 	return value < UINT32_MAX ? (uint32_t)value : UINT32_MAX;
@@ -113,13 +127,16 @@ static uint32_t clip(uint64_t value)
 static void end_frame(struct thread *thread, uint64_t now)
 {
 	struct trace_thread *record = thread->record;
+	if (unlikely(thread->frame_block_count))
+		own_end_frame(thread, NULL);
 	uint64_t backlog = remote_drain(thread);
 	record->remote_frees_waiting = backlog;
 	if (backlog > runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG])
 		violation_threshold(thread, 204, 0, backlog, runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG]);
 	uint64_t bytes = sum(record->bytes) - thread->at_frame.bytes;
-	if (runtime.frame_budget && bytes > runtime.frame_budget)
-		violation_budget(thread, 0, 0, bytes, runtime.frame_budget);
+	uint64_t budget = scope_budget();
+	if (budget && bytes > budget)
+		violation_budget(thread, 0, 0, bytes, budget);
 	uint64_t role_budget = policy_in_force.role_budget_bytes[thread->role];
 	if (unlikely(role_budget) && bytes > role_budget)
 		violation_budget(thread, 0, thread->role, bytes, role_budget);

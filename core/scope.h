@@ -21,6 +21,9 @@ void scope_idle_end(struct thread *thread);
 /* An await point was passed. */
 void scope_await(struct thread *thread);
 
+/* FA301: bytes a frame may allocate from now on, in place of the option's; 0: as many as it likes. Any thread. */
+void scope_budget_set(uint64_t bytes);
+
 /* What follows from the open frame and the present task: where blocks go and how they are counted. */
 void scope_settle(struct thread *thread);
 

@@ -38,6 +38,37 @@ void tag_frame_end(struct thread *thread)
 	}
 }
 
+static bool add_region(uint32_t index, const char *name)
+{
+	static char names[POLICY_REGIONS_MAX][sizeof((struct trace_tag *)0)->name];
+	struct trace_tag none = {0}, record = {0};
+	if (!index) { /* record 0 stands for no region */
+		if (!trace_append(&trace_tags, &none, NULL))
+			return false;
+		index = 1;
+	}
+	base_text_copy(record.name, sizeof record.name, name);
+	base_text_copy(names[index], sizeof names[index], name);
+	policy_in_force.region[index] = (struct policy_region){.name = names[index]};
+	return trace_append(&trace_tags, &record, NULL) != NULL;
+}
+
+uint32_t tag_named(const char *name)
+{
+	static struct base_lock lock;
+	uint32_t tag = policy_region_named(&policy_in_force, name);
+	if (tag || !base_lock(&lock))
+		return tag;
+	tag = policy_region_named(&policy_in_force, name);
+	uint32_t count = policy_in_force.region_count;
+	if (!tag && count < POLICY_REGIONS_MAX && add_region(count, name)) {
+		tag = count ? count : 1;
+		__atomic_store_n(&policy_in_force.region_count, tag + 1, __ATOMIC_RELEASE);
+	}
+	base_unlock(&lock);
+	return tag;
+}
+
 uint32_t tag_of_module(const char *path)
 {
 	for (uint32_t i = 0; i < policy_in_force.module_count; i++)

@@ -21,6 +21,9 @@ static always_inline uint64_t tag_bytes_so_far(const struct thread *thread)
 void tag_frame_begin(struct thread *thread);
 void tag_frame_end(struct thread *thread);
 
+/* The region of this name; a new one when there is none. 0: no room. Any thread. */
+uint32_t tag_named(const char *name);
+
 /* The region whose modules hold `path`; 0: none. */
 uint32_t tag_of_module(const char *path);
 

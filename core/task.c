@@ -227,7 +227,7 @@ void task_end(struct thread *thread, struct task *task)
 		return;
 	struct trace_task_type *type = trace_at(&trace_task_types, task->type);
 	struct trace_task_count *count = task_count(thread, task->type);
-	int64_t blocks = atomic_load(&task->live_blocks), bytes = atomic_load(&task->live_bytes);
+	int64_t blocks = atomic_load(&task->live_blocks) - atomic_load(&task->handed), bytes = atomic_load(&task->live_bytes);
 	uint64_t lifetime_ns = base_now_ns() - task->begin_ns;
 	count->ended++;
 	count->left_blocks += blocks > 0 ? (uint64_t)blocks : 0;
@@ -248,6 +248,20 @@ void task_end_named(struct thread *thread, struct task *task, uint32_t id)
 		task_end(thread, task);
 }
 
+void task_totals(enum trace_task_kind kind, uint64_t *started, uint64_t *ended, uint64_t *polls)
+{
+	*started = *ended = *polls = 0;
+	for (uint32_t i = 0; i < trace_count(&trace_task_counts); i++) {
+		const struct trace_task_count *count = trace_at(&trace_task_counts, i);
+		const struct trace_task_type *type = trace_at(&trace_task_types, count->type);
+		if (type->kind != (uint32_t)kind)
+			continue;
+		*started += count->started;
+		*ended += count->ended;
+		*polls += count->polls;
+	}
+}
+
 bool task_block_died(uint32_t id, size_t usable)
 {
 	struct task *task = task_of_id(id);
@@ -256,6 +270,13 @@ bool task_block_died(uint32_t id, size_t usable)
 	atomic_fetch_sub_explicit(&task->live_blocks, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&task->live_bytes, (int64_t)usable, memory_order_relaxed);
 	return true;
+}
+
+void task_handed_died(uint32_t id)
+{
+	struct task *task = task_of_id(id);
+	if (task)
+		atomic_fetch_sub_explicit(&task->handed, 1, memory_order_relaxed);
 }
 
 void task_child(void)

@@ -30,6 +30,7 @@ struct task {
 	_Atomic bool ended;       /* its poll goes on for a moment yet */
 	bool ending;              /* inside the function that ends it: what it does is no poll */
 	uint64_t polls;
+	_Atomic int64_t handed;      /* of live_blocks, those that the API handed on */
 	_Atomic int64_t live_blocks, live_bytes; /* of those made in its polls; usable */
 	int64_t bytes_peak;
 	uint64_t begin_ns;
@@ -74,9 +75,14 @@ void task_make_count(struct thread *thread, uint32_t type);
 
 /* Whether `id` goes on; a block of it that died in another segment is none of its live ones any more. */
 bool task_block_died(uint32_t id, size_t usable);
+/* One that it had handed on died. */
+void task_handed_died(uint32_t id);
 
 /* Type 0, for the rest. */
 void task_begin_recording(void);
+/* Sums over all types of a kind and all slots. */
+void task_totals(enum trace_task_kind kind, uint64_t *started, uint64_t *ended, uint64_t *polls);
+
 void task_child(void);
 
 #endif

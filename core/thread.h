@@ -22,6 +22,7 @@
 #define THREAD_SLOTS_MAX 4096u
 #define THREAD_POOL_CLASSES 40u
 #define THREAD_DEMOTED_MAX 256u
+#define THREAD_TAGS_MAX 64u
 #define THREAD_TASK_TYPES 256u
 #define THREAD_TASK_CACHE 64u
 #define THREAD_SITE_GROUPS (32768u / TRACE_GROUP_SITES)
@@ -147,6 +148,10 @@ struct thread {
 	/* ---- blocks that the API made in the open frame, released at its end: own.h */
 	struct own_frame_block *frame_blocks;
 	uint32_t frame_block_count, frame_block_room;
+
+	uint32_t api_frames;         /* fa_frame_begin less fa_frame_end */
+	uint32_t tag_depth;
+	uint8_t tag_stack[THREAD_TAGS_MAX]; /* regions that fa_tag_push left */
 
 	/* ---- regions */
 	uint64_t tag_from;                        /* bytes allocated so far when the present region was entered */

@@ -128,6 +128,23 @@ void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, ui
 	threshold(thread, code, site, 0, 0, value, limit);
 }
 
+void violation_count(struct thread *thread, uint32_t code, uint32_t other, uint64_t count, uint64_t bytes)
+{
+	struct violation v = {.code = code,
+	                      .level = check_level(code, false),
+	                      .other = other,
+	                      .count = count,
+	                      .bytes = bytes,
+	                      .frame = thread->frame,
+	                      .occurrence = {.size_bytes = bytes,
+	                                     .born_thread = UINT32_MAX,
+	                                     .died_thread = thread->record_index,
+	                                     .died_node = other,
+	                                     .born_frame = thread->frame,
+	                                     .died_frame = thread->frame}};
+	violation_record(thread, &v);
+}
+
 void violation_budget(struct thread *thread, uint32_t tag, uint32_t role, uint64_t bytes, uint64_t budget)
 {
 	threshold(thread, 301, 0, tag, role, bytes, budget);

@@ -29,6 +29,9 @@ void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, ui
 /* FA301: a frame allocated more than the budget of a region (`tag`), of its thread's role, or (both 0) of any frame. */
 void violation_budget(struct thread *thread, uint32_t tag, uint32_t role, uint64_t bytes, uint64_t budget);
 
+/* `count` blocks at once, where the node `other` says. */
+void violation_count(struct thread *thread, uint32_t code, uint32_t other, uint64_t count, uint64_t bytes);
+
 int violation_init(void);
 void violation_child(void);
 

@@ -222,7 +222,7 @@ static bool from_dwarf(const struct symbols *symbols, const struct module *modul
 	size_t count = symbols_dwarf_chain(symbols->dwarf, cu, address - bias, chain);
 	for (size_t i = 0; i < count; i++) {
 		bool inlined = i + 1 < count;
-		if (inlined && symbols->options.no_inlines) {
+		if (inlined && (symbols->options.no_inlines || symbols_dwarf_is_artificial(&chain[i]))) {
 			file = symbols_dwarf_call(cu, &chain[i], &line);
 			continue;
 		}

@@ -185,3 +185,11 @@ const char *symbols_dwarf_name(Dwarf_Die *function)
 		return dwarf_formstring(&attribute);
 	return dwarf_attr_integrate(function, DW_AT_name, &attribute) ? dwarf_formstring(&attribute) : NULL;
 }
+
+bool symbols_dwarf_is_artificial(Dwarf_Die *function)
+{
+	Dwarf_Attribute attribute;
+	bool artificial = false;
+	return dwarf_attr_integrate(function, DW_AT_artificial, &attribute) &&
+	       dwarf_formflag(&attribute, &artificial) == 0 && artificial;
+}

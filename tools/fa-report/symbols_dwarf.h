@@ -22,4 +22,7 @@ const char *symbols_dwarf_call(Dwarf_Die *cu, Dwarf_Die *inlined, int *line);
 /* The raw name: the linkage name, else the plain one; NULL when it has none. */
 const char *symbols_dwarf_name(Dwarf_Die *function);
 
+/* Whether the function is marked as standing for its caller's line (the calls of framealloc.h). */
+bool symbols_dwarf_is_artificial(Dwarf_Die *function);
+
 #endif

@@ -1,0 +1,943 @@
+/*
+ * framealloc.h: frame, pool and heap memory, tasks, guards and awaits, by the program's own word.
+ *
+ * One header, no library to link. Under the shim (LD_PRELOAD=libframealloc.so, or fa-run) the calls go to it: blocks come
+ * from its tiers and every breach of the discipline is recorded with its call path. Without it the same calls do the
+ * same on plain malloc: whatever is freed at the end of a frame, a guard or a task is freed there, and misuse is refused
+ * with the same errors. C11 and C++, gcc and clang, Linux with glibc 2.34 or later.
+ *
+ * The discipline: frame memory belongs to the frame thread and dies with its frame; tasks use pool or heap memory; frame
+ * data never crosses an await.
+ *
+ * Words
+ *   frame   one turn of the main loop on one thread, from fa_frame_begin to fa_frame_end
+ *   task    work that is done in pieces, on any thread; a piece lies between fa_task_enter and fa_task_leave
+ *   guard   owns the pool blocks that are made while it is open, and frees them at its end
+ *   owner   the frame, task or guard that will free a block; a block without one is freed by fa_free
+ *   await   a place where running code gives its thread away
+ *
+ * What these calls give is taken back by these calls: fa_free and fa_realloc, never free and realloc. Blocks are aligned
+ * to 16 bytes; a size of 0 gives a block that must not be written. Integer results are 0 or a negative errno value.
+ * Every call may be made on any thread at any time; what is said of single objects stands with them.
+ */
+#ifndef FRAMEALLOC_H
+#define FRAMEALLOC_H
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fa_task fa_task;
+typedef struct fa_guard fa_guard;
+
+typedef enum fa_tier { FA_FRAME = 0, FA_POOL = 1, FA_HEAP = 2 } fa_tier;
+typedef enum fa_role { FA_ROLE_NONE = 0, FA_ROLE_FRAME = 1, FA_ROLE_WORKER = 2, FA_ROLE_ASYNC = 3, FA_ROLE_IO = 4 } fa_role;
+
+/* Of the blocks that these calls made, in all threads. Bytes are requested ones. */
+typedef struct fa_block_stats {
+	uint64_t allocs, frees, bytes, live_blocks, live_bytes;
+} fa_block_stats;
+
+typedef struct fa_stats_t {
+	fa_block_stats frame; /* frame memory; what fa_transfer or fa_promote took out of its frame counts below */
+	fa_block_stats other; /* pool and heap memory */
+	uint64_t frames;      /* begun */
+	uint64_t tasks_started, tasks_ended, polls; /* a task starts when it is made; a poll is one fa_task_enter */
+	uint64_t misuse;      /* calls that the shim reports as FA001, FA701 or FA705 */
+} fa_stats_t;
+
+/* What the shim offers: the calls below, each under its own name. */
+struct fa_shim {
+	uint32_t version; /* 1; 0 stands for no shim */
+	uint32_t bytes;   /* of this structure */
+	void (*frame_begin)(void);
+	void (*frame_end)(void);
+	void *(*alloc)(fa_tier tier, size_t size);
+	void *(*realloc)(void *block, size_t size);
+	void (*free)(void *block);
+	fa_task *(*task_new)(fa_task *parent, const char *type);
+	int (*task_enter)(fa_task *task);
+	int (*task_leave)(fa_task *task);
+	int (*task_end)(fa_task *task);
+	void *(*task_alloc)(fa_task *task, size_t size);
+	int (*task_release)(fa_task *task, void *block);
+	fa_guard *(*guard_begin)(void);
+	int (*guard_end)(fa_guard *guard);
+	int (*guard_release)(fa_guard *guard, void *block);
+	void (*await_begin)(void);
+	void (*await_end)(void);
+	int (*transfer)(void *block);
+	void *(*promote)(void *block, fa_tier tier);
+	int (*tag_push)(const char *name);
+	int (*tag_pop)(void);
+	int (*thread_role)(fa_role role);
+	int (*budget_set)(const char *tag, uint64_t bytes);
+	void (*stats)(fa_stats_t *stats);
+};
+
+/* Defined at the end of this file: the way to the shim, or to what stands in for it. */
+const struct fa_shim *fa_calls_find(void);
+extern const struct fa_shim *fa_calls_found;
+
+/* Calls are inlined and marked as artificial, so that a call path begins in the caller's own line. */
+#define FA_INLINE static inline __attribute__((__always_inline__, __artificial__, __unused__))
+
+FA_INLINE const struct fa_shim *fa_calls(void)
+{
+	const struct fa_shim *calls = __atomic_load_n(&fa_calls_found, __ATOMIC_ACQUIRE);
+	return __builtin_expect(calls != NULL, 1) ? calls : fa_calls_find();
+}
+
+/* True under the shim. */
+FA_INLINE bool fa_shimmed(void)
+{
+	return fa_calls()->version != 0;
+}
+
+/* ---- frames ------------------------------------------------------------------------------------------------------ */
+
+/* A frame of the calling thread begins; begins inside it are part of it. Under the shim the thread gets the role `frame`
+   when it has none, and frames are no longer looked for automatically. */
+FA_INLINE void fa_frame_begin(void)
+{
+	fa_calls()->frame_begin();
+}
+
+/* Ends it; with it ends what fa_frame_alloc made in it and nobody freed. Without a frame: nothing happens. Freeing such a
+   block later is FA601. */
+FA_INLINE void fa_frame_end(void)
+{
+	fa_calls()->frame_end();
+}
+
+/* Frame memory, NULL and ENOMEM when there is none. Outside a frame (FA001) the block is a heap block without owner;
+   inside a task, or on a thread of role `async`, (FA701) it is a pool block of the task, if there is one. */
+FA_INLINE void *fa_frame_alloc(size_t size)
+{
+	return fa_calls()->alloc(FA_FRAME, size);
+}
+
+FA_INLINE void fa_frame_leave_scope(const char *unused)
+{
+	(void)unused;
+	fa_frame_end();
+}
+
+/* A frame as long as the C scope, whichever way it is left. */
+#define FA_FRAME_SCOPE()                                                                                                \
+	__attribute__((__cleanup__(fa_frame_leave_scope), __unused__)) const char FA_NAME(fa_frame_scope_) = (fa_frame_begin(), 0)
+#define FA_NAME(name) FA_NAME_AT(name, __LINE__)
+#define FA_NAME_AT(name, line) FA_NAME_JOIN(name, line)
+#define FA_NAME_JOIN(name, line) name##line
+
+/* ---- pool and heap ----------------------------------------------------------------------------------------------- */
+
+/* Pool memory, NULL and ENOMEM. Its owner is the innermost guard that is open in the task that runs, or else on the
+   thread; without a guard it has none. */
+FA_INLINE void *fa_pool_alloc(size_t size)
+{
+	return fa_calls()->alloc(FA_POOL, size);
+}
+
+/* Heap memory without owner, NULL and ENOMEM. */
+FA_INLINE void *fa_heap_alloc(size_t size)
+{
+	return fa_calls()->alloc(FA_HEAP, size);
+}
+
+/* The block with another size, in its tier and with its owner; it may move. NULL: a heap block. On failure (NULL and
+   ENOMEM) the old block stays. A block that is none: NULL and EINVAL. */
+FA_INLINE void *fa_realloc(void *block, size_t size)
+{
+	return fa_calls()->realloc(block, size);
+}
+
+/* Frees a block, also one that has an owner; a guard's is FA705. NULL: nothing happens. */
+FA_INLINE void fa_free(void *block)
+{
+	fa_calls()->free(block);
+}
+
+/* ---- tasks ------------------------------------------------------------------------------------------------------- */
+
+/* A task; `type` (may be NULL) names its kind in reports. NULL and ENOMEM. */
+FA_INLINE fa_task *fa_task_new(const char *type)
+{
+	return fa_calls()->task_new(NULL, type);
+}
+
+/* The same as part of `parent`, which ends it at its own end at the latest. */
+FA_INLINE fa_task *fa_task_new_child(fa_task *parent, const char *type)
+{
+	return fa_calls()->task_new(parent, type);
+}
+
+/* A piece of the task's work begins on the calling thread: a poll. -EBUSY: the task runs already; -EINVAL: no task.
+   Tasks nest on a thread and are left in reverse order. */
+FA_INLINE int fa_task_enter(fa_task *task)
+{
+	return fa_calls()->task_enter(task);
+}
+
+/* It ends: the await, or the end of the work. Tasks that were entered inside it and not left are left. -EINVAL: the task
+   does not run on this thread. */
+FA_INLINE int fa_task_leave(fa_task *task)
+{
+	return fa_calls()->task_leave(task);
+}
+
+/* The task is over: leaves it if it is entered here, ends its children and open guards, frees every block it owns.
+   -EBUSY: it, or a child, runs on another thread; -EINVAL: no task. What the task's polls made by other means and left
+   alive is FA704. */
+FA_INLINE int fa_task_end(fa_task *task)
+{
+	return fa_calls()->task_end(task);
+}
+
+/* Pool memory that the task owns. NULL and ENOMEM; NULL and EINVAL: no task. */
+FA_INLINE void *fa_task_alloc(fa_task *task, size_t size)
+{
+	return fa_calls()->task_alloc(task, size);
+}
+
+/* Hands a block that the task owns on: the caller frees it. -EINVAL, and FA705: the task does not own it (any more). */
+FA_INLINE int fa_task_release(fa_task *task, void *block)
+{
+	return fa_calls()->task_release(task, block);
+}
+
+/* ---- guards ------------------------------------------------------------------------------------------------------ */
+
+/* Owns the pool blocks that are made from now on in the present task, or else on this thread. NULL and ENOMEM. */
+FA_INLINE fa_guard *fa_guard_begin(void)
+{
+	return fa_calls()->guard_begin();
+}
+
+/* Frees what the guard owns. -EINVAL, and FA705: guards inside it were open (they end first), or it is not open here.
+   NULL: nothing happens. */
+FA_INLINE int fa_guard_end(fa_guard *guard)
+{
+	return guard ? fa_calls()->guard_end(guard) : 0;
+}
+
+/* As fa_task_release. */
+FA_INLINE int fa_guard_release(fa_guard *guard, void *block)
+{
+	return fa_calls()->guard_release(guard, block);
+}
+
+FA_INLINE void fa_guard_leave_scope(fa_guard **guard)
+{
+	(void)fa_guard_end(*guard);
+}
+
+/* A guard as long as the C scope, whichever way it is left: FA_POOL_GUARD(name); */
+#define FA_POOL_GUARD(name) __attribute__((__cleanup__(fa_guard_leave_scope), __unused__)) fa_guard *name = fa_guard_begin()
+
+/* ---- awaits, hand-overs, the rest -------------------------------------------------------------------------------- */
+
+/* Around code that gives the thread away: blocks, yields, runs an event loop. */
+FA_INLINE void fa_await_begin(void)
+{
+	fa_calls()->await_begin();
+}
+FA_INLINE void fa_await_end(void)
+{
+	fa_calls()->await_end();
+}
+
+/* The value of an expression that awaits. */
+#define FA_AWAIT(expression)                                                                                            \
+	__extension__({                                                                                                 \
+		fa_await_begin();                                                                                       \
+		__typeof__(expression) fa_value_ = (expression);                                                       \
+		fa_await_end();                                                                                         \
+		fa_value_;                                                                                              \
+	})
+
+/* The block goes to another thread, which frees it: no frame, guard or task owns it from now on. -EINVAL: no block. */
+FA_INLINE int fa_transfer(void *block)
+{
+	return fa_calls()->transfer(block);
+}
+
+/* Moves a block to pool or heap, out of its frame, guard or task; returns its new address, the caller's to free. On
+   failure (NULL and ENOMEM, or EINVAL: no block, or FA_FRAME) the old block stays. */
+FA_INLINE void *fa_promote(void *block, fa_tier tier)
+{
+	return fa_calls()->promote(block, tier);
+}
+
+/* What the thread allocates belongs to the region `name` until fa_tag_pop. -EINVAL: no name; -EOVERFLOW: deeper than 64;
+   -ENOSPC: more than 63 names. */
+FA_INLINE int fa_tag_push(const char *name)
+{
+	return fa_calls()->tag_push(name);
+}
+/* -EINVAL: nothing was pushed. */
+FA_INLINE int fa_tag_pop(void)
+{
+	return fa_calls()->tag_pop();
+}
+
+/* What the calling thread is for. -EINVAL: no role. */
+FA_INLINE int fa_thread_role(fa_role role)
+{
+	return fa_calls()->thread_role(role);
+}
+
+/* FA301 when a frame allocates more than `bytes`, in the region `tag` or (NULL) in all; 0: no budget. -ENOSPC as above. */
+FA_INLINE int fa_budget_set(const char *tag, uint64_t bytes)
+{
+	return fa_calls()->budget_set(tag, bytes);
+}
+
+/* Figures of the moment. */
+FA_INLINE void fa_stats(fa_stats_t *stats)
+{
+	fa_calls()->stats(stats);
+}
+
+/* ---- vectors ----------------------------------------------------------------------------------------------------- */
+
+/* A growable array of equal elements in one tier. Not thread-safe; `data` moves when it grows. */
+typedef struct fa_vec {
+	void *data;
+	size_t count, capacity, element; /* elements; bytes of one */
+	fa_tier tier;
+	fa_task *task; /* that owns it; NULL: none */
+} fa_vec;
+
+FA_INLINE fa_vec fa_vec_in(fa_tier tier, fa_task *task, size_t element)
+{
+	fa_vec vec = {NULL, 0, 0, element ? element : 1, tier, task};
+	return vec;
+}
+FA_INLINE fa_vec fa_frame_vec(size_t element)
+{
+	return fa_vec_in(FA_FRAME, NULL, element);
+}
+FA_INLINE fa_vec fa_pool_vec(size_t element)
+{
+	return fa_vec_in(FA_POOL, NULL, element);
+}
+FA_INLINE fa_vec fa_heap_vec(size_t element)
+{
+	return fa_vec_in(FA_HEAP, NULL, element);
+}
+FA_INLINE fa_vec fa_task_vec(fa_task *task, size_t element)
+{
+	return fa_vec_in(FA_POOL, task, element);
+}
+
+/* Room for `capacity` elements. -ENOMEM: also when their bytes exceed what a size can say; the vector stays as it is. */
+FA_INLINE int fa_vec_reserve(fa_vec *vec, size_t capacity)
+{
+	size_t bytes;
+	if (capacity <= vec->capacity)
+		return 0;
+	if (__builtin_mul_overflow(capacity, vec->element, &bytes) || bytes > PTRDIFF_MAX)
+		return -ENOMEM;
+	void *data = vec->data   ? fa_realloc(vec->data, bytes)
+	             : vec->task ? fa_task_alloc(vec->task, bytes)
+	                         : fa_calls()->alloc(vec->tier, bytes);
+	if (!data)
+		return -ENOMEM;
+	vec->data = data;
+	vec->capacity = capacity;
+	return 0;
+}
+
+/* Copies `count` elements behind the last. -ENOMEM as above. */
+FA_INLINE int fa_vec_append(fa_vec *vec, const void *elements, size_t count)
+{
+	size_t wanted;
+	if (__builtin_add_overflow(vec->count, count, &wanted))
+		return -ENOMEM;
+	if (wanted > vec->capacity) {
+		size_t doubled = vec->capacity <= SIZE_MAX / 2 ? vec->capacity * 2 : wanted;
+		size_t capacity = doubled < 8 ? 8 : doubled;
+		int error = fa_vec_reserve(vec, capacity < wanted ? wanted : capacity);
+		if (error)
+			return error;
+	}
+	if (count)
+		memcpy((char *)vec->data + vec->count * vec->element, elements, count * vec->element);
+	vec->count = wanted;
+	return 0;
+}
+
+FA_INLINE int fa_vec_push(fa_vec *vec, const void *element)
+{
+	return fa_vec_append(vec, element, 1);
+}
+
+/* The element's address; NULL beyond the last. */
+FA_INLINE void *fa_vec_at(const fa_vec *vec, size_t index)
+{
+	return index < vec->count ? (char *)vec->data + index * vec->element : NULL;
+}
+
+/* No elements; the room is kept. */
+FA_INLINE void fa_vec_clear(fa_vec *vec)
+{
+	vec->count = 0;
+}
+
+FA_INLINE void fa_vec_free(fa_vec *vec)
+{
+	fa_free(vec->data);
+	vec->data = NULL;
+	vec->count = vec->capacity = 0;
+}
+
+/* Hands the array out: the caller frees it with fa_free, no task owns it, and the vector is empty. NULL when it was empty.
+   A frame's array stays the frame's; a guard's is handed out by fa_guard_release before. */
+FA_INLINE void *fa_vec_take(fa_vec *vec)
+{
+	void *data = vec->data;
+	if (data && vec->task)
+		(void)fa_task_release(vec->task, data);
+	vec->data = NULL;
+	vec->count = vec->capacity = 0;
+	return data;
+}
+
+#ifndef FA_NO_PLAIN /* the shim itself: declarations only */
+
+/* ---- without the shim -------------------------------------------------------------------------------------------- */
+
+/*
+ * The same on malloc. Each block has a prefix that says who owns it; one lock guards the lists. Definitions are weak: all
+ * units of a program share the first.
+ */
+#define FA_PLAIN __attribute__((__weak__))
+#define FA_PLAIN_LIVE 0xfa110c8du
+
+struct fa_plain_owner {
+	struct fa_plain_block *newest;
+	bool is_guard;
+};
+
+struct fa_plain_block {
+	struct fa_plain_block *older, *newer;
+	struct fa_plain_owner *owner;
+	size_t size;
+	uint32_t live; /* FA_PLAIN_LIVE */
+	fa_tier tier;  /* that stands for the figures: FA_FRAME or another */
+	uint64_t reserved;
+};
+
+struct fa_guard {
+	struct fa_plain_owner owner;
+	struct fa_guard *outer;
+	struct fa_guard **list; /* of the task or thread that it was opened in */
+};
+
+struct fa_plain_thread {
+	unsigned frames, tags;
+	fa_role role;
+	struct fa_plain_owner frame;
+	struct fa_guard *guards;
+	struct fa_task *task; /* innermost that runs */
+};
+
+struct fa_task {
+	struct fa_plain_owner owned;
+	struct fa_guard *guards;
+	struct fa_task *outer, *parent, *children, *elder, *younger;
+	struct fa_plain_thread *runs_on;
+	bool visited; /* by fa_task_alloc or fa_task_end: no poll */
+};
+
+struct fa_plain_shared {
+	int lock;
+	fa_stats_t stats;
+	uint32_t tag_count;
+	char tag[64][64];
+};
+
+extern struct fa_plain_shared fa_plain_shared;
+extern __thread struct fa_plain_thread fa_plain_thread;
+extern struct fa_shim fa_plain_calls;
+FA_PLAIN struct fa_plain_shared fa_plain_shared;
+FA_PLAIN __thread struct fa_plain_thread fa_plain_thread;
+FA_PLAIN const struct fa_shim *fa_calls_found;
+
+static inline __attribute__((__unused__)) void fa_plain_lock(void)
+{
+	while (__atomic_exchange_n(&fa_plain_shared.lock, 1, __ATOMIC_ACQUIRE))
+		__builtin_ia32_pause();
+}
+static inline __attribute__((__unused__)) void fa_plain_unlock(void)
+{
+	__atomic_store_n(&fa_plain_shared.lock, 0, __ATOMIC_RELEASE);
+}
+static inline __attribute__((__unused__)) void fa_plain_add(uint64_t *figure, uint64_t n)
+{
+	__atomic_fetch_add(figure, n, __ATOMIC_RELAXED);
+}
+static inline __attribute__((__unused__)) int fa_plain_misused(void)
+{
+	fa_plain_add(&fa_plain_shared.stats.misuse, 1);
+	return -EINVAL;
+}
+static inline __attribute__((__unused__)) struct fa_plain_block *fa_plain_block_of(void *pointer)
+{
+	struct fa_plain_block *block = pointer ? (struct fa_plain_block *)pointer - 1 : NULL;
+	return block && block->live == FA_PLAIN_LIVE ? block : NULL;
+}
+static inline __attribute__((__unused__)) fa_block_stats *fa_plain_figures(fa_tier tier)
+{
+	return tier == FA_FRAME ? &fa_plain_shared.stats.frame : &fa_plain_shared.stats.other;
+}
+static inline __attribute__((__unused__)) void fa_plain_count_free(const struct fa_plain_block *block)
+{
+	fa_plain_add(&fa_plain_figures(block->tier)->frees, 1);
+	fa_plain_add(&fa_plain_figures(block->tier)->live_bytes, 0 - (uint64_t)block->size);
+}
+static inline __attribute__((__unused__)) void fa_plain_count_alloc(const struct fa_plain_block *block)
+{
+	fa_plain_add(&fa_plain_figures(block->tier)->allocs, 1);
+	fa_plain_add(&fa_plain_figures(block->tier)->bytes, block->size);
+	fa_plain_add(&fa_plain_figures(block->tier)->live_bytes, block->size);
+}
+
+/* The lock is held. */
+static inline __attribute__((__unused__)) void fa_plain_give(struct fa_plain_owner *owner, struct fa_plain_block *block)
+{
+	block->owner = owner;
+	block->newer = NULL;
+	block->older = owner ? owner->newest : NULL;
+	if (!owner)
+		return;
+	if (block->older)
+		block->older->newer = block;
+	owner->newest = block;
+}
+static inline __attribute__((__unused__)) void fa_plain_take(struct fa_plain_block *block)
+{
+	if (!block->owner)
+		return;
+	if (block->newer)
+		block->newer->older = block->older;
+	else
+		block->owner->newest = block->older;
+	if (block->older)
+		block->older->newer = block->newer;
+	block->owner = NULL;
+}
+
+FA_PLAIN void *fa_plain_make(fa_tier tier, size_t size, struct fa_plain_owner *owner)
+{
+	struct fa_plain_block *block = NULL;
+	if (size <= PTRDIFF_MAX - sizeof *block)
+		block = (struct fa_plain_block *)malloc(sizeof *block + size);
+	if (!block) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	block->size = size;
+	block->tier = tier;
+	block->live = FA_PLAIN_LIVE;
+	fa_plain_count_alloc(block);
+	fa_plain_lock();
+	fa_plain_give(owner, block);
+	fa_plain_unlock();
+	return block + 1;
+}
+
+FA_PLAIN void fa_plain_end(struct fa_plain_owner *owner)
+{
+	for (;;) {
+		fa_plain_lock();
+		struct fa_plain_block *block = owner->newest;
+		if (block)
+			fa_plain_take(block);
+		fa_plain_unlock();
+		if (!block)
+			return;
+		fa_plain_count_free(block);
+		block->live = 0;
+		free(block);
+	}
+}
+
+FA_PLAIN void fa_plain_frame_begin(void)
+{
+	if (fa_plain_thread.frames++)
+		return;
+	fa_plain_add(&fa_plain_shared.stats.frames, 1);
+	if (fa_plain_thread.role == FA_ROLE_NONE)
+		fa_plain_thread.role = FA_ROLE_FRAME;
+}
+
+FA_PLAIN void fa_plain_frame_end(void)
+{
+	if (fa_plain_thread.frames && !--fa_plain_thread.frames)
+		fa_plain_end(&fa_plain_thread.frame);
+}
+
+FA_PLAIN struct fa_guard **fa_plain_guards(void)
+{
+	return fa_plain_thread.task ? &fa_plain_thread.task->guards : &fa_plain_thread.guards;
+}
+
+FA_PLAIN void *fa_plain_alloc(fa_tier tier, size_t size)
+{
+	struct fa_task *task = fa_plain_thread.task;
+	if (tier == FA_POOL)
+		return fa_plain_make(FA_POOL, size, *fa_plain_guards() ? &(*fa_plain_guards())->owner : NULL);
+	if (tier != FA_FRAME)
+		return fa_plain_make(FA_HEAP, size, NULL);
+	if (task || fa_plain_thread.role == FA_ROLE_ASYNC || !fa_plain_thread.frames)
+		fa_plain_misused();
+	return fa_plain_make(FA_FRAME, size, task ? &task->owned : fa_plain_thread.frames ? &fa_plain_thread.frame : NULL);
+}
+
+FA_PLAIN void fa_plain_free(void *pointer)
+{
+	struct fa_plain_block *block = fa_plain_block_of(pointer);
+	if (!block)
+		return;
+	if (block->owner && block->owner->is_guard)
+		fa_plain_misused();
+	fa_plain_lock();
+	fa_plain_take(block);
+	fa_plain_unlock();
+	fa_plain_count_free(block);
+	block->live = 0;
+	free(block);
+}
+
+/* A death and a birth, as under the shim. */
+FA_PLAIN void *fa_plain_realloc(void *pointer, size_t size)
+{
+	if (!pointer)
+		return fa_plain_alloc(FA_HEAP, size);
+	struct fa_plain_block *block = fa_plain_block_of(pointer);
+	if (!block) {
+		errno = EINVAL;
+		return NULL;
+	}
+	void *moved = fa_plain_make(block->tier, size, block->owner);
+	if (!moved)
+		return NULL;
+	memcpy(moved, pointer, block->size < size ? block->size : size);
+	fa_plain_lock();
+	fa_plain_take(block);
+	fa_plain_unlock();
+	fa_plain_count_free(block);
+	block->live = 0;
+	free(block);
+	return moved;
+}
+
+FA_PLAIN fa_task *fa_plain_task_new(fa_task *parent, const char *type)
+{
+	fa_task *task = (fa_task *)calloc(1, sizeof *task);
+	(void)type;
+	if (!task) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	fa_plain_add(&fa_plain_shared.stats.tasks_started, 1);
+	if (!parent)
+		return task;
+	fa_plain_lock();
+	task->parent = parent;
+	task->younger = parent->children;
+	if (task->younger)
+		task->younger->elder = task;
+	parent->children = task;
+	fa_plain_unlock();
+	return task;
+}
+
+FA_PLAIN int fa_plain_task_enter(fa_task *task)
+{
+	struct fa_plain_thread *nobody = NULL;
+	if (!task)
+		return -EINVAL;
+	if (!__atomic_compare_exchange_n(&task->runs_on, &nobody, &fa_plain_thread, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		return -EBUSY;
+	task->outer = fa_plain_thread.task;
+	fa_plain_thread.task = task;
+	if (!task->visited)
+		fa_plain_add(&fa_plain_shared.stats.polls, 1);
+	return 0;
+}
+
+FA_PLAIN bool fa_plain_runs_here(const fa_task *task)
+{
+	for (const fa_task *inner = fa_plain_thread.task; inner; inner = inner->outer)
+		if (inner == task)
+			return true;
+	return false;
+}
+
+FA_PLAIN int fa_plain_task_leave(fa_task *task)
+{
+	if (!task || !fa_plain_runs_here(task))
+		return -EINVAL;
+	for (fa_task *inner = NULL; inner != task;) {
+		inner = fa_plain_thread.task;
+		fa_plain_thread.task = inner->outer;
+		inner->outer = NULL;
+		__atomic_store_n(&inner->runs_on, NULL, __ATOMIC_RELEASE);
+	}
+	return 0;
+}
+
+FA_PLAIN void fa_plain_guards_end(struct fa_guard **list, const struct fa_guard *last)
+{
+	for (struct fa_guard *guard = *list; guard; guard = *list) {
+		bool done = guard == last;
+		*list = guard->outer;
+		fa_plain_end(&guard->owner);
+		free(guard);
+		if (done)
+			return;
+	}
+}
+
+FA_PLAIN int fa_plain_task_end(fa_task *task)
+{
+	if (!task)
+		return -EINVAL;
+	while (task->children) {
+		int error = fa_plain_task_end(task->children);
+		if (error)
+			return error;
+	}
+	task->visited = true;
+	if (!fa_plain_runs_here(task) && fa_plain_task_enter(task)) {
+		task->visited = false;
+		return -EBUSY;
+	}
+	fa_plain_guards_end(&task->guards, NULL);
+	fa_plain_end(&task->owned);
+	fa_plain_task_leave(task);
+	fa_plain_lock();
+	if (task->elder)
+		task->elder->younger = task->younger;
+	else if (task->parent)
+		task->parent->children = task->younger;
+	if (task->younger)
+		task->younger->elder = task->elder;
+	fa_plain_unlock();
+	free(task);
+	fa_plain_add(&fa_plain_shared.stats.tasks_ended, 1);
+	return 0;
+}
+
+FA_PLAIN void *fa_plain_task_alloc(fa_task *task, size_t size)
+{
+	if (!task) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return fa_plain_make(FA_POOL, size, &task->owned);
+}
+
+FA_PLAIN int fa_plain_hand_out(struct fa_plain_owner *owner, void *pointer)
+{
+	struct fa_plain_block *block = fa_plain_block_of(pointer);
+	if (!block || block->owner != owner)
+		return pointer ? fa_plain_misused() : -EINVAL;
+	fa_plain_lock();
+	fa_plain_take(block);
+	fa_plain_unlock();
+	return 0;
+}
+
+FA_PLAIN int fa_plain_task_release(fa_task *task, void *pointer)
+{
+	return task ? fa_plain_hand_out(&task->owned, pointer) : -EINVAL;
+}
+
+FA_PLAIN fa_guard *fa_plain_guard_begin(void)
+{
+	fa_guard *guard = (fa_guard *)calloc(1, sizeof *guard);
+	if (!guard) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	guard->owner.is_guard = true;
+	guard->list = fa_plain_guards();
+	guard->outer = *guard->list;
+	*guard->list = guard;
+	return guard;
+}
+
+FA_PLAIN int fa_plain_guard_end(fa_guard *guard)
+{
+	bool in_order = *fa_plain_guards() == guard;
+	struct fa_guard **lists[2] = {fa_plain_guards(), &fa_plain_thread.guards};
+	if (!in_order)
+		fa_plain_misused();
+	for (int i = 0; i < 2; i++)
+		for (const struct fa_guard *open = *lists[i]; open; open = open->outer)
+			if (open == guard) {
+				fa_plain_guards_end(lists[i], guard);
+				return in_order ? 0 : -EINVAL;
+			}
+	return -EINVAL;
+}
+
+FA_PLAIN int fa_plain_guard_release(fa_guard *guard, void *pointer)
+{
+	return guard ? fa_plain_hand_out(&guard->owner, pointer) : -EINVAL;
+}
+
+FA_PLAIN void fa_plain_await(void)
+{
+}
+
+/* What leaves its owner is frame memory no longer. */
+FA_PLAIN int fa_plain_transfer(void *pointer)
+{
+	struct fa_plain_block *block = fa_plain_block_of(pointer);
+	if (!block)
+		return -EINVAL;
+	fa_plain_lock();
+	fa_plain_take(block);
+	fa_plain_unlock();
+	if (block->tier == FA_FRAME) {
+		fa_plain_count_free(block);
+		block->tier = FA_POOL;
+		fa_plain_count_alloc(block);
+	}
+	return 0;
+}
+
+FA_PLAIN void *fa_plain_promote(void *pointer, fa_tier tier)
+{
+	struct fa_plain_block *block = fa_plain_block_of(pointer);
+	if (!block || tier == FA_FRAME) {
+		errno = EINVAL;
+		return NULL;
+	}
+	void *moved = fa_plain_make(tier, block->size, NULL);
+	if (!moved)
+		return NULL;
+	memcpy(moved, pointer, block->size);
+	fa_plain_lock();
+	fa_plain_take(block);
+	fa_plain_unlock();
+	fa_plain_free(pointer);
+	return moved;
+}
+
+FA_PLAIN int fa_plain_tag_named(const char *name)
+{
+	struct fa_plain_shared *shared = &fa_plain_shared;
+	int error = 0;
+	uint32_t at = 0;
+	if (!name || !name[0])
+		return -EINVAL;
+	fa_plain_lock();
+	while (at < shared->tag_count && strncmp(shared->tag[at], name, sizeof shared->tag[at] - 1) != 0)
+		at++;
+	if (at == 63)
+		error = -ENOSPC;
+	else if (at == shared->tag_count)
+		strncpy(shared->tag[shared->tag_count++], name, sizeof shared->tag[at] - 1);
+	fa_plain_unlock();
+	return error;
+}
+
+FA_PLAIN int fa_plain_tag_push(const char *name)
+{
+	int error = fa_plain_tag_named(name);
+	if (!error && fa_plain_thread.tags == 64)
+		error = -EOVERFLOW;
+	fa_plain_thread.tags += !error;
+	return error;
+}
+
+FA_PLAIN int fa_plain_tag_pop(void)
+{
+	if (!fa_plain_thread.tags)
+		return -EINVAL;
+	fa_plain_thread.tags--;
+	return 0;
+}
+
+FA_PLAIN int fa_plain_thread_role(fa_role role)
+{
+	if ((unsigned)role > FA_ROLE_IO)
+		return -EINVAL;
+	fa_plain_thread.role = role;
+	return 0;
+}
+
+FA_PLAIN int fa_plain_budget_set(const char *tag, uint64_t bytes)
+{
+	(void)bytes;
+	return tag ? fa_plain_tag_named(tag) : 0;
+}
+
+FA_PLAIN void fa_plain_stats(fa_stats_t *stats)
+{
+	*stats = fa_plain_shared.stats;
+	stats->frame.live_blocks = stats->frame.allocs - stats->frame.frees;
+	stats->other.live_blocks = stats->other.allocs - stats->other.frees;
+}
+
+FA_PLAIN struct fa_shim fa_plain_calls = {
+        0,
+        sizeof(struct fa_shim),
+        fa_plain_frame_begin,
+        fa_plain_frame_end,
+        fa_plain_alloc,
+        fa_plain_realloc,
+        fa_plain_free,
+        fa_plain_task_new,
+        fa_plain_task_enter,
+        fa_plain_task_leave,
+        fa_plain_task_end,
+        fa_plain_task_alloc,
+        fa_plain_task_release,
+        fa_plain_guard_begin,
+        fa_plain_guard_end,
+        fa_plain_guard_release,
+        fa_plain_await,
+        fa_plain_await,
+        fa_plain_transfer,
+        fa_plain_promote,
+        fa_plain_tag_push,
+        fa_plain_tag_pop,
+        fa_plain_thread_role,
+        fa_plain_budget_set,
+        fa_plain_stats,
+};
+
+FA_PLAIN const struct fa_shim *fa_calls_find(void)
+{
+	const struct fa_shim *(*offered)(void) = NULL, *calls = NULL;
+	void *symbol = dlsym((void *)0 /* RTLD_DEFAULT */, "fa_shim_v1");
+	memcpy(&offered, &symbol, sizeof offered);
+	if (offered)
+		calls = offered();
+	if (!calls || calls->bytes < sizeof *calls)
+		calls = &fa_plain_calls;
+	__atomic_store_n(&fa_calls_found, calls, __ATOMIC_RELEASE);
+	return calls;
+}
+
+#endif /* FA_NO_PLAIN */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

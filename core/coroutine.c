@@ -264,9 +264,9 @@ static void suspend(struct thread *thread, uintptr_t from)
 	}
 }
 
-static void begin_task(struct thread *thread, struct coroutine *coroutine)
+static void begin_task(struct thread *thread, struct coroutine *coroutine, const char *by)
 {
-	struct task_type type = {TRACE_TASK_COROUTINE, coroutine->entry, NULL};
+	struct task_type type = {TRACE_TASK_COROUTINE, coroutine->entry, by};
 	coroutine->task = task_begin(thread, task_type_of(&type), 0);
 	if (!coroutine->task)
 		return;
@@ -275,10 +275,10 @@ static void begin_task(struct thread *thread, struct coroutine *coroutine)
 	coroutine->stack.tag = thread->tag;
 }
 
-static void resume(struct thread *thread, struct coroutine *coroutine)
+static void resume(struct thread *thread, struct coroutine *coroutine, const char *by)
 {
 	if (!coroutine->task)
-		begin_task(thread, coroutine);
+		begin_task(thread, coroutine, by);
 	load(thread, &coroutine->stack);
 	thread->coroutine = coroutine;
 	if (!coroutine->task)
@@ -303,14 +303,14 @@ static struct coroutine *coroutine_of(struct thread *thread, uintptr_t to)
 	return add(thread, low, high, 0);
 }
 
-void coroutine_switch(struct thread *thread, uintptr_t from, uintptr_t to)
+void coroutine_switch(struct thread *thread, uintptr_t from, uintptr_t to, const char *by)
 {
 	struct coroutine *target = coroutine_of(thread, to);
 	if (target == thread->coroutine)
 		return;
 	suspend(thread, from);
 	if (target)
-		resume(thread, target);
+		resume(thread, target, by);
 	else
 		load(thread, &thread->own_stack);
 	thread->coroutine = target;

@@ -15,8 +15,9 @@
 /* A stack [low, high) is prepared for `entry` (0: unknown). Any thread. */
 void coroutine_prepare(struct thread *thread, uintptr_t low, uintptr_t high, uintptr_t entry);
 
-/* The thread, whose stack pointer is `from`, is about to go on at stack pointer `to`. */
-void coroutine_switch(struct thread *thread, uintptr_t from, uintptr_t to);
+/* The thread, whose stack pointer is `from`, is about to go on at stack pointer `to`. `by`: the function that does it, a
+   name for coroutines whose entry is unknown. */
+void coroutine_switch(struct thread *thread, uintptr_t from, uintptr_t to, const char *by);
 
 /* Its stack is freed. Nothing when it has ended otherwise meanwhile. */
 void coroutine_end_named(struct thread *thread, struct coroutine *coroutine, uint64_t serial);

@@ -328,7 +328,7 @@ static void switch_stack(void *given, void *unused)
 	(void)unused;
 	const struct event *event = given;
 	const struct policy_marker *marker = &policy_in_force.marker[event->binding->marker];
-	coroutine_switch(event->thread, (uintptr_t)(event->fp + 2), value_at(marker->to, event->fp));
+	coroutine_switch(event->thread, (uintptr_t)(event->fp + 2), value_at(marker->to, event->fp), marker->function);
 }
 
 static void begin_await(void *given, void *unused)

@@ -414,6 +414,7 @@ void runtime_end(int status, bool status_known)
 		return;
 	site_modules_sync();
 	automatic_finish();
+	task_finish();
 	thread_note_path_stats();
 	trace_header->end_ns = trace_header->last_ns = base_now_ns();
 	trace_header->end_value = status_known ? status : -1;

@@ -242,6 +242,18 @@ void task_end(struct thread *thread, struct task *task)
 	give_place(task);
 }
 
+void task_finish(void)
+{
+	for (uint32_t index = 1; index < table.made; index++) {
+		const struct task *task = at(index);
+		if (!task->id)
+			continue;
+		struct trace_task_type *type = trace_at(&trace_task_types, task->type);
+		raise_to(&type->polls_max, task->polls);
+		raise_to(&type->bytes_peak, (uint64_t)task->bytes_peak);
+	}
+}
+
 void task_end_named(struct thread *thread, struct task *task, uint32_t id)
 {
 	if (__atomic_load_n(&task->id, __ATOMIC_ACQUIRE) == id)

@@ -83,6 +83,8 @@ void task_begin_recording(void);
 /* Sums over all types of a kind and all slots. */
 void task_totals(enum trace_task_kind kind, uint64_t *started, uint64_t *ended, uint64_t *polls);
 
+/* At the end: what tasks that have not ended came to, into their types' records. */
+void task_finish(void);
 void task_child(void);
 
 #endif

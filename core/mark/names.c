@@ -1,7 +1,7 @@
 /*
  * Name comparison for finder.c. Blanks in demangled names are matters of taste (`f(int, char*)`, `f(int,char *)`), so
  * both sides are packed: a blank stays only between two letters. Parts of a function that the compiler moved away
- * (`name.cold`, `name.part.0`) are not the function and never match.
+ * (`name.cold`, `name.part.0`, a coroutine's `name.resume`) are not the function and match only who asks for the part.
  */
 #define _GNU_SOURCE
 #include "core/mark/names.h"
@@ -79,7 +79,7 @@ bool name_match_linkage(const struct name_pattern *pattern, const char *linkage)
 	if (base_text_equal(pattern->text, linkage))
 		return true;
 	for (size_t i = 0; i < sizeof moved_parts / sizeof moved_parts[0]; i++)
-		if (strstr(dot, moved_parts[i]))
+		if (strstr(dot, moved_parts[i]) && !strstr(pattern->text, moved_parts[i]))
 			return false;
 	if (pattern->glob)
 		return base_glob_match(pattern->packed, linkage);

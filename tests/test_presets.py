@@ -64,8 +64,10 @@ def test_presets_on_real_programs(shim, tmp_path, preset, target, marker):
     target.need()
     run = shim.run(target.command(), {"preset": preset}, env=target.environment(tmp_path), wrapper=target.wrapper,
                    expect=target.status)
-    assert [m["name"] for m in markers(run) if m["calls"]] == [marker]
-    assert run.report["frames"]["count"] > 250
+    found, = [m for m in markers(run) if m["calls"]]
+    # A boundary that is found has been called before it is one: how often, the evidence says.
+    before = int(re.match(r"(\d+) calls", found["reason"])[1]) - 1 if found["automatic"] else 0
+    assert found["name"] == marker and run.report["frames"]["count"] == found["calls"] - before
 
 
 def test_the_preset_of_openttd_counts_its_ticks(shim, tmp_path):

@@ -314,7 +314,9 @@ int api_task_enter(struct task *task)
 	if (!task || !task->id)
 		return -EINVAL;
 	struct place place = enter();
-	bool entered = place.thread && task_enter(place.thread, task);
+	bool entered = place.thread && task_claim(place.thread, task);
+	if (entered)
+		task_enter(place.thread, task);
 	leave(place);
 	return entered || !place.thread ? 0 : -EBUSY;
 }
@@ -355,11 +357,12 @@ static bool enter_quietly(struct thread *thread, struct task *task)
 {
 	if (!thread)
 		return true;
-	bool ending = task->ending;
+	if (!task_claim(thread, task))
+		return false;
 	task->ending = true;
-	bool entered = task_enter(thread, task);
-	task->ending = ending;
-	return entered;
+	task_enter(thread, task);
+	task->ending = false;
+	return true;
 }
 
 /* FA704: what the task made in its polls and nobody freed or handed on. */

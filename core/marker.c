@@ -249,7 +249,7 @@ static void find_task(void *given, void *found)
 static struct task *task_here(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
 	uintptr_t key = patch_around_argument(fp);
-	uint32_t place = (uint32_t)(key >> 4 ^ key >> 10) % THREAD_TASK_CACHE;
+	uint32_t place = (uint32_t)((key >> 4) * 0x9e3779b97f4a7c15u >> 54) % THREAD_TASK_CACHE;
 	struct task *task = thread->task_cache[place].task;
 	if (likely(task && thread->task_cache[place].key == key && task->id == thread->task_cache[place].id))
 		return task;
@@ -270,8 +270,9 @@ static bool enter_task(struct thread *thread, struct binding *binding, const uin
 		return false;
 	count_call(thread, binding);
 	struct task *task = task_here(thread, binding, fp);
-	if (!task || !task_enter(thread, task))
+	if (!task || !task_claim_marked(thread, task))
 		return false;
+	task_enter(thread, task);
 	if (likely(open_scope(thread, fp, binding, close_task, (uintptr_t)task)))
 		return true;
 	task_leave(thread, task);

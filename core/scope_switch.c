@@ -18,9 +18,12 @@ void thread_new_segment(struct thread *thread)
 
 void scope_settle(struct thread *thread)
 {
-	thread->in_task = thread->task != NULL;
-	thread->birth_shift = thread->in_task || thread->in_frame ? 0 : 2;
-	bool bumps = thread->in_frame && !thread->in_task && runtime.mode != TRACE_MODE_OBSERVE;
+	/* A byte that was just stored is not loaded together with its neighbour: that would wait for the store. */
+	unsigned in_frame = thread->in_frame, in_task = thread->task != NULL;
+	__asm__("" : "+r"(in_frame));
+	thread->in_task = in_task;
+	thread->birth_shift = in_frame | in_task ? 0 : 2;
+	bool bumps = in_frame & !in_task && runtime.mode != TRACE_MODE_OBSERVE;
 	thread->frame_below = bumps ? runtime.frame_block_max + 1 : 0;
 }
 

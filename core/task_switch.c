@@ -3,26 +3,24 @@
 #include "core/scope.h"
 #include "core/task.h"
 
-/* The thread's totals now. */
-static struct thread_totals totals(const struct thread *thread)
+static uint64_t sum(const uint64_t tiers[TRACE_TIERS])
 {
-	const struct trace_thread *record = thread->record;
-	return (struct thread_totals){
-	        .allocs = record->allocs[0] + record->allocs[1] + record->allocs[2],
-	        .frees = record->frees[0] + record->frees[1] + record->frees[2],
-	        .bytes = record->bytes[0] + record->bytes[1] + record->bytes[2],
-	        .live_bytes = record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2],
-	        .other_deaths = thread->other_deaths,
-	        .other_deaths_bytes = thread->other_deaths_bytes,
-	};
+	return tiers[0] + tiers[1] + tiers[2];
 }
 
 /* Frees that were not of blocks of their own segment have been told of one by one (death.c); what remains were births
-   and clean deaths of the task's own. */
+   and clean deaths of the task's own. Nothing born and nothing dead: nothing to account for. */
 void task_account(struct thread *thread)
 {
-	struct thread_totals now = totals(thread), was = thread->at_task;
+	const struct trace_thread *record = thread->record;
+	struct thread_totals was = thread->at_task, now = {.allocs = sum(record->allocs), .frees = sum(record->frees)};
 	struct task *task = thread->task;
+	if (now.allocs == was.allocs && now.frees == was.frees)
+		return;
+	now.bytes = sum(record->bytes);
+	now.live_bytes = record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2];
+	now.other_deaths = thread->other_deaths;
+	now.other_deaths_bytes = thread->other_deaths_bytes;
 	thread->at_task = now;
 	if (!task)
 		return;
@@ -42,12 +40,14 @@ void task_account(struct thread *thread)
 		task->bytes_peak = live;
 }
 
-bool task_enter(struct thread *thread, struct task *task)
+bool task_claim(struct thread *thread, struct task *task)
 {
 	uint32_t idle = 0;
-	if (!__atomic_compare_exchange_n((uint32_t *)&task->runs_on, &idle, thread->record_index + 1, false, __ATOMIC_ACQUIRE,
-	                                 __ATOMIC_RELAXED))
-		return false;
+	return atomic_compare_exchange_strong(&task->runs_on, &idle, thread->record_index + 1);
+}
+
+void task_enter(struct thread *thread, struct task *task)
+{
 	task_account(thread);
 	task->outer = thread->task;
 	thread->task = task;
@@ -57,7 +57,6 @@ bool task_enter(struct thread *thread, struct task *task)
 	}
 	scope_settle(thread);
 	thread_new_segment(thread);
-	return true;
 }
 
 static void finish(void *thread, void *task)

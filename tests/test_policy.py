@@ -27,6 +27,11 @@ KEYS = [
     ("automatic", "present = glXSwapBuffers", "presents = yes", "did you mean 'present'?"),
     ("automatic", "wait = poll", "wait", "no '=' in this line"),
     ("automatic", "sleep = nanosleep", "tier = pool", "it belongs to [rule]"),
+    ("markers", "task-end = coro_free", "task-end = a b!", "'task-end'"),
+    ("markers", "stack = make low=[arg1+16] size=arg2 entry=arg3", "stack = make low=arg1", "low=WHERE size=WHERE"),
+    ("markers", "stack = make top=arg1 size=arg2", "stack = make top=arg1 low=arg2 size=arg3", "low=WHERE size=WHERE"),
+    ("markers", "switch = jump to=[arg2+160]", "switch = jump to=arg2+160", "argN or [argN+OFFSET]"),
+    ("markers", "switch = ns::jump(int, char) to=arg6", "switch = jump to=arg7", "argN or [argN+OFFSET]"),
     ("region physics", "scope = step", "scope = a!", "'scope'"),
     ("region physics", "module = libphys*", "module =", "'module' has no value"),
     ("region physics", "budget = 2M", "budget = 0", "from 1 to 1T"),
@@ -103,7 +108,7 @@ def test_every_key_of_the_manual_is_tried():
     tried |= {f"suppress {key}" for key in ("code", "path", "why")} | {"preset about", "preset tried"}
     source = (harness.ROOT / "core/registry/policy_keys.c").read_text()
     keys = {f"{section.lower()} {key}" for section, key in re.findall(r'\{SECTION_(\w+), "([\w-]+)"', source)}
-    assert len(keys) == 30 and keys <= tried
+    assert len(keys) == 33 and keys <= tried
     manual = MANUAL.read_text()
     for key in keys:
         assert re.search(rf"\b{re.escape(key.split()[1])}\b", manual), key

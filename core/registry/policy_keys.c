@@ -264,7 +264,7 @@ const struct policy_key policy_keys[] = {
 	{SECTION_MARKERS, "task", KEY_MANY, set_marker, POLICY_TASK, FUNC},
 	{SECTION_MARKERS, "task-end", KEY_MANY, set_marker, POLICY_TASK_END, FUNC},
 	{SECTION_MARKERS, "stack", KEY_MANY, set_stack, POLICY_STACK,
-	 "FUNC low=WHERE size=WHERE (or top= instead of low=, and entry=WHERE), WHERE being argN or [argN+OFFSET]"},
+	 "FUNC low=WHERE size=WHERE (or top=WHERE for low=; entry=WHERE), WHERE being argN or [argN+OFFSET]"},
 	{SECTION_MARKERS, "switch", KEY_MANY, set_stack, POLICY_SWITCH, "FUNC to=WHERE, WHERE being argN or [argN+OFFSET]"},
 	{SECTION_MARKERS, "tokio", KEY_ONCE, set_tokio, 0, "yes, or no such line"},
 	{SECTION_MARKERS, "await", KEY_MANY, set_marker, POLICY_AWAIT, FUNC},

@@ -1,7 +1,7 @@
 /*
  * Unit tests of the policy parser: each section into its table, several sources into one policy, lines of every shape,
  * full tables, and bytes that are no policy.
- * Sources: core/registry/policy.c core/registry/policy_text.c core/registry/policy_keys.c core/registry/policy_whole.c
+ * Sources: core/registry/policy.c core/registry/policy_text.c core/registry/policy_keys.c core/registry/policy_stacks.c core/registry/policy_whole.c
  * core/registry/options.c core/registry/words.c core/registry/codes.c Libs: -linih
  */
 #include <errno.h>

@@ -51,8 +51,8 @@ static void expect(struct check_birth birth, struct check_death death, uint32_t 
 
 static void test_check(void)
 {
-	struct check_birth open = {.in_scope = true, .frame_open = true, .thread = 1, .frame = 7, .awaits = 2};
-	struct check_birth ended = {.in_scope = true, .frame_open = false, .thread = 1, .frame = 7, .awaits = 2};
+	struct check_birth open = {.in_scope = true, .scope_open = true, .thread = 1, .frame = 7, .awaits = 2};
+	struct check_birth ended = {.in_scope = true, .scope_open = false, .thread = 1, .frame = 7, .awaits = 2};
 	struct check_birth outside = {.thread = 1};
 	expect(outside, (struct check_death){.thread = 2, .frame = 9}, 9, CHECK_OUTSIDE_SCOPES, 0, 0);
 	expect(open, (struct check_death){.thread = 1, .frame = 7, .awaits = 2}, 7, CHECK_DIED_IN_FRAME, 0, 0);
@@ -62,6 +62,21 @@ static void test_check(void)
 	expect(ended, (struct check_death){.thread = 1, .frame = 70, .awaits = 9}, 70, CHECK_OUTLIVED_FRAME, 601, 63);
 	expect(ended, (struct check_death){.thread = 2}, 12, CHECK_OUTLIVED_FRAME, 205, 5);
 	expect(ended, (struct check_death){.thread = 2}, 7, CHECK_OUTLIVED_FRAME, 205, 1); /* the owner has exited */
+	/* A frame block that ends inside a task: another code, the same verdict; none where the frame's own code has none. */
+	struct check_death in_task = {.thread = 1, .frame = 7, .awaits = 2, .task = 5, .task_awaits = 9};
+	expect(open, in_task, 7, CHECK_DIED_IN_FRAME, 0, 0);
+	in_task.awaits = 3;
+	expect(open, in_task, 7, CHECK_CROSSED_AWAIT, 703, 0);
+	expect(open, (struct check_death){.thread = 2, .task = 5}, 7, CHECK_DIED_ELSEWHERE, 703, 0);
+	expect(ended, (struct check_death){.thread = 1, .frame = 8, .task = 5}, 8, CHECK_OUTLIVED_FRAME, 703, 1);
+	/* A task's block: no code, whatever becomes of it. */
+	struct check_birth task = {.in_scope = true, .scope_open = true, .thread = 1, .task = 5, .awaits = 4};
+	expect(task, (struct check_death){.thread = 1, .task = 5, .task_awaits = 4}, 0, CHECK_DIED_IN_FRAME, 0, 0);
+	expect(task, (struct check_death){.thread = 3, .task = 5, .task_awaits = 6}, 0, CHECK_CROSSED_AWAIT, 0, 0);
+	expect(task, (struct check_death){.thread = 1, .task = 6, .task_awaits = 4}, 0, CHECK_DIED_ELSEWHERE, 0, 0);
+	expect(task, (struct check_death){.thread = 1, .frame = 3, .awaits = 4}, 0, CHECK_DIED_ELSEWHERE, 0, 0);
+	task.scope_open = false;
+	expect(task, (struct check_death){.thread = 1, .task = 6}, 0, CHECK_OUTLIVED_FRAME, 0, 0);
 	assert(check_level(601, false) == TRACE_LEVEL_WARN);
 	assert(check_level(601, true) == TRACE_LEVEL_ERROR);
 	assert(check_level(901, false) == TRACE_LEVEL_ERROR);

@@ -62,7 +62,11 @@ static struct words words_of(const struct image *image)
 	    !is_relative(first))
 		return words;
 	/* ld.so is done with all of them or with none. */
-	if (*(const uintptr_t *)(image->base + first->r_offset) == image->base + (uintptr_t)first->r_addend)
+	uintptr_t value;
+	if (first->r_offset > image->end - image->base - WORD)
+		return words;
+	memcpy(&value, (const void *)(image->base + first->r_offset), WORD);
+	if (value == image->base + (uintptr_t)first->r_addend)
 		return words;
 	words.next = first;
 	words.end = first + bytes / sizeof *first;

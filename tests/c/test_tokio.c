@@ -190,6 +190,11 @@ static void test_before_relocation(void)
 	CHECK(tables(0) == 0);
 	modules[0].dynamic[1].d_un.d_val = UINT64_MAX; /* a table longer than its module */
 	CHECK(tables(0) == 0);
+	modules[0].dynamic[1].d_un.d_val = sizeof(Elf64_Rela); /* of a place outside it */
+	modules[0].relocation[0].r_offset = UINT64_MAX - 8;
+	CHECK(tables(0) == 0);
+	modules[0].relocation[0].r_offset = sizeof(struct module) - 7;
+	CHECK(tables(0) == 0);
 }
 
 static bool seen_by(const char *text, char version[TOKIO_VERSION_BYTES])

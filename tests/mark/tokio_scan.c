@@ -34,12 +34,16 @@ static void map_segments(int fd, const Elf64_Ehdr *elf, struct image *image, con
 		low = header->p_vaddr < low ? header->p_vaddr : low;
 		high = header->p_vaddr + header->p_memsz > high ? header->p_vaddr + header->p_memsz : high;
 	}
-	if (elf->e_type != ET_DYN || low > high)
-		fail(name, "no position-independent module");
-	uint8_t *at =
-		mmap(NULL, high + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (low > high)
+		fail(name, "nothing to map");
+	/* What is not position-independent goes where it says. */
+	bool fixed = elf->e_type == ET_EXEC;
+	low &= ~PAGE;
+	uint8_t *at = mmap(fixed ? (void *)low : NULL, high - low + PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (fixed ? MAP_FIXED_NOREPLACE : 0), -1, 0);
 	if (at == MAP_FAILED)
 		fail(name, "cannot be mapped");
+	at -= low;
 	image->base = (uintptr_t)at;
 	image->start = image->base + low;
 	image->end = image->base + high;
@@ -69,9 +73,11 @@ static void relocate(const struct image *image)
 			packed_bytes = d->d_tag == 35 ? value : packed_bytes;
 		}
 	}
-	for (const Elf64_Rela *r = (const Elf64_Rela *)table; bytes >= sizeof *r; r++, bytes -= sizeof *r)
+	for (const Elf64_Rela *r = (const Elf64_Rela *)table; bytes >= sizeof *r; r++, bytes -= sizeof *r) {
+		uintptr_t value = image->base + (uintptr_t)r->r_addend;
 		if (ELF64_R_TYPE(r->r_info) == R_X86_64_RELATIVE)
-			*(uintptr_t *)(image->base + r->r_offset) = image->base + (uintptr_t)r->r_addend;
+			memcpy((void *)(image->base + r->r_offset), &value, sizeof value); /* packed structs too */
+	}
 	uintptr_t *where = NULL;
 	for (const uintptr_t *r = (const uintptr_t *)packed; packed_bytes >= sizeof *r;
 	     r++, packed_bytes -= sizeof *r) {
@@ -121,7 +127,7 @@ static void scan_file(const char *name, bool raw)
 	printf("%s seen=%s version=%s\n", name, seen ? "yes" : "no", version);
 	tokio_tables(&image, print_table, &(struct printing){&image, name});
 	munmap((void *)elf, (size_t)status.st_size);
-	munmap((void *)image.base, image.end - image.base);
+	munmap((void *)(image.start & ~PAGE), image.end - (image.start & ~PAGE));
 	close(fd);
 }
 

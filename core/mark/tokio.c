@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "core/mark/tokio.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/base.h"
@@ -131,14 +132,36 @@ struct visitor {
 	bool stopped;
 };
 
+/* The words read last, the newest at `count` - 1: a table is told by its end, which few words look like. */
+struct window {
+	uintptr_t word[16];
+	size_t count;
+};
+static_assert(SLOT_COUNT <= 16, "a table fits");
+
+static uintptr_t back(const struct window *window, size_t words)
+{
+	return window->word[(window->count - words) % 16];
+}
+
+static bool window_holds_table(const struct window *window, const struct image *image, uintptr_t *word)
+{
+	uintptr_t scheduler = back(window, SLOT_COUNT - SLOT_SCHEDULER);
+	if (scheduler < HEADER_BYTES || scheduler > SCHEDULER_MAX || window->count < SLOT_COUNT)
+		return false;
+	for (size_t i = 0; i < SLOT_COUNT; i++)
+		word[i] = back(window, SLOT_COUNT - i);
+	return is_table(image, word);
+}
+
 static void scan(const struct image *image, uintptr_t at, uintptr_t end, struct visitor *visitor)
 {
 	struct words words = words_of(image);
-	uintptr_t word[SLOT_COUNT] = {0};
+	struct window window = {.count = 0};
+	uintptr_t word[SLOT_COUNT];
 	for (at = round_up(at, WORD); at + WORD <= end && !visitor->stopped; at += WORD) {
-		memmove(word, word + 1, sizeof word - sizeof *word);
-		word[SLOT_COUNT - 1] = word_at(&words, at);
-		if (!is_table(image, word))
+		window.word[window.count++ % 16] = word_at(&words, at);
+		if (!window_holds_table(&window, image, word))
 			continue;
 		struct tokio_table table = {.poll = word[SLOT_POLL],
 					    .schedule = word[SLOT_SCHEDULE],

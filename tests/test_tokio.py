@@ -10,8 +10,7 @@ import harness
 import tokio_programs as rust
 
 PRESET = {"preset": "tokio"}
-# The newer compiler takes 100 MB of packages, the small build as long as both others: soak.
-COMPILERS = ["debian", *(pytest.param(c, marks=pytest.mark.soak) for c in ("web", "smallest"))]
+COMPILERS = ["debian", "web", pytest.param("smallest", marks=pytest.mark.soak)]
 SCENES = ["short", "blocking", "set", "select", "late", "local", "panicking", "aborted", "nested", "game", "wide"]
 FORMS = {"symbols": rust.build, "stripped": rust.stripped}
 

@@ -7,13 +7,17 @@
 
 static int sum;
 
+static volatile int made; /* two functions of the same code would become one */
+
 static __attribute__((noinline)) void *crossing(size_t size)
 {
+	made = 1;
 	return malloc(size);
 }
 
 static __attribute__((noinline)) void *staying(size_t size)
 {
+	made = 2;
 	return malloc(size);
 }
 

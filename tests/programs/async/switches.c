@@ -31,13 +31,17 @@ static struct context home;
 static struct coroutine *running;
 static int resumptions;
 
+static volatile int made; /* two functions of the same code would become one */
+
 static __attribute__((noinline)) void *crossing(size_t size)
 {
+	made = 1;
 	return malloc(size);
 }
 
 static __attribute__((noinline)) void *staying(size_t size)
 {
+	made = 2;
 	return malloc(size);
 }
 

@@ -282,6 +282,8 @@ struct task *api_task_new(struct task *parent, const char *name, const uintptr_t
 	struct task *task = place.thread ? task_begin(place.thread, task_type_of(&type), 0) : unrecorded_task();
 	if (!task)
 		errno = ENOMEM;
+	else
+		task->of_api = true;
 	if (task && parent && base_lock(&family_lock)) {
 		task->parent = parent;
 		task->younger = parent->children;
@@ -316,14 +318,15 @@ int api_task_enter(struct task *task)
 	struct place place = enter();
 	bool entered = place.thread && task_claim(place.thread, task);
 	if (entered)
-		task_enter(place.thread, task);
+		task->outer = task_enter(place.thread, task);
 	leave(place);
 	return entered || !place.thread ? 0 : -EBUSY;
 }
 
+/* Whether the task can be left here: nothing but tasks of the API runs inside it. */
 static bool runs_here(const struct thread *thread, const struct task *task)
 {
-	for (const struct task *inner = thread->task; inner; inner = inner->outer)
+	for (const struct task *inner = thread->task; inner && inner->of_api; inner = inner->outer)
 		if (inner == task)
 			return true;
 	return false;
@@ -334,7 +337,7 @@ int api_task_leave(struct task *task)
 	struct place place = enter();
 	bool here = !place.thread || (task && runs_here(place.thread, task));
 	if (here && place.thread)
-		task_leave(place.thread, task);
+		task_leave_api(place.thread, task);
 	leave(place);
 	return here ? 0 : -EINVAL;
 }
@@ -360,7 +363,7 @@ static bool enter_quietly(struct thread *thread, struct task *task)
 	if (!task_claim(thread, task))
 		return false;
 	task->ending = true;
-	task_enter(thread, task);
+	task->outer = task_enter(thread, task);
 	task->ending = false;
 	return true;
 }
@@ -389,7 +392,7 @@ static int end_task(struct thread *thread, struct task *task, const uintptr_t *f
 		store_give(&spare_tasks, task);
 		return 0;
 	}
-	task_leave(thread, task);
+	task_leave_api(thread, task);
 	left_behind(thread, task, fp);
 	task_end(thread, task);
 	return 0;
@@ -417,7 +420,7 @@ void *api_task_alloc(struct task *task, size_t size, const uintptr_t *fp)
 	bool visits = thread && thread->task != task && !runs_here(thread, task) && enter_quietly(thread, task);
 	void *pointer = owned(thread, &task->owned, make(thread, TRACE_TIER_POOL, size, fp));
 	if (visits)
-		task_leave(thread, task);
+		task_leave_api(thread, task);
 	leave(place);
 	return pointer;
 }

@@ -254,10 +254,8 @@ static void suspend(struct thread *thread, uintptr_t from)
 	}
 	save(thread, &coroutine->stack);
 	thread->coroutine = NULL;
-	if (coroutine->task) {
-		coroutine->task->awaits++;
+	if (coroutine->task)
 		atomic_store_explicit(&coroutine->task->runs_on, 0, memory_order_release);
-	}
 	if (from > coroutine->high - TOP_BYTES && from <= coroutine->high) {
 		remove_from_table(coroutine);
 		end(thread, coroutine);
@@ -284,6 +282,7 @@ static void resume(struct thread *thread, struct coroutine *coroutine, const cha
 	if (!coroutine->task)
 		return;
 	atomic_store_explicit(&coroutine->task->runs_on, thread->record_index + 1, memory_order_relaxed);
+	coroutine->task->awaits++;
 	coroutine->task->polls++;
 	task_count(thread, coroutine->task->type)->polls++;
 }

@@ -133,9 +133,11 @@ static void close_tag(struct thread *thread, uintptr_t saved)
 	scope_tag(thread, (uint32_t)saved);
 }
 
-static void close_task(struct thread *thread, uintptr_t task)
+static void close_task(struct thread *thread, uintptr_t outer)
 {
-	task_leave(thread, (struct task *)task);
+	task_leave_api(thread, NULL);
+	if (thread->task)
+		task_leave(thread, (struct task *)outer);
 }
 
 static void end_task(void *thread, void *id)
@@ -239,7 +241,10 @@ static bool enter_tag(struct thread *thread, struct binding *binding, const uint
 static void find_task(void *given, void *found)
 {
 	const struct event *event = given;
-	struct task_type type = {TRACE_TASK_POLL, event->binding->address, event->binding->described.name};
+	const struct trace_marker *described = &event->binding->described;
+	struct task_type type = {TRACE_TASK_POLL, event->binding->address, described->name};
+	if (!type.function && described->module != TRACE_NO_MODULE)
+		type.function = ((struct trace_module *)trace_at(&trace_modules, described->module))->base + described->offset;
 	uint32_t *number = &event->binding->task_type;
 	if (!*number)
 		*number = task_type_of(&type);
@@ -272,10 +277,10 @@ static bool enter_task(struct thread *thread, struct binding *binding, const uin
 	struct task *task = task_here(thread, binding, fp);
 	if (!task || !task_claim_marked(thread, task))
 		return false;
-	task_enter(thread, task);
-	if (likely(open_scope(thread, fp, binding, close_task, (uintptr_t)task)))
+	struct task *outer = task_enter(thread, task);
+	if (likely(open_scope(thread, fp, binding, close_task, (uintptr_t)outer)))
 		return true;
-	task_leave(thread, task);
+	task_leave(thread, outer);
 	return false;
 }
 

@@ -8,8 +8,9 @@
  *   id       index in the table of tasks and a generation: names one task until the table has been used up 4,096 times.
  *            Segments carry it, so that a block tells its task, and whether that goes on.
  *
- * Tasks nest on a thread: one that is polled inside another's poll suspends that one's accounts, not its poll. A task
- * that runs is written by its thread only, but for live_* (any thread) and `ended`.
+ * Tasks nest on a thread: one that is polled inside another's poll suspends that one's accounts, not its poll. A runtime
+ * may let the next poll begin on another thread when the last one is about to return: the later one has the task, and
+ * what the earlier one does until its return is little enough to be taken for either's.
  */
 #ifndef FA_TASK_H
 #define FA_TASK_H
@@ -22,12 +23,13 @@
 
 struct task {
 	uint32_t id;              /* 0: not in use */
-	uint32_t awaits;          /* ends of polls, and awaits inside them */
+	uint32_t awaits;          /* polls begun, and awaits inside them */
 	uintptr_t key;
-	struct task *outer;       /* that runs around it on the same stack */
-	_Atomic uint32_t runs_on; /* thread record + 1; 0: suspended */
+	struct task *outer;       /* of the API: that runs around it on the same stack. Of a free place: the next */
+	_Atomic uint32_t runs_on; /* thread record + 1, of the poll that began last; 0: suspended */
 	uint32_t type;            /* of trace_task_types */
 	_Atomic bool ended;       /* its poll goes on for a moment yet */
+	bool of_api;
 	bool ending;              /* inside the function that ends it: what it does is no poll */
 	uint64_t polls;
 	_Atomic int64_t handed;      /* of live_blocks, those that the API handed on */
@@ -53,21 +55,24 @@ struct task *task_begin(struct thread *thread, uint32_t type, uintptr_t key);
 /* The task known by `key`; one that begins now when there is none. */
 struct task *task_of_key(struct thread *thread, uint32_t type, uintptr_t key);
 
-/* Says that the task runs on this thread from now on; false: it runs already. The second trusts the program that no other
-   thread is about to say the same, and takes no locked instruction. */
+/* Says that the task runs on this thread from now on; false: it runs already. The second takes it from a thread that is
+   about to return from its poll, and is false only inside a poll of the same task on this thread. */
 bool task_claim(struct thread *thread, struct task *task);
 static always_inline bool task_claim_marked(struct thread *thread, struct task *task)
 {
-	if (unlikely(atomic_load_explicit(&task->runs_on, memory_order_relaxed)))
+	if (unlikely(atomic_load_explicit(&task->runs_on, memory_order_relaxed) == thread->record_index + 1))
 		return false;
 	atomic_store_explicit(&task->runs_on, thread->record_index + 1, memory_order_relaxed);
 	return true;
 }
 
-/* One piece of work of a claimed task begins and ends; strictly nested on a thread. Two segments, and twice the sums of
-   the thread's totals. General registers only. */
-void task_enter(struct thread *thread, struct task *task);
-void task_leave(struct thread *thread, struct task *task);
+/* One piece of work of a claimed task begins and ends; strictly nested on a thread. enter returns the task that ran
+   before, which leave wants back. Two segments, and twice the sums of the thread's totals. General registers only. */
+struct task *task_enter(struct thread *thread, struct task *task);
+void task_leave(struct thread *thread, struct task *outer);
+
+/* Leaves what the API entered inside the poll that ends, or (`last`, of the API) up to that task. */
+void task_leave_api(struct thread *thread, const struct task *last);
 
 /* The task is over: at once, or when the poll that runs ends. */
 void task_end(struct thread *thread, struct task *task);

@@ -46,17 +46,19 @@ bool task_claim(struct thread *thread, struct task *task)
 	return atomic_compare_exchange_strong(&task->runs_on, &idle, thread->record_index + 1);
 }
 
-void task_enter(struct thread *thread, struct task *task)
+struct task *task_enter(struct thread *thread, struct task *task)
 {
+	struct task *outer = thread->task;
 	task_account(thread);
-	task->outer = thread->task;
 	thread->task = task;
+	task->awaits++;
 	if (likely(!task->ending)) {
 		task->polls++;
 		task_count(thread, task->type)->polls++;
 	}
 	scope_settle(thread);
 	thread_new_segment(thread);
+	return outer;
 }
 
 static void finish(void *thread, void *task)
@@ -64,23 +66,29 @@ static void finish(void *thread, void *task)
 	task_end(thread, task);
 }
 
-void task_leave(struct thread *thread, struct task *task)
+void task_leave(struct thread *thread, struct task *outer)
 {
-	/* What was entered inside it and never left ends with it: its stack frame is gone. */
-	for (struct task *inner = thread->task; inner != task; inner = inner->outer)
-		if (!inner)
-			return;
-	while (thread->task != task)
-		task_leave(thread, thread->task);
+	struct task *task = thread->task;
 	task_account(thread);
-	thread->task = task->outer;
-	task->outer = NULL;
-	task->awaits++;
+	thread->task = outer;
 	scope_settle(thread);
 	thread_new_segment(thread);
+	if (unlikely(atomic_load_explicit(&task->runs_on, memory_order_relaxed) != thread->record_index + 1))
+		return;
 	atomic_store_explicit(&task->runs_on, 0, memory_order_release);
 	if (unlikely(atomic_load_explicit(&task->ended, memory_order_relaxed)))
 		patch_guarded(finish, thread, task);
+}
+
+void task_leave_api(struct thread *thread, const struct task *last)
+{
+	while (thread->task && thread->task->of_api) {
+		struct task *task = thread->task, *outer = task->outer;
+		task->outer = NULL;
+		task_leave(thread, outer);
+		if (task == last)
+			return;
+	}
 }
 
 static void make_count(void *thread, void *type)

@@ -195,7 +195,8 @@ static bool name_matches(struct finding *finding, const char *linkage)
 	if (name_match_linkage(pattern, linkage))
 		return true;
 	finding->candidates |= name_may_contain(pattern, linkage);
-	return pattern->maybe_demangled && demangle_path(linkage, readable, sizeof readable) &&
+	return pattern->maybe_demangled && (!pattern->keyword[0] || strstr(linkage, pattern->keyword)) &&
+	       demangle_path(linkage, readable, sizeof readable) &&
 	       name_match_path(pattern, readable);
 }
 

@@ -119,9 +119,18 @@ def test_a_library_with_tokio_that_comes_late(shim):
     opens = f"import ctypes; play = ctypes.CDLL({str(library)!r}).late_play; print(play(), play())"
     run = unchanged(shim, ["/usr/bin/python3", "-c", opens])
     assert run.stdout == b"60 60\n"
-    found = [m for m in markers(run) if m["bound"]]
-    assert {m["offset"] for m in found} == rust.symbols(rust.build("debian")["liblate.so"])["poll"]
-    assert {(m["module"], m["binding"]) for m in found} == {(str(library), "patch")}
+    assert bound(run) == rust.symbols(rust.build("debian")["liblate.so"])["poll"]
+    assert {m["module"] for m in markers(run)} == {str(library)}
+
+
+def test_a_library_of_an_unknown_layout_that_comes_late(shim):
+    flags = ["-g", "-O1", "-Wall", "-Wextra", "-fPIC", "-shared", '-DVERSION="1.9.0"']
+    library = harness.compile_to(rust.OUT / "libunknown.so", [harness.PROGRAMS / "tokio_unknown.c"], flags)
+    both = f"import ctypes; [ctypes.CDLL(l) for l in ({str(library)!r}, {str(rust.stripped('debian')['liblate.so'])!r})]; print(1)"
+    run = unchanged(shim, ["/usr/bin/python3", "-c", both])
+    told = [m["reason"] for m in markers(run) if not m["bound"]]
+    assert told == ["Tokio 1.9.0 in libunknown.so: unknown layout, or no tasks: no table of one was found"]
+    assert {Path(m["module"]).name for m in markers(run) if m["bound"]} == {"liblate.so"}
 
 
 def test_without_tokio_it_says_so(shim):

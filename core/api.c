@@ -502,16 +502,22 @@ int api_guard_release(struct guard *guard, void *pointer, const uintptr_t *fp)
 void api_await_begin(void)
 {
 	struct place place = enter();
-	if (place.thread)
+	if (place.thread) {
 		scope_await(place.thread);
+		if (!place.thread->task && !place.thread->api_awaits++)
+			scope_pause(place.thread);
+	}
 	leave(place);
 }
 
 void api_await_end(void)
 {
 	struct place place = enter();
-	if (place.thread)
-		thread_new_segment(place.thread);
+	struct thread *thread = place.thread;
+	if (thread && !thread->task && thread->api_awaits && !--thread->api_awaits)
+		scope_resume(thread);
+	else if (thread)
+		thread_new_segment(thread);
 	leave(place);
 }
 

@@ -97,7 +97,7 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	if (unlikely(policy_in_force.region_count))
 		tag_frame_begin(thread);
 	thread->slow_frees = 0;
-	thread->task_blocks = 0;
+	thread->other_blocks = 0;
 	thread->frame_violations = 0;
 	atomic_store_explicit(&thread->own_deaths_remote, 0, memory_order_relaxed);
 	record->open_begin_ns = now;
@@ -154,7 +154,7 @@ static void end_frame(struct thread *thread, uint64_t now)
 	uint64_t frees = sum(record->frees) - thread->at_frame.frees;
 	frame.frees = clip(frees);
 	task_account(thread);
-	int64_t escapes = (int64_t)frame.allocs - (int64_t)(frees - thread->slow_frees) - thread->task_blocks -
+	int64_t escapes = (int64_t)frame.allocs - (int64_t)(frees - thread->slow_frees) - thread->other_blocks -
 	                  (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed);
 	frame.escapes = escapes > 0 ? clip((uint64_t)escapes) : 0;
 	frame.violations = clip(thread->frame_violations);
@@ -167,6 +167,7 @@ static void end_frame(struct thread *thread, uint64_t now)
 
 void scope_frame_end(struct thread *thread)
 {
+	scope_resume(thread);
 	if (!thread->in_frame)
 		return;
 	uint64_t now = base_now_ns();
@@ -182,6 +183,7 @@ void scope_frame_end(struct thread *thread)
 void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_t *fp)
 {
 	uint64_t now = base_now_ns();
+	scope_resume(thread);
 	/* The same call in the same place: the call path is the same unless a caller further out changed, which is
 	   looked at anew now and then. */
 	if (fp && (fp[1] != thread->boundary_return || (uintptr_t)fp != thread->boundary_stack || !(thread->frame & 1023))) {

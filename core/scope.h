@@ -27,6 +27,11 @@ void scope_budget_set(uint64_t bytes);
 /* What follows from the open frame and the present task: where blocks go and how they are counted. */
 void scope_settle(struct thread *thread);
 
+/* Between these the thread works for somebody else: what is born is not the open frame's. Pauses nest as one; a boundary
+   ends them. */
+void scope_pause(struct thread *thread);
+void scope_resume(struct thread *thread);
+
 /* The thread's allocations belong to the region `tag` from now on. */
 void scope_tag(struct thread *thread, uint32_t tag);
 

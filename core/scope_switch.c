@@ -50,6 +50,30 @@ void scope_await(struct thread *thread)
 	thread_new_segment(thread);
 }
 
+void scope_pause(struct thread *thread)
+{
+	if (!thread->in_frame)
+		return;
+	task_account(thread);
+	thread->frame_paused = true;
+	thread->in_frame = false;
+	thread->frame_base = 0;
+	scope_settle(thread);
+	thread_new_segment(thread);
+}
+
+void scope_resume(struct thread *thread)
+{
+	if (!thread->frame_paused)
+		return;
+	task_account(thread);
+	thread->frame_paused = false;
+	thread->in_frame = true;
+	thread->frame_base = (uint64_t)thread->frame << 32;
+	scope_settle(thread);
+	thread_new_segment(thread);
+}
+
 void scope_tag(struct thread *thread, uint32_t tag)
 {
 	tag_account(thread);

@@ -22,15 +22,17 @@ void task_account(struct thread *thread)
 	now.other_deaths = thread->other_deaths;
 	now.other_deaths_bytes = thread->other_deaths_bytes;
 	thread->at_task = now;
-	if (!task)
+	if (!task && !thread->frame_paused)
 		return;
 	int64_t blocks = (int64_t)(now.allocs - was.allocs) - (int64_t)(now.frees - was.frees) +
 	                 (int64_t)(now.other_deaths - was.other_deaths);
 	int64_t bytes = now.live_bytes - was.live_bytes + (int64_t)(now.other_deaths_bytes - was.other_deaths_bytes);
+	thread->other_blocks += blocks;
+	if (!task)
+		return;
 	struct trace_task_count *count = task_count(thread, task->type);
 	count->allocs += now.allocs - was.allocs;
 	count->bytes += now.bytes - was.bytes;
-	thread->task_blocks += blocks;
 	if (blocks)
 		atomic_fetch_add_explicit(&task->live_blocks, blocks, memory_order_relaxed);
 	if (!bytes)

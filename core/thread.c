@@ -179,7 +179,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	record->start_routine = start_routine;
 	thread->handle = (uintptr_t)pthread_self();
 	thread->role = TRACE_ROLE_NONE;
-	thread->in_frame = thread->in_task = false;
+	thread->in_frame = thread->in_task = thread->frame_paused = false;
 	thread->frame_below = 0;
 	thread->frame = (uint32_t)record->frames;
 	thread->frame_base = 0;
@@ -190,7 +190,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->own_stack = (struct thread_stack){0};
 	thread->task = NULL;
 	thread->guards = NULL;
-	thread->api_frames = thread->tag_depth = thread->frame_block_count = 0;
+	thread->api_frames = thread->api_awaits = thread->tag_depth = thread->frame_block_count = 0;
 	thread->scope_depth = thread->scope_room = 0;
 	thread->tag = 0;
 	thread->stack_low = thread->stack_high = 0;

@@ -82,6 +82,7 @@ struct thread {
 	uint32_t gate;       /* see above; written with compiler barriers by the owner only */
 	uint8_t role;        /* enum trace_role */
 	bool in_frame, in_task;
+	bool frame_paused;   /* in an await of the API: a frame is open, but what runs is not its code; in_frame is false */
 	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
 	uint8_t creator_role; /* enum trace_role of the thread that made this one */
 	uint8_t birth_shift; /* 0 in a scope, 2 outside: births[tier + birth_shift] */
@@ -137,7 +138,7 @@ struct thread {
 	struct guard *guards;        /* of the API, opened outside tasks; innermost */
 	struct thread_totals at_task;/* when the present task was last accounted for */
 	uint64_t other_deaths, other_deaths_bytes; /* deaths in another segment than the birth's, so far; usable */
-	int64_t task_blocks;         /* births minus deaths of tasks' blocks in this frame */
+	int64_t other_blocks;        /* births minus deaths, in this frame, of blocks that are tasks' or born in its pauses */
 	struct trace_task_count *task_counts[THREAD_TASK_TYPES]; /* the slot's */
 	struct {
 		uintptr_t key;
@@ -150,6 +151,7 @@ struct thread {
 	uint32_t frame_block_count, frame_block_room;
 
 	uint32_t api_frames;         /* fa_frame_begin less fa_frame_end */
+	uint32_t api_awaits;         /* the same of fa_await_begin and end, outside tasks */
 	uint32_t tag_depth;
 	uint8_t tag_stack[THREAD_TAGS_MAX]; /* regions that fa_tag_push left */
 

@@ -245,7 +245,8 @@ FA_INLINE void fa_guard_leave_scope(fa_guard **guard)
 
 /* ---- awaits, hand-overs, the rest -------------------------------------------------------------------------------- */
 
-/* Around code that gives the thread away: blocks, yields, runs an event loop. */
+/* Around code that gives the thread away: blocks, yields, runs an event loop. What is allocated in between is not the
+   frame's. They nest, inside a task and outside of one. */
 FA_INLINE void fa_await_begin(void)
 {
 	fa_calls()->await_begin();
@@ -444,7 +445,7 @@ struct fa_guard {
 };
 
 struct fa_plain_thread {
-	unsigned frames, tags;
+	unsigned frames, awaits, tags;
 	fa_role role;
 	struct fa_plain_owner frame;
 	struct fa_guard *guards;
@@ -599,9 +600,10 @@ FA_PLAIN void *fa_plain_alloc(fa_tier tier, size_t size)
 		return fa_plain_make(FA_POOL, size, *fa_plain_guards() ? &(*fa_plain_guards())->owner : NULL);
 	if (tier != FA_FRAME)
 		return fa_plain_make(FA_HEAP, size, NULL);
-	if (task || fa_plain_thread.role == FA_ROLE_ASYNC || !fa_plain_thread.frames)
+	bool in_frame = fa_plain_thread.frames && !fa_plain_thread.awaits;
+	if (task || fa_plain_thread.role == FA_ROLE_ASYNC || !in_frame)
 		fa_plain_misused();
-	return fa_plain_make(FA_FRAME, size, task ? &task->owned : fa_plain_thread.frames ? &fa_plain_thread.frame : NULL);
+	return fa_plain_make(FA_FRAME, size, task ? &task->owned : in_frame ? &fa_plain_thread.frame : NULL);
 }
 
 FA_PLAIN void fa_plain_free(void *pointer)
@@ -799,8 +801,16 @@ FA_PLAIN int fa_plain_guard_release(fa_guard *guard, void *pointer)
 	return guard ? fa_plain_hand_out(&guard->owner, pointer) : -EINVAL;
 }
 
-FA_PLAIN void fa_plain_await(void)
+FA_PLAIN void fa_plain_await_begin(void)
 {
+	if (!fa_plain_thread.task)
+		fa_plain_thread.awaits++;
+}
+
+FA_PLAIN void fa_plain_await_end(void)
+{
+	if (!fa_plain_thread.task && fa_plain_thread.awaits)
+		fa_plain_thread.awaits--;
 }
 
 /* What leaves its owner is frame memory no longer. */
@@ -911,8 +921,8 @@ FA_PLAIN struct fa_shim fa_plain_calls = {
         fa_plain_guard_begin,
         fa_plain_guard_end,
         fa_plain_guard_release,
-        fa_plain_await,
-        fa_plain_await,
+        fa_plain_await_begin,
+        fa_plain_await_end,
         fa_plain_transfer,
         fa_plain_promote,
         fa_plain_tag_push,

@@ -376,13 +376,24 @@ static void left_behind(struct thread *thread, const struct task *task, const ui
 		violation_count(thread, 704, site_node_of_call(thread, fp), (uint64_t)blocks, bytes > 0 ? (uint64_t)bytes : 0);
 }
 
+/* Neither the task nor a child of it runs on another thread. */
+static bool is_ours(const struct thread *thread, const struct task *task)
+{
+	if (thread && atomic_load(&task->runs_on) && !runs_here(thread, task))
+		return false;
+	for (const struct task *child = task->children; child; child = child->younger)
+		if (!is_ours(thread, child))
+			return false;
+	return true;
+}
+
 static int end_task(struct thread *thread, struct task *task, const uintptr_t *fp)
 {
-	while (task->children) {
-		int error = end_task(thread, task->children, fp);
-		if (error)
-			return error;
-	}
+	if (!is_ours(thread, task))
+		return -EBUSY;
+	while (task->children)
+		if (end_task(thread, task->children, fp))
+			return -EBUSY;
 	if (!(thread && runs_here(thread, task)) && !enter_quietly(thread, task))
 		return -EBUSY;
 	end_guards(thread, &task->guards, NULL, fp);

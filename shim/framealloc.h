@@ -601,9 +601,10 @@ FA_PLAIN void *fa_plain_alloc(fa_tier tier, size_t size)
 	if (tier != FA_FRAME)
 		return fa_plain_make(FA_HEAP, size, NULL);
 	bool in_frame = fa_plain_thread.frames && !fa_plain_thread.awaits;
-	if (task || fa_plain_thread.role == FA_ROLE_ASYNC || !in_frame)
+	void *block = fa_plain_make(FA_FRAME, size, task ? &task->owned : in_frame ? &fa_plain_thread.frame : NULL);
+	if (block && (task || fa_plain_thread.role == FA_ROLE_ASYNC || !in_frame))
 		fa_plain_misused();
-	return fa_plain_make(FA_FRAME, size, task ? &task->owned : in_frame ? &fa_plain_thread.frame : NULL);
+	return block;
 }
 
 FA_PLAIN void fa_plain_free(void *pointer)
@@ -712,20 +713,28 @@ FA_PLAIN void fa_plain_guards_end(struct fa_guard **list, const struct fa_guard 
 	}
 }
 
+/* Neither the task nor a child of it runs on another thread. */
+FA_PLAIN bool fa_plain_is_ours(const fa_task *task)
+{
+	if (__atomic_load_n(&task->runs_on, __ATOMIC_ACQUIRE) && !fa_plain_runs_here(task))
+		return false;
+	for (const fa_task *child = task->children; child; child = child->younger)
+		if (!fa_plain_is_ours(child))
+			return false;
+	return true;
+}
+
 FA_PLAIN int fa_plain_task_end(fa_task *task)
 {
 	if (!task)
 		return -EINVAL;
-	while (task->children) {
-		int error = fa_plain_task_end(task->children);
-		if (error)
-			return error;
-	}
-	task->visited = true;
-	if (!fa_plain_runs_here(task) && fa_plain_task_enter(task)) {
-		task->visited = false;
+	if (!fa_plain_is_ours(task))
 		return -EBUSY;
-	}
+	while (task->children)
+		fa_plain_task_end(task->children);
+	task->visited = true;
+	if (!fa_plain_runs_here(task))
+		fa_plain_task_enter(task);
 	fa_plain_guards_end(&task->guards, NULL);
 	fa_plain_end(&task->owned);
 	fa_plain_task_leave(task);

@@ -127,17 +127,21 @@ lint: ## cppcheck over the sources
 
 install: all ## install into DESTDIR/PREFIX
 	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/framealloc $(DESTDIR)$(PREFIX)/share/framealloc/presets \
-		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
+		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man3 \
+		$(DESTDIR)$(PREFIX)/include
 	$(Q)install -m 755 $(BUILD)/fa-run $(BUILD)/fa-report $(DESTDIR)$(PREFIX)/bin
 	$(Q)install -m 755 $(BUILD)/libframealloc.so $(BUILD)/libframealloc-jemalloc.so $(DESTDIR)$(PREFIX)/lib/framealloc
 	$(Q)install -m 644 $(PRESETS) $(DESTDIR)$(PREFIX)/share/framealloc/presets
 	$(Q)install -m 644 man/fa-run.1 man/fa-report.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	$(Q)install -m 644 man/fa-policy.5 $(DESTDIR)$(PREFIX)/share/man/man5
+	$(Q)install -m 644 man/framealloc.h.3 $(DESTDIR)$(PREFIX)/share/man/man3
+	$(Q)install -m 644 shim/framealloc.h shim/framealloc.hpp $(DESTDIR)$(PREFIX)/include
 
 uninstall: ## remove what install put there
 	$(Q)rm -f $(DESTDIR)$(PREFIX)/bin/fa-run $(DESTDIR)$(PREFIX)/bin/fa-report \
 		$(DESTDIR)$(PREFIX)/share/man/man1/fa-run.1 $(DESTDIR)$(PREFIX)/share/man/man1/fa-report.1 \
-		$(DESTDIR)$(PREFIX)/share/man/man5/fa-policy.5
+		$(DESTDIR)$(PREFIX)/share/man/man5/fa-policy.5 $(DESTDIR)$(PREFIX)/share/man/man3/framealloc.h.3 \
+		$(DESTDIR)$(PREFIX)/include/framealloc.h $(DESTDIR)$(PREFIX)/include/framealloc.hpp
 	$(Q)rm -rf $(DESTDIR)$(PREFIX)/lib/framealloc $(DESTDIR)$(PREFIX)/share/framealloc
 
 clean: ## remove the build folder

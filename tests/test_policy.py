@@ -155,7 +155,8 @@ def test_installed(built, tmp_path):
     subprocess.run(["make", "-s", "install", f"BUILD={harness.BUILD}", f"DESTDIR={tmp_path}", "PREFIX=/usr"], cwd=harness.ROOT,
                    check=True, capture_output=True, timeout=300)
     assert sorted(p.name for p in (tmp_path / "usr/share/framealloc/presets").iterdir()) == [p.name for p in PRESETS]
-    assert (tmp_path / "usr/share/man/man5/fa-policy.5").exists()
+    assert (tmp_path / "usr/share/man/man5/fa-policy.5").exists() and (tmp_path / "usr/share/man/man3/framealloc.h.3").exists()
+    assert (tmp_path / "usr/include/framealloc.h").exists() and (tmp_path / "usr/include/framealloc.hpp").exists()
     subprocess.run(["make", "-s", "uninstall", f"DESTDIR={tmp_path}", "PREFIX=/usr"], cwd=harness.ROOT, check=True, timeout=60)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 

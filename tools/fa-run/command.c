@@ -58,6 +58,7 @@ static const char usage[] =
 	"                        from what the program calls periodically; none: no frames\n"
 	"      --frame-scope FUNC\n"
 	"                        frame from each entry of FUNC to its return (repeatable)\n"
+	"      --task FUNC       FUNC polls the task that is its first argument (repeatable)\n"
 	"      --await FUNC      FUNC blocks or yields: an await point (repeatable)\n"
 	"      --role ROLE=GLOB  threads whose name matches: frame, worker, async, io (repeatable)\n"
 	"      --stacks KIND     full | caller | none (default full)\n"

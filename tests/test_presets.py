@@ -47,7 +47,7 @@ def test_a_preset_takes_each_of_its_functions(shim, functions, preset, name):
 @pytest.mark.parametrize("preset, name", [n for n in NAMES if n[1] in LOOPS and n[0] != "automatic"])
 def test_a_preset_takes_the_calls_of_libc(shim, preset, name):
     run = loops(shim, LOOPS[name], 150, {"preset": preset})
-    assert [m["name"] for m in markers(run)] == [name] and run.report["frames"]["count"] > 10
+    assert [m["name"] for m in markers(run) if m["calls"]] == [name] and run.report["frames"]["count"] > 10
 
 
 def test_every_function_of_every_preset_is_tried():
@@ -79,14 +79,14 @@ def test_the_preset_of_openttd_counts_its_ticks(shim, tmp_path):
     assert run.report["frames"]["count"] == 700
 
 
-@pytest.mark.parametrize("preset, names", [("libuv", {"uv_run"}), ("epoll", {"epoll_wait", "epoll_pwait"})])
-def test_presets_on_neovim(shim, tmp_path, preset, names):
+@pytest.mark.parametrize("preset", ["libuv", "epoll"])
+def test_presets_on_neovim(shim, tmp_path, preset):
     if not shutil.which("nvim"):
         pytest.skip("nvim is not installed (package neovim)")
     command = ["nvim", "--headless", "-u", "NONE", '+call timer_start(5,{t->0},{"repeat":100})', "+sleep 800m", "+q"]
     run = shim.run(command, {"preset": preset}, env={"HOME": tmp_path})
-    found = {m["name"] for m in markers(run)}
-    assert found and found <= names and run.report["frames"]["count"] > 50
+    found = {m["name"]: m["calls"] for m in markers(run) if m["calls"]}
+    assert found.keys() <= {"epoll_wait", "epoll_pwait"} and sum(found.values()) == run.report["frames"]["count"] > 20
 
 
 def test_the_preset_of_ucontext_counts_switches(shim):

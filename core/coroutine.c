@@ -10,6 +10,7 @@
 #include "core/region.h"
 #include "core/scope.h"
 #include "core/scope_stack.h"
+#include "core/segment.h"
 #include "core/store.h"
 #include "core/task.h"
 #include "core/trace/writer.h"
@@ -82,7 +83,8 @@ static void take_out(uint32_t place)
 
 /* ---- bounds of an unknown stack ---------------------------------------------------------------------------------- */
 
-/* The live block of ours that `address` lies in. Its header is told by its check, and by a size that reaches so far. */
+/* The live block of ours that `address` lies in. Its header is told by its check, a size that reaches so far and is one
+   of a stack, and a segment that there has been: what lies on a stack by chance has not all of them. */
 static bool block_around(uintptr_t address, uintptr_t *low, uintptr_t *high)
 {
 	for (uintptr_t at = address & ~15ul; address - at < STACK_MAX_BYTES; at -= 16) {
@@ -90,7 +92,8 @@ static bool block_around(uintptr_t address, uintptr_t *low, uintptr_t *high)
 		if (region_owner_of(block) == REGION_NONE)
 			return false;
 		uintptr_t start = at + BLOCK_HEADER_BYTES;
-		if (block_is_live(block) && block_size(block) > address - start && start <= address) {
+		if (block_is_live(block) && start <= address && block_size(block) > address - start &&
+		    block_size(block) <= STACK_MAX_BYTES && segment_was_leased(block_segment(block))) {
 			*low = start;
 			*high = start + block_size(block);
 			return true;

@@ -248,6 +248,8 @@ static void find_task(void *given, void *found)
 	uint32_t *number = &event->binding->task_type;
 	if (!*number)
 		*number = task_type_of(&type);
+	if (event->thread->role == TRACE_ROLE_NONE && !(event->thread->record->flags & TRACE_THREAD_MAIN))
+		thread_set_role(event->thread, TRACE_ROLE_ASYNC);
 	*(struct task **)found = task_of_key(event->thread, *number, patch_around_argument(event->fp));
 }
 

@@ -107,7 +107,8 @@ static void print_verdicts(struct report *report)
 
 static uint64_t escapes_of(const struct model_site *site)
 {
-	return site->verdicts.outlived_frame + site->old_alive + site->verdicts.died_elsewhere;
+	/* What a task hands to others has left no frame. */
+	return site->in_tasks ? 0 : site->verdicts.outlived_frame + site->old_alive + site->verdicts.died_elsewhere;
 }
 
 /* Sites whose headline is the same call, as one row. */

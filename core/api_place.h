@@ -1,0 +1,76 @@
+/*
+ * What the files of the API share (api_blocks.c, api_tasks.c, api.c): where a call takes place, blocks with owners.
+ */
+#ifndef FA_API_PLACE_H
+#define FA_API_PLACE_H
+
+#include <errno.h>
+
+#include "core/alloc.h"
+#include "core/api.h"
+#include "core/operation.h"
+#include "core/own.h"
+#include "core/task.h"
+
+struct guard {
+	struct attach_owner owner;
+	struct guard *outer;
+	struct task *task;     /* that it was opened in; NULL: in none */
+	struct thread *thread; /* that it was opened on, when in no task */
+	bool open;
+};
+
+extern _Atomic uint64_t api_misuses, api_frames_begun;
+
+/* The calling thread with its gate closed, `place.thread` NULL where nothing is recorded. A signal handler inside an
+   operation of its thread is refused. */
+static always_inline struct place api_enter(void)
+{
+	struct place place = {thread_self, false, false};
+	if (unlikely(place.thread->gate != THREAD_READY))
+		place = operation_place();
+	if (place.nested || place.late) {
+		if (place.late)
+			thread_late_leave();
+		place.thread = NULL;
+	}
+	if (place.thread)
+		thread_busy(place.thread);
+	return place;
+}
+
+static always_inline void api_leave(struct place place)
+{
+	if (place.thread)
+		thread_idle(place.thread);
+}
+
+static inline void api_misused(struct thread *thread, const struct block *block, const uintptr_t *fp)
+{
+	atomic_fetch_add(&api_misuses, 1);
+	if (thread)
+		own_misused(thread, block, fp);
+}
+
+static inline bool api_is_live(const void *pointer)
+{
+	return operation_has_header(pointer) && block_is_live(block_of(pointer));
+}
+
+static inline enum trace_tier api_tier_of(const struct block *block)
+{
+	return (enum trace_tier)(block_tag(block) >> 2 & 3);
+}
+
+/* A block that the API was asked for, counted; NULL and ENOMEM. api_blocks.c. */
+void *api_make(struct thread *thread, enum trace_tier tier, size_t size, const uintptr_t *fp);
+/* Gives a fresh block (or NULL) to its owner; where that can't be noted, there is no block. */
+void *api_owned(struct thread *thread, struct attach_owner *owner, void *pointer);
+
+/* Innermost guard of the running task, or else of the thread. */
+static inline struct guard **api_open_guards(struct thread *thread)
+{
+	return thread->task ? &thread->task->guards : &thread->guards;
+}
+
+#endif

@@ -1,0 +1,258 @@
+/* Tasks and guards: who owns blocks, and frees them at its end. */
+#define _GNU_SOURCE
+#include "core/api_place.h"
+#include "core/site.h"
+#include "core/store.h"
+#include "core/violation.h"
+
+static struct store guards = {.record_bytes = 64};
+static_assert(sizeof(struct guard) <= 64, "record of the store");
+
+static struct store spare_tasks = {.record_bytes = 192}; /* of processes that record nothing */
+static_assert(sizeof(struct task) <= 192, "record of the store");
+
+static struct base_lock family_lock; /* parents and children of tasks */
+
+/* ---- tasks ------------------------------------------------------------------------------------------------------- */
+
+static struct task *unrecorded_task(void)
+{
+	struct task *task = store_take(&spare_tasks);
+	if (task)
+		task->id = UINT32_MAX;
+	return task;
+}
+
+struct task *api_task_new(struct task *parent, const char *name, const uintptr_t *fp)
+{
+	(void)fp;
+	struct place place = api_enter();
+	struct task_type type = {TRACE_TASK_API, 0, name ? name : ""};
+	struct task *task = place.thread ? task_begin(place.thread, task_type_of(&type), 0) : unrecorded_task();
+	if (!task)
+		errno = ENOMEM;
+	else
+		task->of_api = true;
+	if (task && parent && base_lock(&family_lock)) {
+		task->parent = parent;
+		task->younger = parent->children;
+		if (task->younger)
+			task->younger->elder = task;
+		parent->children = task;
+		base_unlock(&family_lock);
+	}
+	api_leave(place);
+	return task;
+}
+
+/* Out of its parent's children. */
+static void leave_family(struct task *task)
+{
+	if (!task->parent || !base_lock(&family_lock))
+		return;
+	if (task->elder)
+		task->elder->younger = task->younger;
+	else if (task->parent->children == task)
+		task->parent->children = task->younger;
+	if (task->younger)
+		task->younger->elder = task->elder;
+	task->parent = task->elder = task->younger = NULL;
+	base_unlock(&family_lock);
+}
+
+int api_task_enter(struct task *task)
+{
+	if (!task || !task->id)
+		return -EINVAL;
+	struct place place = api_enter();
+	bool entered = place.thread && task_claim(place.thread, task);
+	if (entered)
+		task->outer = task_enter(place.thread, task);
+	api_leave(place);
+	return entered || !place.thread ? 0 : -EBUSY;
+}
+
+/* Whether the task can be left here: nothing but tasks of the API runs inside it. */
+static bool runs_here(const struct thread *thread, const struct task *task)
+{
+	for (const struct task *inner = thread->task; inner && inner->of_api; inner = inner->outer)
+		if (inner == task)
+			return true;
+	return false;
+}
+
+int api_task_leave(struct task *task)
+{
+	struct place place = api_enter();
+	bool here = !place.thread || (task && runs_here(place.thread, task));
+	if (here && place.thread)
+		task_leave_api(place.thread, task);
+	api_leave(place);
+	return here ? 0 : -EINVAL;
+}
+
+static void end_guards(struct thread *thread, struct guard **list, const struct guard *last, const uintptr_t *fp)
+{
+	for (struct guard *guard = *list; guard; guard = *list) {
+		*list = guard->outer;
+		guard->open = false;
+		own_end(thread, &guard->owner, fp);
+		bool done = guard == last;
+		store_give(&guards, guard);
+		if (done)
+			return;
+	}
+}
+
+/* Inside the task, so that what it owns dies in it, but not as a poll. */
+static bool enter_quietly(struct thread *thread, struct task *task)
+{
+	if (!thread)
+		return true;
+	if (!task_claim(thread, task))
+		return false;
+	task->ending = true;
+	task->outer = task_enter(thread, task);
+	task->ending = false;
+	return true;
+}
+
+/* FA704: what the task made in its polls and nobody freed or handed on. */
+static void left_behind(struct thread *thread, const struct task *task, const uintptr_t *fp)
+{
+	int64_t blocks = atomic_load(&task->live_blocks) - atomic_load(&task->handed), bytes = atomic_load(&task->live_bytes);
+	if (blocks > 0)
+		violation_count(thread, 704, site_node_of_call(thread, fp), (uint64_t)blocks, bytes > 0 ? (uint64_t)bytes : 0);
+}
+
+/* Neither the task nor a child of it runs on another thread. */
+static bool is_ours(const struct thread *thread, const struct task *task)
+{
+	if (thread && atomic_load(&task->runs_on) && !runs_here(thread, task))
+		return false;
+	for (const struct task *child = task->children; child; child = child->younger)
+		if (!is_ours(thread, child))
+			return false;
+	return true;
+}
+
+static int end_task(struct thread *thread, struct task *task, const uintptr_t *fp)
+{
+	if (!is_ours(thread, task))
+		return -EBUSY;
+	while (task->children)
+		if (end_task(thread, task->children, fp))
+			return -EBUSY;
+	if (!(thread && runs_here(thread, task)) && !enter_quietly(thread, task))
+		return -EBUSY;
+	end_guards(thread, &task->guards, NULL, fp);
+	own_end(thread, &task->owned, fp);
+	leave_family(task);
+	if (!thread) {
+		store_give(&spare_tasks, task);
+		return 0;
+	}
+	task_leave_api(thread, task);
+	left_behind(thread, task, fp);
+	task_end(thread, task);
+	return 0;
+}
+
+int api_task_end(struct task *task, const uintptr_t *fp)
+{
+	if (!task || !task->id)
+		return -EINVAL;
+	struct place place = api_enter();
+	int error = end_task(place.thread, task, fp);
+	api_leave(place);
+	return error;
+}
+
+void *api_task_alloc(struct task *task, size_t size, const uintptr_t *fp)
+{
+	if (!task || !task->id) {
+		errno = EINVAL;
+		return NULL;
+	}
+	struct place place = api_enter();
+	struct thread *thread = place.thread;
+	/* From outside its polls the block is the task's all the same, unless the task runs on another thread. */
+	bool visits = thread && thread->task != task && !runs_here(thread, task) && enter_quietly(thread, task);
+	void *pointer = api_owned(thread, &task->owned, api_make(thread, TRACE_TIER_POOL, size, fp));
+	if (visits)
+		task_leave_api(thread, task);
+	api_leave(place);
+	return pointer;
+}
+
+int api_task_release(struct task *task, void *pointer, const uintptr_t *fp)
+{
+	if (!task || !pointer)
+		return -EINVAL;
+	struct place place = api_enter();
+	bool done = own_hand_out(&task->owned, pointer);
+	if (done && place.thread && attach_add((uintptr_t)pointer, ATTACH_HANDED, task, task->id))
+		atomic_fetch_add(&task->handed, 1);
+	else if (!done)
+		api_misused(place.thread, api_is_live(pointer) ? block_of(pointer) : NULL, fp);
+	api_leave(place);
+	return done ? 0 : -EINVAL;
+}
+
+/* ---- guards ------------------------------------------------------------------------------------------------------ */
+
+struct guard *api_guard_begin(const uintptr_t *fp)
+{
+	(void)fp;
+	struct place place = api_enter();
+	struct guard *guard = place.thread ? store_take(&guards) : NULL;
+	if (guard) {
+		guard->owner.is_guard = true;
+		guard->open = true;
+		guard->task = place.thread->task;
+		guard->thread = guard->task ? NULL : place.thread;
+		guard->outer = *api_open_guards(place.thread);
+		*api_open_guards(place.thread) = guard;
+	} else {
+		errno = ENOMEM;
+	}
+	api_leave(place);
+	return guard;
+}
+
+/* The list that holds the guard, when it may be ended from here. */
+static struct guard **list_of(struct thread *thread, const struct guard *guard)
+{
+	struct guard **list = guard->task ? &guard->task->guards : &thread->guards;
+	if (!guard->task && guard->thread != thread)
+		return NULL;
+	for (const struct guard *open = *list; open; open = open->outer)
+		if (open == guard)
+			return list;
+	return NULL;
+}
+
+int api_guard_end(struct guard *guard, const uintptr_t *fp)
+{
+	struct place place = api_enter();
+	struct guard **list = guard && place.thread && guard->open ? list_of(place.thread, guard) : NULL;
+	bool in_order = list && *list == guard;
+	if (!in_order && guard && place.thread)
+		api_misused(place.thread, NULL, fp);
+	if (list)
+		end_guards(place.thread, list, guard, fp);
+	api_leave(place);
+	return in_order ? 0 : -EINVAL;
+}
+
+int api_guard_release(struct guard *guard, void *pointer, const uintptr_t *fp)
+{
+	if (!guard || !pointer)
+		return -EINVAL;
+	struct place place = api_enter();
+	bool done = guard->open && own_hand_out(&guard->owner, pointer);
+	if (!done)
+		api_misused(place.thread, api_is_live(pointer) ? block_of(pointer) : NULL, fp);
+	api_leave(place);
+	return done ? 0 : -EINVAL;
+}

@@ -51,10 +51,12 @@ void api_frame_end(const uintptr_t *fp)
 
 /* ---- the rest ---------------------------------------------------------------------------------------------------- */
 
-void api_await_begin(void)
+void api_await_begin(const uintptr_t *fp)
 {
 	struct place place = api_enter();
 	if (place.thread) {
+		if (!place.thread->task)
+			scope_await_path(place.thread, fp);
 		scope_await(place.thread);
 		if (!place.thread->task && !place.thread->api_awaits++)
 			scope_pause(place.thread);

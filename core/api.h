@@ -40,7 +40,7 @@ struct guard *api_guard_begin(const uintptr_t *fp);
 int api_guard_end(struct guard *guard, const uintptr_t *fp);
 int api_guard_release(struct guard *guard, void *pointer, const uintptr_t *fp);
 
-void api_await_begin(void);
+void api_await_begin(const uintptr_t *fp);
 void api_await_end(void);
 int api_transfer(void *pointer);
 void *api_promote(void *pointer, enum trace_tier tier, const uintptr_t *fp);

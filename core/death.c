@@ -112,7 +112,9 @@ static void record(struct thread *thread, const struct block *block, const struc
 	                      .occurrence = {.size_bytes = block_size(block),
 	                                     .born_thread = birth->thread,
 	                                     .died_thread = thread->record_index,
-	                                     .scope_end_node = owner ? owner->boundary_node : 0,
+	                                     .scope_end_node = !owner                                   ? 0
+	                                                       : result->verdict == CHECK_CROSSED_AWAIT ? owner->await_node
+	                                                                                                : owner->boundary_node,
 	                                     .born_frame = birth->frame}};
 	v.occurrence.died_node = v.other;
 	v.occurrence.died_frame = (uint32_t)v.frame;

@@ -343,6 +343,7 @@ static void begin_await(void *given, void *unused)
 {
 	(void)unused;
 	struct event *event = given;
+	scope_await_path(event->thread, event->fp);
 	event->answer = open_scope(event->thread, event->fp, event->binding, close_await, base_now_ns());
 }
 
@@ -424,6 +425,11 @@ static void hand_over(void *block, void *unused)
 	alloc_hand_over(block);
 }
 
+static void await_path(void *thread, void *fp)
+{
+	scope_await_path(thread, fp);
+}
+
 /* The same for places that are bound at their entry only. */
 static void pass(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
@@ -445,6 +451,8 @@ static void pass(struct thread *thread, struct binding *binding, const uintptr_t
 		break;
 	case POLICY_AWAIT:
 		count_call(thread, binding);
+		if (!scope_await_path_known(thread, fp))
+			patch_guarded(await_path, thread, (void *)fp);
 		scope_await(thread);
 		break;
 	case POLICY_TRANSFER:

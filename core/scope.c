@@ -213,6 +213,15 @@ void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_
 	}
 }
 
+void scope_await_path(struct thread *thread, const uintptr_t *fp)
+{
+	if (scope_await_path_known(thread, fp))
+		return;
+	thread->await_node = site_node_of_call(thread, fp);
+	thread->await_return = fp[1];
+	thread->await_stack = (uintptr_t)fp;
+}
+
 void scope_idle_begin(struct thread *thread)
 {
 	thread->idle_from_ns = base_now_ns();

@@ -21,6 +21,13 @@ void scope_idle_end(struct thread *thread);
 /* An await point was passed. */
 void scope_await(struct thread *thread);
 
+/* Remembers where it is: `fp` as for a boundary. One compare, where the same call comes again from the same place. */
+void scope_await_path(struct thread *thread, const uintptr_t *fp);
+static always_inline bool scope_await_path_known(const struct thread *thread, const uintptr_t *fp)
+{
+	return fp[1] == thread->await_return && (uintptr_t)fp == thread->await_stack;
+}
+
 /* FA301: bytes a frame may allocate from now on, in place of the option's; 0: as many as it likes. Any thread. */
 void scope_budget_set(uint64_t bytes);
 

@@ -102,6 +102,8 @@ struct thread {
 	uint64_t idle_from_ns;
 	uint32_t boundary_node;    /* call path of the last boundary */
 	uintptr_t boundary_return, boundary_stack; /* what that path was captured for */
+	uint32_t await_node;       /* the same of the last await outside tasks */
+	uintptr_t await_return, await_stack;
 	struct path_cache *alloc_paths, *other_paths;
 	uint64_t slow_frees;       /* frees in this frame that were not of this frame's blocks */
 	uint64_t frame_violations; /* recorded since the frame began */

@@ -77,6 +77,11 @@ static int guard_release(fa_guard *guard, void *block)
 	return api_guard_release((struct guard *)guard, block, FP);
 }
 
+static void await_begin(void)
+{
+	api_await_begin(FP);
+}
+
 static void *promote(void *block, fa_tier tier)
 {
 	return api_promote(block, (enum trace_tier)tier, FP);
@@ -110,7 +115,7 @@ static const struct fa_shim calls = {
         .guard_begin = guard_begin,
         .guard_end = guard_end,
         .guard_release = guard_release,
-        .await_begin = api_await_begin,
+        .await_begin = await_begin,
         .await_end = api_await_end,
         .transfer = api_transfer,
         .promote = promote,

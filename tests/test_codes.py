@@ -56,6 +56,9 @@ def test_fires(shim, code, mode):
         found = [v for v in found if innermost(v["born"]) == born]
     if died:
         assert died in [innermost(v["died"]) for v in found]
+    if code == "FA603":
+        lines = (harness.PROGRAMS / "codes/fa603.c").read_text().splitlines()
+        assert {lines[v["scope_end"]["stack"][0]["line"] - 1].strip() for v in found} == {"await_here();"}
     if count is not None:
         assert sum(v["count"] for v in found) == count
     assert {v["level"] for v in found} == {LEVELS.get(code, "warning")}

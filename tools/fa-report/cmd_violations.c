@@ -31,7 +31,7 @@ static void print(struct report *report, const struct model_violation *v)
 	if (site && site->record->node)
 		text_path(report, "born", site->record->node, 6);
 	if (first && first->scope_end_node)
-		text_path(report, "frame end", first->scope_end_node, 2);
+		text_path(report, v->code == 603 ? "await" : v->code == 703 ? "scope end" : "frame end", first->scope_end_node, 2);
 	if (first && first->died_node)
 		text_path(report, v->code > 900 ? "freed again" : "died", first->died_node, 4);
 	fprintf(report->out, "   = %s", text_count(v->count));

@@ -39,7 +39,7 @@ static void fa603(void)
 	char *block = fa_frame_alloc(40); /* FA603 born */
 	if (clean)
 		block = fa_promote(block, FA_HEAP);
-	(void)FA_AWAIT(getenv("HOME") != NULL);
+	(void)FA_AWAIT(getenv("HOME") != NULL); /* FA603 await */
 	fa_free(block); /* FA603 died */
 	fa_frame_end();
 }

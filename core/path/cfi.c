@@ -310,8 +310,10 @@ struct cfi_row cfi_row_of(uintptr_t pc, bool exact)
 		path_modules_refresh();
 		index = path_module_of(wanted);
 	}
-	if (index == UINT32_MAX)
+	if (index == UINT32_MAX) {
+		module_note_foreign(pc);
 		return (struct cfi_row){.kind = CFI_NONE};
+	}
 	row = row_read(wanted, index);
 	if (!exact)
 		row_keep(pc, row);

@@ -22,14 +22,15 @@
 #define TEXT_BYTES (512u << 10) /* paths and build ids */
 
 _Alignas(64) _Atomic uint32_t module_epoch = MODULE_NOT_STARTED;
-_Alignas(64) _Atomic uint32_t module_unloads;
+_Alignas(64) _Atomic uint32_t module_changes;
 __thread bool module_refresh_barred;
 
 static struct path_module modules[PATH_MODULES_MAX];
 static struct module_unwind unwinds[PATH_MODULES_MAX];
 static bool seen[PATH_MODULES_MAX]; /* by the running refresh */
 static _Atomic size_t module_count;
-static struct module_range unloaded[MODULE_UNLOADS_KEPT];
+static struct module_range changed_ranges[MODULE_CHANGES_KEPT];
+static _Atomic uintptr_t foreign_low = UINTPTR_MAX, foreign_high; /* of code in no module on paths so far */
 
 /* Loaded modules by address. Written under `refreshing`; readers retry when `sequence` moved or is odd. */
 static struct {
@@ -154,6 +155,22 @@ static bool module_is(const struct path_module *known, const struct path_module 
 	return !known->build_id && !known->unloaded && (!name || !*name || base_text_equal(name, known->path));
 }
 
+static void note_change(const struct path_module *module)
+{
+	uint32_t number = atomic_load(&module_changes);
+	changed_ranges[number % MODULE_CHANGES_KEPT] = (struct module_range){module->start, module->end};
+	atomic_store(&module_changes, number + 1);
+}
+
+void module_note_foreign(uintptr_t pc)
+{
+	uintptr_t low = atomic_load(&foreign_low), high = atomic_load(&foreign_high);
+	while (pc < low && !atomic_compare_exchange_weak(&foreign_low, &low, pc))
+		;
+	while (pc > high && !atomic_compare_exchange_weak(&foreign_high, &high, pc))
+		;
+}
+
 static void module_add(const struct dl_phdr_info *info, struct path_module *found)
 {
 	size_t index = atomic_load_explicit(&module_count, memory_order_relaxed);
@@ -174,6 +191,8 @@ static void module_add(const struct dl_phdr_info *info, struct path_module *foun
 	}
 	modules[index] = *found;
 	seen[index] = true;
+	if (found->start < atomic_load(&foreign_high) && found->end >= atomic_load(&foreign_low))
+		note_change(found);
 	atomic_store_explicit(&module_count, index + 1, memory_order_release);
 }
 
@@ -205,17 +224,13 @@ static int visit(struct dl_phdr_info *info, size_t bytes, void *context)
 
 static void retire_unseen(size_t count_before)
 {
-	uint32_t number = atomic_load(&module_unloads), before = number;
 	for (size_t i = 0; i < count_before; i++) {
 		if (seen[i] || modules[i].unloaded)
 			continue;
 		__atomic_store_n(&modules[i].unloaded, true, __ATOMIC_RELEASE);
 		cfi_forget(modules[i].start, modules[i].end);
-		unloaded[number++ % MODULE_UNLOADS_KEPT] = (struct module_range){modules[i].start, modules[i].end};
-		atomic_store(&module_unloads, number);
+		note_change(&modules[i]);
 	}
-	if (number != before)
-		module_suspect();
 }
 
 static void publish(void)
@@ -258,11 +273,14 @@ void path_modules_refresh(void)
 	}
 	bool changed = false;
 	size_t count_before = atomic_load(&module_count);
+	uint32_t changes_before = atomic_load(&module_changes);
 	memset(seen, 0, sizeof seen);
 	dl_iterate_phdr(visit, &changed);
 	if (changed) {
 		retire_unseen(count_before);
 		publish();
+		if (atomic_load(&module_changes) != changes_before)
+			module_suspect();
 	}
 	atomic_store(&refreshing, 0);
 	errno = saved_errno;
@@ -314,9 +332,9 @@ uint32_t path_module_of(uintptr_t pc)
 	return UINT32_MAX;
 }
 
-struct module_range module_unloaded_range(uint32_t number)
+struct module_range module_changed_range(uint32_t number)
 {
-	return unloaded[number % MODULE_UNLOADS_KEPT];
+	return changed_ranges[number % MODULE_CHANGES_KEPT];
 }
 
 bool module_is_loader(uintptr_t pc)

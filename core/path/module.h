@@ -20,13 +20,16 @@ struct module_unwind {
 #define MODULE_NOT_STARTED 1u /* before path_init */
 extern _Atomic uint32_t module_epoch;
 
-/* Numbers of unloaded ranges so far; the last MODULE_UNLOADS_KEPT can be asked for. */
-#define MODULE_UNLOADS_KEPT 64
-extern _Atomic uint32_t module_unloads;
+/* Ranges of code that is not what it was, so far: unloaded, or loaded where code without a module ran before. The last
+   MODULE_CHANGES_KEPT can be asked for. */
+#define MODULE_CHANGES_KEPT 64
+extern _Atomic uint32_t module_changes;
 struct module_range {
 	uintptr_t start, end;
 };
-struct module_range module_unloaded_range(uint32_t number);
+struct module_range module_changed_range(uint32_t number);
+/* A path was taken through `pc`, which lies in no module. */
+void module_note_foreign(uintptr_t pc);
 
 const struct module_unwind *module_unwind_at(uint32_t index);
 /* True for addresses in the dynamic loader: it is about to change, or has changed, what is mapped. */

@@ -31,6 +31,9 @@ struct path_stats {
    path_value answers with a path of one (the return address). depth_max <= PATH_DEPTH_MAX. */
 int path_init(size_t depth_max);
 
+/* How many hits lie between two that are re-verified by a full walk, on average (1: each one). */
+void path_check_every(uint32_t hits);
+
 size_t path_cache_bytes(void);
 
 /* The value of the current path under `tag` (below 256: paths under different tags are different), from the cache or by

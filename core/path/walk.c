@@ -143,7 +143,11 @@ static void check_add(struct walk *walk, const uintptr_t *fp, uintptr_t address,
 		walk->cacheable = false;
 		return;
 	}
-	walk->offsets[walk->checks] = (int32_t)offset | (relative ? WALK_RELATIVE : 0);
+	int32_t check = (int32_t)offset | (relative ? WALK_RELATIVE : 0);
+	for (size_t i = walk->checks; i-- && i + 4 > walk->checks;)
+		if (walk->offsets[i] == check)
+			return; /* each of four is another */
+	walk->offsets[walk->checks] = check;
 	walk->values[walk->checks++] = relative ? value - (uintptr_t)fp : value;
 	walk->has_relative |= relative;
 }

@@ -1,0 +1,254 @@
+/* What changes a tree of candidates: paths that are new, paths through code that has gone. Only at misses. */
+#include "core/path/tree.h"
+
+#include <string.h>
+
+#define PLACES_MAX (TREE_TABLE / 4 * 3)
+#define UNITS_MAX UINT16_MAX
+
+static bool guess_holds(const struct tree_run *run, const uint8_t *base)
+{
+	uintptr_t rbp = *(const uintptr_t *)(base + run->guess_slot);
+	return !walk_frame_pointer_plausible((uintptr_t)base + (uintptr_t)(intptr_t)run->guess_sp, rbp);
+}
+
+/* Cost: for each run, a hash and two loads on top of its checks. */
+const struct tree_run *tree_follow(const struct tree *tree, const struct tree_run *run, const uint8_t *base)
+{
+	while (tree_run_holds(run, base)) {
+		if (!run->branch)
+			return likely(run->guess_slot < 0) || guess_holds(run, base) ? run : NULL;
+		uint32_t link = *tree_place(tree, tree_word(base, run->branch), tree_link_of(tree, run));
+		if (!link)
+			break;
+		run = tree_run_at(tree, link);
+	}
+	return NULL;
+}
+
+/* Checks one after the other, as a walk has them. */
+struct checks {
+	const int32_t *offset;
+	const uint64_t *value;
+	size_t count;
+};
+
+static struct checks checks_after(struct checks all, size_t first)
+{
+	return (struct checks){all.offset + first, all.value + first, all.count - first};
+}
+
+/* What a run holds, until the next is unpacked. */
+static struct checks run_unpack(struct tree *tree, const struct tree_run *run)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < run->units * TREE_UNIT / sizeof(struct tree_chunk); i++) {
+		const struct tree_chunk *chunk = &run->chunk[i];
+		for (size_t k = 0; k < TREE_CHUNK && (!k || chunk->offset[k] != chunk->offset[k < 2 ? 0 : k - 2]); k++) {
+			tree->scratch.offset[count] = chunk->offset[k];
+			tree->scratch.value[count++] = chunk->value[k];
+		}
+	}
+	return (struct checks){tree->scratch.offset, tree->scratch.value, count};
+}
+
+static uintptr_t page_of(const uintptr_t *fp, int32_t offset)
+{
+	return ((uintptr_t)fp + (uintptr_t)(intptr_t)(offset & ~(int32_t)WALK_RELATIVE)) >> 12;
+}
+
+/* Fills `chunk` from the front of `checks`; returns how many it took. Only the chunk's first slot is known to be there when
+   those before it were as they must be: one in another page begins a chunk of its own. */
+static size_t chunk_fill(struct tree_chunk *chunk, const uintptr_t *fp, struct checks checks)
+{
+	size_t taken = 0;
+	for (size_t k = 0; k < TREE_CHUNK; k++) {
+		size_t same = k < 2 ? 0 : k - 2; /* lane */
+		bool fits = taken == k && k < checks.count && page_of(fp, checks.offset[k]) == page_of(fp, checks.offset[0]);
+		if (k >= 2 && fits)
+			fits = !((checks.offset[k] ^ checks.offset[same]) & WALK_RELATIVE);
+		taken += fits;
+		chunk->offset[k] = fits ? checks.offset[k] : chunk->offset[same];
+		chunk->value[k] = fits ? checks.value[k] : chunk->value[same];
+	}
+	return taken;
+}
+
+static void run_fill(struct tree_run *run, const uintptr_t *fp, struct checks checks)
+{
+	struct tree_chunk *chunk = run->chunk;
+	run->has_relative = false;
+	for (size_t i = 0; i < checks.count; i++)
+		run->has_relative |= checks.offset[i] & WALK_RELATIVE;
+	while (checks.count)
+		checks = checks_after(checks, chunk_fill(chunk++, fp, checks));
+	run->units = (uint16_t)((size_t)((uint8_t *)chunk - (uint8_t *)run->chunk) / TREE_UNIT);
+	run->is_plain = !run->branch && !run->has_relative && run->guess_slot < 0;
+}
+
+/* Never more for the rest of a run than for the run. */
+static size_t units_for(const uintptr_t *fp, struct checks checks)
+{
+	struct tree_chunk chunk;
+	size_t units = sizeof(struct tree_run) / TREE_UNIT;
+	for (; checks.count; units += sizeof chunk / TREE_UNIT)
+		checks = checks_after(checks, chunk_fill(&chunk, fp, checks));
+	return units;
+}
+
+static struct tree_run *run_make(struct tree *tree, const uintptr_t *fp, uint64_t word, uint32_t owner,
+				 int32_t branch, struct checks checks)
+{
+	struct tree_run *run = tree_run_at(tree, TREE_FIRST + tree->used);
+	tree->used += (uint32_t)units_for(fp, checks);
+	*run = (struct tree_run){.word = word, .owner = owner, .branch = branch, .guess_slot = -1};
+	run_fill(run, fp, checks);
+	return run;
+}
+
+static void run_end(struct tree_run *run, const struct walk *walk, uint32_t answer)
+{
+	run->answer = answer;
+	run->guess_slot = walk->guessed ? walk->guess_slot : -1;
+	run->guess_sp = walk->guess_sp;
+	run->is_plain = !run->has_relative && !walk->guessed;
+}
+
+static uint32_t *place_of(struct tree *tree, const struct tree_run *run)
+{
+	return &tree->table[tree_place(tree, run->word, run->owner) - tree->table];
+}
+
+static void run_put(struct tree *tree, const struct tree_run *run)
+{
+	uint32_t *place = place_of(tree, run);
+	tree->places += !*place;
+	*place = tree_link_of(tree, run);
+}
+
+static bool has_room(const struct tree *tree, size_t units)
+{
+	return units <= UNITS_MAX && TREE_FIRST + tree->used + units <= TREE_LINKS && tree->places + 3 <= PLACES_MAX;
+}
+
+/*
+ * `walk` leaves `run` at its check `at`, where another value stands: what both have in common becomes a run of its own,
+ * the rest of `run` stays in its place, since those after it name it as their owner. Returns the common one.
+ */
+static struct tree_run *run_split(struct tree *tree, const uintptr_t *fp, struct tree_run *run, struct checks held,
+				  size_t at)
+{
+	struct checks before = {held.offset, held.value, at};
+	struct tree_run *common = run_make(tree, fp, run->word, run->owner, held.offset[at], before);
+	run_put(tree, common); /* in the place of `run` */
+	run->word = held.value[at];
+	run->owner = tree_link_of(tree, common);
+	run_fill(run, fp, checks_after(held, at + 1));
+	run_put(tree, run);
+	return common;
+}
+
+void tree_insert(struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra, const struct walk *walk, uint32_t answer)
+{
+	struct checks rest = {walk->offsets, walk->values, walk->checks};
+	size_t room = 2 * units_for(fp, rest) + sizeof(struct tree_run) / TREE_UNIT;
+	if (!has_room(tree, room))
+		tree_clear(tree);
+	if (!has_room(tree, room))
+		return;
+	uint64_t word = tagged_ra;
+	uint32_t owner = tree_depth_of(fp);
+	for (;;) {
+		uint32_t link = *tree_place(tree, word, owner);
+		if (!link)
+			break;
+		struct tree_run *run = tree_run_at(tree, link);
+		struct checks held = run_unpack(tree, run);
+		size_t same = 0;
+		while (same < held.count && same < rest.count && held.offset[same] == rest.offset[same] &&
+		       held.value[same] == rest.value[same])
+			same++;
+		bool ends = same == rest.count, whole = same == held.count;
+		if (whole && ends && !run->branch) {
+			run_end(run, walk, answer);
+			return;
+		}
+		/* The same words lead on differently than they did: the old way is no more (a module came, a guess failed). */
+		int32_t next = whole ? run->branch : held.offset[same];
+		if (ends || rest.offset[same] != next) {
+			tree_remove(tree, run);
+			break;
+		}
+		if (!whole)
+			run = run_split(tree, fp, run, held, same);
+		word = rest.value[same];
+		owner = tree_link_of(tree, run);
+		rest = checks_after(rest, same + 1);
+	}
+	struct tree_run *run = run_make(tree, fp, word, owner, 0, rest);
+	run_end(run, walk, answer);
+	run_put(tree, run);
+}
+
+/* Whether a run's word is a return address. */
+static bool word_is_pc(const struct tree *tree, const struct tree_run *run)
+{
+	return run->owner & TREE_ROOT || !(tree_run_at(tree, run->owner)->branch & WALK_RELATIVE);
+}
+
+size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, size_t max)
+{
+	size_t count = 0;
+	/* From the end inwards, since runs know who comes before; turned round afterwards. */
+	for (;; run = tree_run_at(tree, run->owner)) {
+		struct checks held = run_unpack(tree, run);
+		while (held.count--)
+			if (!(held.offset[held.count] & WALK_RELATIVE) && held.value[held.count] && count < max)
+				pcs[count++] = held.value[held.count];
+		if (word_is_pc(tree, run) && run->word && count < max)
+			pcs[count++] = tree_untagged(run->word);
+		if (run->owner & TREE_ROOT)
+			break;
+	}
+	for (size_t i = 0; i < count / 2; i++) {
+		uintptr_t pc = pcs[i];
+		pcs[i] = pcs[count - 1 - i];
+		pcs[count - 1 - i] = pc;
+	}
+	return count;
+}
+
+void tree_remove(struct tree *tree, const struct tree_run *run)
+{
+	uint32_t *place = place_of(tree, run);
+	if (*place)
+		*place = TREE_REMOVED;
+}
+
+static bool run_touches(struct tree *tree, const struct tree_run *run, uintptr_t start, uintptr_t end)
+{
+	uintptr_t pc = tree_untagged(run->word);
+	if (word_is_pc(tree, run) && pc > start && pc <= end)
+		return true;
+	struct checks held = run_unpack(tree, run);
+	for (size_t i = 0; i < held.count; i++)
+		if (!(held.offset[i] & WALK_RELATIVE) && held.value[i] > start && held.value[i] <= end)
+			return true;
+	return false;
+}
+
+void tree_drop_range(struct tree *tree, uintptr_t start, uintptr_t end)
+{
+	for (uint32_t at = 0; at < TREE_TABLE && tree->used; at++) {
+		uint32_t link = tree->table[at];
+		if (link >= TREE_FIRST && run_touches(tree, tree_run_at(tree, link), start, end))
+			tree->table[at] = TREE_REMOVED;
+	}
+}
+
+void tree_clear(struct tree *tree)
+{
+	if (tree->used)
+		memset(tree->table, 0, sizeof tree->table);
+	tree->used = tree->places = 0;
+}

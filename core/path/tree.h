@@ -1,0 +1,173 @@
+/*
+ * The candidates of a call-path cache: for each return address and stack depth a tree of checks (walk.h). Paths that begin
+ * alike share what they have in common; where they part, the next word of the stack says which way to go.
+ *
+ *   run     checks that follow from one word, then either an answer (the path ends here) or a place to look next
+ *   word    what leads to a run: the return address of a root, else the value found at its owner's `branch`
+ *   owner   the run before it; of a root: the stack depth
+ *   chunk   four checks that may be read together: when the first slot is real, the others lie in pages that are
+ *
+ * Invariant: every word that was read to come to an answer was compared whole, and lay where the words before it put it.
+ * Hence a tree that answers has proven the path. A root's stack depth holds the frame's place in its page, so that what
+ * lies in which page is the same for all who come by.
+ */
+#ifndef FA_PATH_TREE_H
+#define FA_PATH_TREE_H
+
+#include <assert.h>
+
+#include "core/base.h"
+#include "core/path/walk.h"
+
+#define TREE_TABLE_BITS 15
+#define TREE_TABLE (1u << TREE_TABLE_BITS)
+#define TREE_UNIT 16u /* bytes; links count them */
+#define TREE_LINKS (1u << 17)
+#define TREE_REMOVED 1u
+#define TREE_FIRST 3u
+#define TREE_ROOT TREE_LINKS /* owner of roots: | depth */
+#define TREE_CHUNK 4
+
+struct tree_chunk {
+	int32_t offset[TREE_CHUNK]; /* as in walk.h; 0 and 2 are of one kind, 1 and 3 as well; one not full repeats them */
+	uint64_t value[TREE_CHUNK];
+};
+
+struct tree_run {
+	uint64_t word;
+	uint32_t owner;
+	uint32_t answer;
+	int32_t branch; /* offset of the word that leads on; 0: the path ends here */
+	uint16_t units; /* of chunks */
+	bool is_plain; /* the path ends here, without what follows */
+	bool has_relative;
+	int32_t guess_slot; /* -1: none */
+	int32_t guess_sp;
+	struct tree_chunk chunk[];
+};
+static_assert(sizeof(struct tree_run) == 2 * TREE_UNIT && sizeof(struct tree_chunk) == 3 * TREE_UNIT, "units");
+
+/* All zero is empty. The table holds links, by open addressing; TREE_REMOVED is that of a run that nothing leads to. A link
+   is not used twice before tree_clear, since what comes after a removed run stays. */
+struct tree {
+	uint32_t used; /* units of the arena, from TREE_FIRST */
+	uint32_t places; /* of the table, not empty */
+	uint32_t table[TREE_TABLE];
+	struct {
+		int32_t offset[WALK_CHECKS_MAX];
+		uint64_t value[WALK_CHECKS_MAX];
+	} scratch; /* a run, unpacked */
+	_Alignas(64) uint8_t arena[TREE_LINKS * TREE_UNIT];
+};
+
+static always_inline struct tree_run *tree_run_at(const struct tree *tree, uint32_t link)
+{
+	return (struct tree_run *)(uintptr_t)(tree->arena + (size_t)link * TREE_UNIT);
+}
+
+static always_inline uint32_t tree_link_of(const struct tree *tree, const struct tree_run *run)
+{
+	return (uint32_t)((size_t)((const uint8_t *)run - tree->arena) / TREE_UNIT);
+}
+
+static always_inline uint32_t tree_depth_of(const uintptr_t *fp)
+{
+	return TREE_ROOT | ((uint32_t)((uintptr_t)fp >> 3) & 0xffff);
+}
+
+static always_inline uint64_t tree_hash(uint64_t word, uint32_t owner)
+{
+	return (word ^ (uint64_t)owner << 44) * 0x9e3779b97f4a7c15u;
+}
+
+/* The place of the run that `word` leads to from `owner`, or the empty one where the search ends. Cost: a hash and two
+   loads, mostly. */
+static always_inline const uint32_t *tree_place(const struct tree *tree, uint64_t word, uint32_t owner)
+{
+	uint32_t at = (uint32_t)(tree_hash(word, owner) >> (64 - TREE_TABLE_BITS));
+	for (;; at = (at + 1) & (TREE_TABLE - 1)) {
+		const uint32_t *place = &tree->table[at];
+		const struct tree_run *run = tree_run_at(tree, *place);
+		if (likely(run->word == word && run->owner == owner) || !*place)
+			return place;
+	}
+}
+
+/* What the stack says at a check's place, in the terms of its value. */
+static always_inline uint64_t tree_word(const uint8_t *base, int32_t offset)
+{
+	uint64_t relative = (uint64_t)(offset & WALK_RELATIVE);
+	return *(const uint64_t *)(base + ((int64_t)offset - (int64_t)relative)) - ((uintptr_t)base & -relative);
+}
+
+/* Not 0: something else stands there. The barrier keeps the compiler from making vectors of single words. */
+static always_inline uint64_t tree_differ(const struct tree_chunk *chunk, const uint8_t *base, size_t i, uint64_t bias)
+{
+	uint64_t word = (*(const uint64_t *)(base + chunk->offset[i]) - bias) ^ chunk->value[i];
+	__asm__("" : "+r"(word));
+	return word;
+}
+
+/* Without relative checks. Cost: a load and a compare for each check, two branches for four of them. Plain instructions: gathering the words into
+   a vector takes half as long again on the processors tried. */
+static always_inline bool tree_plain_run_holds(const struct tree_run *run, const uint8_t *base)
+{
+	const struct tree_chunk *chunk = run->chunk, *end = (const void *)((const uint8_t *)chunk + run->units * TREE_UNIT);
+	for (; chunk != end; chunk++)
+		if (unlikely(tree_differ(chunk, base, 0, 0) | tree_differ(chunk, base, 1, 0) |
+			     tree_differ(chunk, base, 2, 0) | tree_differ(chunk, base, 3, 0)))
+			return false;
+	return true;
+}
+
+static always_inline bool tree_run_holds(const struct tree_run *run, const uint8_t *base)
+{
+	const struct tree_chunk *chunk = run->chunk, *end = (const void *)((const uint8_t *)chunk + run->units * TREE_UNIT);
+	if (likely(!run->has_relative))
+		return tree_plain_run_holds(run, base);
+	for (; chunk != end; chunk++) {
+		uintptr_t even = (uintptr_t)chunk->offset[0] & WALK_RELATIVE, odd = (uintptr_t)chunk->offset[1] & WALK_RELATIVE;
+		uint64_t even_bias = (uintptr_t)base & -even, odd_bias = (uintptr_t)base & -odd;
+		if (unlikely(tree_differ(chunk, base - even, 0, even_bias) | tree_differ(chunk, base - odd, 1, odd_bias) |
+			     tree_differ(chunk, base - even, 2, even_bias) | tree_differ(chunk, base - odd, 3, odd_bias)))
+			return false;
+	}
+	return true;
+}
+
+/* On from `run`, a root, to where the path that the stack now holds ends. NULL: not known. */
+const struct tree_run *tree_follow(const struct tree *tree, const struct tree_run *run, const uint8_t *base);
+
+/* The run where the path that the stack now holds ends, or NULL. */
+static always_inline const struct tree_run *tree_find(const struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra)
+{
+	uint32_t link = *tree_place(tree, tagged_ra, tree_depth_of(fp));
+	const struct tree_run *run = tree_run_at(tree, link);
+	if (unlikely(!link))
+		return NULL;
+	if (likely(run->is_plain))
+		return likely(tree_plain_run_holds(run, (const uint8_t *)fp)) ? run : NULL;
+	return tree_follow(tree, run, (const uint8_t *)fp);
+}
+
+/* Keeps the path of `walk`, which must be cacheable. */
+void tree_insert(struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra, const struct walk *walk, uint32_t answer);
+/* The return addresses that `run` stands for, innermost first; returns how many. */
+size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, size_t max);
+void tree_remove(struct tree *tree, const struct tree_run *run);
+/* Drops every path through (start, end]. */
+void tree_drop_range(struct tree *tree, uintptr_t start, uintptr_t end);
+void tree_clear(struct tree *tree);
+
+/* The tag is part of the return address as a word, in bits that no address of a program has. */
+static always_inline uintptr_t tree_tagged(uintptr_t ra, uint32_t tag)
+{
+	return ra | (uintptr_t)tag << 56;
+}
+
+static always_inline uintptr_t tree_untagged(uintptr_t ra)
+{
+	return ra & ~((uintptr_t)0xff << 56);
+}
+
+#endif

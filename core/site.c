@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/path/module.h"
 #include "core/path/path.h"
 #include "core/policy.h"
 #include "core/rule.h"
@@ -27,6 +28,14 @@ static struct {
 	uint64_t *tagged_site;  /* in regions: node << 32 | tag << 24 | site, open addressing */
 } table;
 
+/* Under the lock. The whole path that was asked for last, outermost first: the next one mostly begins like it. */
+static struct {
+	uint32_t changes; /* module_changes at that time: the same address may be other code now */
+	size_t count;
+	uintptr_t pc[PATH_DEPTH_MAX];
+	uint32_t node[PATH_DEPTH_MAX];
+} last;
+
 int site_init(void)
 {
 	size_t bytes = TABLE_BYTES;
@@ -38,6 +47,7 @@ int site_init(void)
 	table.tagged_site = (uint64_t *)(memory + NODE_HASH + NODES_MAX);
 	memset(table.class_site, 0, sizeof table.class_site);
 	rule_forget_sites();
+	last.count = 0;
 	uint32_t index;
 	trace_append(&trace_nodes, NULL, &index); /* node 0: the root */
 	trace_append(&trace_sites, NULL, &index); /* site 0: unknown */
@@ -114,17 +124,6 @@ static uint32_t node_intern(const struct trace_node *node, bool may_add)
 	return index;
 }
 
-/* A signal handler's path ends at the trampoline that the kernel returns through: where the interrupted code stood is
-   no reason for an allocation, and would make every interrupted instruction a path of its own. */
-static size_t without_interrupted(const uintptr_t *pcs, size_t count)
-{
-	static const uint8_t trampoline[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05}; /* mov $15, %rax; syscall */
-	for (size_t i = 1; i < count; i++)
-		if (path_module_of(pcs[i]) != UINT32_MAX && !memcmp((const void *)pcs[i], trampoline, sizeof trampoline))
-			return i + 1;
-	return count;
-}
-
 /* Frames of ours on the path: those that wait for a marked function to return. */
 static bool is_own(uintptr_t pc)
 {
@@ -132,17 +131,49 @@ static bool is_own(uintptr_t pc)
 	return pc >= (uintptr_t)own_start && pc < (uintptr_t)own_end;
 }
 
+/* How many of the outermost pcs are those of the last path. */
+static size_t common_with_last(const uintptr_t *pcs, size_t count)
+{
+	size_t common = 0;
+	if (last.changes != atomic_load_explicit(&module_changes, memory_order_relaxed))
+		last.count = 0;
+	while (common < count && common < last.count && pcs[count - 1 - common] == last.pc[common])
+		common++;
+	return common;
+}
+
+/* A signal handler's path ends at the trampoline that the kernel returns through: where the interrupted code stood is
+   no reason for an allocation, and would make every interrupted instruction a path of its own. */
+static size_t without_interrupted(const uintptr_t *pcs, size_t count)
+{
+	size_t new = count - common_with_last(pcs, count);
+	static const uint8_t trampoline[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05}; /* mov $15, %rax; syscall */
+	for (size_t i = 1; i < new; i++)
+		if (path_module_of(pcs[i]) != UINT32_MAX && !memcmp((const void *)pcs[i], trampoline, sizeof trampoline))
+			return i + 1;
+	return count;
+}
+
 /* Lock held. The node of the `count` innermost pcs. */
 static uint32_t path_node(const uintptr_t *pcs, size_t count, bool cut, bool may_add)
 {
-	uint32_t parent = 0;
-	for (size_t i = count; i--;) {
-		if (is_own(pcs[i]))
-			continue;
-		struct trace_node node = node_record(parent, pcs[i], cut && i == count - 1);
-		parent = node_intern(&node, may_add);
+	size_t known = cut ? 0 : common_with_last(pcs, count);
+	uint32_t parent = known ? last.node[known - 1] : 0;
+	for (size_t i = count - known; i--;) {
+		if (!is_own(pcs[i])) {
+			struct trace_node node = node_record(parent, pcs[i], cut && i == count - 1);
+			parent = node_intern(&node, may_add);
+		}
 		if (parent == UINT32_MAX)
 			break;
+		if (cut)
+			continue;
+		last.pc[known] = pcs[i];
+		last.node[known++] = parent;
+	}
+	if (!cut) {
+		last.count = known;
+		last.changes = atomic_load_explicit(&module_changes, memory_order_relaxed);
 	}
 	return parent;
 }

@@ -22,9 +22,15 @@ struct path_cache {
 	struct path_stats stats;
 	uint32_t changes; /* module_changes when last looked at */
 	bool nested;
-	uintptr_t pcs[3][PATH_DEPTH_MAX]; /* [1] for a signal handler, [2] for what is re-verified */
-	int32_t offsets[WALK_CHECKS_MAX];
-	uint64_t values[WALK_CHECKS_MAX];
+	uint32_t turn; /* the room that `last` is not in */
+	struct walk last; /* count 0: none */
+	struct walk_room {
+		uintptr_t pcs[PATH_DEPTH_MAX];
+		struct walk_frame frames[PATH_DEPTH_MAX];
+		int32_t offsets[WALK_CHECKS_MAX];
+		uint64_t values[WALK_CHECKS_MAX];
+	} room[2];
+	uintptr_t nested_pcs[PATH_DEPTH_MAX], checked_pcs[PATH_DEPTH_MAX];
 	struct tree tree;
 };
 
@@ -41,6 +47,7 @@ void path_check_every(uint32_t hits)
 static uint32_t agree(struct path_cache *cache)
 {
 	path_modules_refresh();
+	cache->last.count = 0;
 	uint32_t epoch = atomic_load(&module_epoch), changes = atomic_load(&module_changes);
 	if (changes - cache->changes > MODULE_CHANGES_KEPT / 2) /* older ranges may be being overwritten */
 		tree_clear(&cache->tree);
@@ -66,8 +73,12 @@ static uint32_t intern_barred(path_intern_fn intern, const struct walk *walk, ui
 
 static struct walk walk_of(struct path_cache *cache)
 {
-	return (struct walk){
-		.pcs = cache->pcs[0], .max = PATH_DEPTH_MAX, .offsets = cache->offsets, .values = cache->values};
+	struct walk_room *room = &cache->room[cache->turn];
+	return (struct walk){.pcs = room->pcs,
+			     .max = PATH_DEPTH_MAX,
+			     .frames = room->frames,
+			     .offsets = room->offsets,
+			     .values = room->values};
 }
 
 /* A handler interrupted a use of this cache. */
@@ -78,7 +89,7 @@ static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, uint
 	if (cache->nested) /* a handler within a handler: its caller only */
 		return intern_barred(intern, &walk, tag);
 	cache->nested = true;
-	walk.pcs = cache->pcs[1];
+	walk.pcs = cache->nested_pcs;
 	walk_run(fp, &walk);
 	uint32_t value = intern_barred(intern, &walk, tag);
 	cache->stats.captures++;
@@ -92,16 +103,20 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	bool by_loader = module_is_loader(fp[1]);
 	if (by_loader)
 		path_modules_refresh();
+	walk.last = cache->last.count ? &cache->last : NULL;
 	walk_run(fp, &walk);
 	cache->stats.captures++;
 	cache->stats.failed += walk.failed;
 	uint32_t value = intern_barred(intern, &walk, tag);
 	/* The loader allocates whenever it maps: its own calls are never cached, so each of them comes by here and makes
 	   every cache look at the modules again. */
-	if (by_loader)
+	if (by_loader) {
 		module_suspect();
-	else if (walk.cacheable)
+	} else if (walk.cacheable) {
 		tree_insert(&cache->tree, fp, tree_tagged(fp[1], tag), &walk, value);
+		cache->last = walk;
+		cache->turn ^= 1;
+	}
 	return value;
 }
 
@@ -117,8 +132,8 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	walk_run(fp, &walk);
 	cache->stats.checks++;
 	uint32_t value = run->answer;
-	size_t count = tree_path(&cache->tree, run, cache->pcs[2], PATH_DEPTH_MAX);
-	if (count != walk.count || memcmp(cache->pcs[2], walk.pcs, count * sizeof walk.pcs[0])) {
+	size_t count = tree_path(&cache->tree, run, cache->checked_pcs, PATH_DEPTH_MAX);
+	if (count != walk.count || memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0])) {
 		cache->stats.wrong++;
 		tree_remove(&cache->tree, run);
 		value = value_miss(cache, fp, tag, intern);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #define PLACES_MAX (TREE_TABLE / 4 * 3)
-#define UNITS_MAX UINT16_MAX
 
 static bool guess_holds(const struct tree_run *run, const uint8_t *base)
 {
@@ -86,23 +85,19 @@ static void run_fill(struct tree_run *run, const uintptr_t *fp, struct checks ch
 	run->is_plain = !run->branch && !run->has_relative && run->guess_slot < 0;
 }
 
-/* Never more for the rest of a run than for the run. */
-static size_t units_for(const uintptr_t *fp, struct checks checks)
+/* At most, whatever pages they lie in. The rest of a run never takes more than the run. */
+static size_t units_for(size_t checks)
 {
-	struct tree_chunk chunk;
-	size_t units = sizeof(struct tree_run) / TREE_UNIT;
-	for (; checks.count; units += sizeof chunk / TREE_UNIT)
-		checks = checks_after(checks, chunk_fill(&chunk, fp, checks));
-	return units;
+	return (sizeof(struct tree_run) + checks * sizeof(struct tree_chunk)) / TREE_UNIT;
 }
 
 static struct tree_run *run_make(struct tree *tree, const uintptr_t *fp, uint64_t word, uint32_t owner,
 				 int32_t branch, struct checks checks)
 {
 	struct tree_run *run = tree_run_at(tree, TREE_FIRST + tree->used);
-	tree->used += (uint32_t)units_for(fp, checks);
 	*run = (struct tree_run){.word = word, .owner = owner, .branch = branch, .guess_slot = -1};
 	run_fill(run, fp, checks);
+	tree->used += (uint32_t)(sizeof *run / TREE_UNIT) + run->units;
 	return run;
 }
 
@@ -128,7 +123,7 @@ static void run_put(struct tree *tree, const struct tree_run *run)
 
 static bool has_room(const struct tree *tree, size_t units)
 {
-	return units <= UNITS_MAX && TREE_FIRST + tree->used + units <= TREE_LINKS && tree->places + 3 <= PLACES_MAX;
+	return TREE_FIRST + tree->used + units <= TREE_LINKS && tree->places + 3 <= PLACES_MAX;
 }
 
 /*
@@ -151,7 +146,7 @@ static struct tree_run *run_split(struct tree *tree, const uintptr_t *fp, struct
 void tree_insert(struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra, const struct walk *walk, uint32_t answer)
 {
 	struct checks rest = {walk->offsets, walk->values, walk->checks};
-	size_t room = 2 * units_for(fp, rest) + sizeof(struct tree_run) / TREE_UNIT;
+	size_t room = units_for(rest.count) * 2;
 	if (!has_room(tree, room))
 		tree_clear(tree);
 	if (!has_room(tree, room))

@@ -54,6 +54,16 @@ static bool readable(struct window *window, uintptr_t address)
 	return true;
 }
 
+/* `address` was read. */
+static void window_note(struct window *window, uintptr_t address)
+{
+	uintptr_t page = address & ~(uintptr_t)(PAGE - 1);
+	if (page == window->high)
+		window->high += PAGE;
+	else if (page < window->low || page > window->high)
+		*window = (struct window){page, page + PAGE};
+}
+
 static uintptr_t load(uintptr_t address)
 {
 	return *(const uintptr_t *)address;
@@ -146,10 +156,9 @@ static void check_add(struct walk *walk, const uintptr_t *fp, uintptr_t address,
 	int32_t check = (int32_t)offset | (relative ? WALK_RELATIVE : 0);
 	for (size_t i = walk->checks; i-- && i + 4 > walk->checks;)
 		if (walk->offsets[i] == check)
-			return; /* each of four is another */
+			walk->cacheable = false; /* each of four is another, in a tree */
 	walk->offsets[walk->checks] = check;
 	walk->values[walk->checks++] = relative ? value - (uintptr_t)fp : value;
-	walk->has_relative |= relative;
 }
 
 /* The path depends on the value of rbp from here on. */
@@ -241,13 +250,40 @@ static bool step_row(struct walk *walk, struct window *window, const uintptr_t *
 	return true;
 }
 
+/* The step that the last walk made from the same frame, where it would be made again. Cost: a load and a compare for each
+   check, nothing is looked up. */
+static bool step_as_last(struct walk *walk, const uintptr_t *fp, size_t at, struct frame *frame)
+{
+	const struct walk *last = walk->last;
+	const struct walk_frame *from = &last->frames[at], *to = from + 1;
+	if (from->pc != frame->pc || from->sp != frame->sp || from->rbp_at != frame->rbp_at ||
+	    from->rbp_checked != frame->rbp_checked || !from->steps_by_row || !from->rbp_at)
+		return false;
+	for (uint32_t i = from->checks; i < to->checks; i++) {
+		int32_t relative = last->offsets[i] & WALK_RELATIVE;
+		uintptr_t address = last->base + (uintptr_t)(intptr_t)(last->offsets[i] - relative);
+		uint64_t value = last->values[i] + (relative ? last->base : 0);
+		if (load(address) != value)
+			return false;
+		check_add(walk, fp, address, value, relative);
+	}
+	*frame = (struct frame){.pc = to->pc,
+				.sp = to->sp,
+				.rbp = load(to->rbp_at),
+				.rbp_at = to->rbp_at,
+				.rbp_checked = to->rbp_checked};
+	return true;
+}
+
 void walk_run(const uintptr_t *fp, struct walk *walk)
 {
+	size_t at = 0, last_frames = walk->last ? walk->last->count : 0;
 	uintptr_t here = (uintptr_t)fp & ~(uintptr_t)(PAGE - 1);
 	struct window window = {here, ((uintptr_t)(fp + 1) & ~(uintptr_t)(PAGE - 1)) + PAGE};
 	struct frame frame = {.pc = fp[1], .sp = (uintptr_t)(fp + 2), .rbp = fp[0], .rbp_at = (uintptr_t)fp};
 	walk->count = walk->checks = 0;
-	walk->cut = walk->failed = walk->has_relative = walk->guessed = false;
+	walk->base = (uintptr_t)fp;
+	walk->cut = walk->failed = walk->guessed = false;
 	walk->cacheable = walk->offsets != NULL;
 	walk->max = walk->max < depth_limit ? walk->max : depth_limit;
 	while (frame.pc) {
@@ -255,7 +291,23 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 			walk->cut = true;
 			return;
 		}
+		if (walk->frames) {
+			uint32_t checks = (uint32_t)walk->checks;
+			walk->frames[walk->count] = (struct walk_frame){
+				.pc = frame.pc, .sp = frame.sp, .rbp_at = frame.rbp_at, .checks = checks, .rbp_checked = frame.rbp_checked};
+		}
 		walk->pcs[walk->count++] = frame.pc;
+		while (at < last_frames && walk->last->frames[at].sp < frame.sp)
+			at++;
+		if (at + 1 < last_frames) {
+			size_t checks = walk->checks;
+			if (step_as_last(walk, fp, at, &frame)) {
+				walk->frames[walk->count - 1].steps_by_row = true;
+				window_note(&window, frame.sp - 8);
+				continue;
+			}
+			walk->checks = checks;
+		}
 		struct cfi_row row = cfi_row_of(frame.pc, frame.exact);
 		bool stepped = true;
 		switch (row.kind) {
@@ -274,6 +326,8 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 			walk->failed = !walk_by_library(fp, walk);
 			return;
 		default:
+			if (walk->frames)
+				walk->frames[walk->count - 1].steps_by_row = true;
 			stepped = step_row(walk, &window, fp, &frame, row);
 		}
 		if (!stepped) {

@@ -14,6 +14,17 @@
 #define WALK_CHECKS_MAX (PATH_DEPTH_MAX * 3 + 2)
 #define WALK_RELATIVE 1
 
+/* A frame on the way; what the next one is follows from these and from the checks of the step. */
+struct walk_frame {
+	uintptr_t pc, sp;
+	uintptr_t rbp_at; /* where its rbp was read from; 0 = not from the stack */
+	uint32_t checks; /* made before the step from here */
+	bool rbp_checked;
+	bool steps_by_row;
+};
+
+/* With frames, a walk takes over from `last` what has not changed since: a step from the same frame, all of whose checks
+   hold, leads where it led. `last` was cacheable, and no module came or went since. */
 struct walk {
 	uintptr_t *pcs;
 	size_t max, count;
@@ -22,8 +33,10 @@ struct walk {
 	/* With `offsets` NULL nothing below is filled in. */
 	int32_t *offsets;
 	uint64_t *values;
+	struct walk_frame *frames;
+	const struct walk *last;
+	uintptr_t base; /* what offsets count from */
 	size_t checks;
-	bool has_relative;
 	bool cacheable; /* the checks determine the path */
 	/* The path ended at code without unwind information because rbp, found at `guess_slot`, was no frame pointer for
 	   a stack pointer at `guess_sp`: the checks hold only as long as it still is none. */

@@ -122,8 +122,8 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 
 /* A sampled hit: would a full walk have said the same? The next one is somewhere in twice the interval from here, so that
    no rhythm of the program's keeps a path out of sight. */
-static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern,
-					const struct tree_run *run)
+static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_t *fp, uint32_t tag,
+					path_intern_fn intern, const struct tree_run *run)
 {
 	int saved_errno = errno;
 	cache->random = cache->random * 1664525u + 1013904223u;

@@ -278,6 +278,21 @@ static struct cfi_row row_read(uintptr_t pc, uint32_t index)
 	return row_pack(&rules);
 }
 
+/* Whether a return address is the start of a function that no call stands before: makecontext and its like put it there,
+   and nobody called what returns to it. */
+static bool is_put_by_hand(uintptr_t pc, uint32_t index)
+{
+	const struct path_module *module = path_module_at(index);
+	const uint8_t *fde = module_unwind_at(index)->table ? eh_frame_find(module_unwind_at(index), pc) : NULL;
+	struct frame_info info;
+	if (!fde || !eh_frame_read(fde, module, &info) || info.start != pc || pc - module->start < 6)
+		return false;
+	const uint8_t *code = (const uint8_t *)pc;
+	return code[-5] != 0xe8 && !(code[-6] == 0xff && code[-5] == 0x15) &&
+	       !(code[-2] == 0xff && (code[-1] & 0x38) == 0x10) &&
+	       !(code[-3] == 0xff && (code[-2] & 0x38) == 0x10); /* no call before it */
+}
+
 static void row_keep(uintptr_t pc, struct cfi_row row)
 {
 	uint64_t packed;
@@ -315,6 +330,8 @@ struct cfi_row cfi_row_of(uintptr_t pc, bool exact)
 		return (struct cfi_row){.kind = CFI_NONE};
 	}
 	row = row_read(wanted, index);
+	if (row.kind == CFI_NONE && !exact && is_put_by_hand(pc, index))
+		row = (struct cfi_row){.kind = CFI_END};
 	if (!exact)
 		row_keep(pc, row);
 	return row;

@@ -9,7 +9,6 @@ enum { REG_RA = 16 };
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------ */
 
-
 uint64_t bytes_take(struct bytes *in, size_t count)
 {
 	uint64_t value = 0;
@@ -96,7 +95,6 @@ uint64_t bytes_take_encoded(struct bytes *in, uint8_t encoding, bool is_length)
 }
 
 /* ---- CIE and FDE ------------------------------------------------------------------------------------------------ */
-
 
 /* The body of the record at `at`; its first word is the CIE pointer (0 in a CIE). */
 static struct bytes record(const uint8_t *at, const struct path_module *module)

@@ -43,7 +43,8 @@ static struct checks run_unpack(struct tree *tree, const struct tree_run *run)
 	size_t count = 0;
 	for (size_t i = 0; i < run->units * TREE_UNIT / sizeof(struct tree_chunk); i++) {
 		const struct tree_chunk *chunk = &run->chunk[i];
-		for (size_t k = 0; k < TREE_CHUNK && (!k || chunk->offset[k] != chunk->offset[k < 2 ? 0 : k - 2]); k++) {
+		for (size_t k = 0; k < TREE_CHUNK && (!k || chunk->offset[k] != chunk->offset[k < 2 ? 0 : k - 2]);
+		     k++) {
 			tree->scratch.offset[count] = chunk->offset[k];
 			tree->scratch.value[count++] = chunk->value[k];
 		}
@@ -63,7 +64,8 @@ static size_t chunk_fill(struct tree_chunk *chunk, const uintptr_t *fp, struct c
 	size_t taken = 0;
 	for (size_t k = 0; k < TREE_CHUNK; k++) {
 		size_t same = k < 2 ? 0 : k - 2; /* lane */
-		bool fits = taken == k && k < checks.count && page_of(fp, checks.offset[k]) == page_of(fp, checks.offset[0]);
+		bool fits = taken == k && k < checks.count &&
+			    page_of(fp, checks.offset[k]) == page_of(fp, checks.offset[0]);
 		if (k >= 2 && fits)
 			fits = !((checks.offset[k] ^ checks.offset[same]) & WALK_RELATIVE);
 		taken += fits;
@@ -91,8 +93,8 @@ static size_t units_for(size_t checks)
 	return (sizeof(struct tree_run) + checks * sizeof(struct tree_chunk)) / TREE_UNIT;
 }
 
-static struct tree_run *run_make(struct tree *tree, const uintptr_t *fp, uint64_t word, uint32_t owner,
-				 int32_t branch, struct checks checks)
+static struct tree_run *run_make(struct tree *tree, const uintptr_t *fp, uint64_t word, uint32_t owner, int32_t branch,
+				 struct checks checks)
 {
 	struct tree_run *run = tree_run_at(tree, TREE_FIRST + tree->used);
 	*run = (struct tree_run){.word = word, .owner = owner, .branch = branch, .guess_slot = -1};

@@ -29,7 +29,8 @@
 #define TREE_CHUNK 4
 
 struct tree_chunk {
-	int32_t offset[TREE_CHUNK]; /* as in walk.h; 0 and 2 are of one kind, 1 and 3 as well; one not full repeats them */
+	int32_t offset
+		[TREE_CHUNK]; /* as in walk.h; 0 and 2 are of one kind, 1 and 3 as well; one not full repeats them */
 	uint64_t value[TREE_CHUNK];
 };
 
@@ -112,7 +113,8 @@ static always_inline uint64_t tree_differ(const struct tree_chunk *chunk, const 
    a vector takes half as long again on the processors tried. */
 static always_inline bool tree_plain_run_holds(const struct tree_run *run, const uint8_t *base)
 {
-	const struct tree_chunk *chunk = run->chunk, *end = (const void *)((const uint8_t *)chunk + run->units * TREE_UNIT);
+	const struct tree_chunk *chunk = run->chunk,
+				*end = (const void *)((const uint8_t *)chunk + run->units * TREE_UNIT);
 	for (; chunk != end; chunk++)
 		if (unlikely(tree_differ(chunk, base, 0, 0) | tree_differ(chunk, base, 1, 0) |
 			     tree_differ(chunk, base, 2, 0) | tree_differ(chunk, base, 3, 0)))
@@ -122,14 +124,18 @@ static always_inline bool tree_plain_run_holds(const struct tree_run *run, const
 
 static always_inline bool tree_run_holds(const struct tree_run *run, const uint8_t *base)
 {
-	const struct tree_chunk *chunk = run->chunk, *end = (const void *)((const uint8_t *)chunk + run->units * TREE_UNIT);
+	const struct tree_chunk *chunk = run->chunk,
+				*end = (const void *)((const uint8_t *)chunk + run->units * TREE_UNIT);
 	if (likely(!run->has_relative))
 		return tree_plain_run_holds(run, base);
 	for (; chunk != end; chunk++) {
-		uintptr_t even = (uintptr_t)chunk->offset[0] & WALK_RELATIVE, odd = (uintptr_t)chunk->offset[1] & WALK_RELATIVE;
+		uintptr_t even = (uintptr_t)chunk->offset[0] & WALK_RELATIVE,
+			  odd = (uintptr_t)chunk->offset[1] & WALK_RELATIVE;
 		uint64_t even_bias = (uintptr_t)base & -even, odd_bias = (uintptr_t)base & -odd;
-		if (unlikely(tree_differ(chunk, base - even, 0, even_bias) | tree_differ(chunk, base - odd, 1, odd_bias) |
-			     tree_differ(chunk, base - even, 2, even_bias) | tree_differ(chunk, base - odd, 3, odd_bias)))
+		if (unlikely(tree_differ(chunk, base - even, 0, even_bias) |
+			     tree_differ(chunk, base - odd, 1, odd_bias) |
+			     tree_differ(chunk, base - even, 2, even_bias) |
+			     tree_differ(chunk, base - odd, 3, odd_bias)))
 			return false;
 	}
 	return true;

@@ -289,12 +289,16 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 	while (frame.pc) {
 		if (walk->count == walk->max) {
 			walk->cut = true;
+			walk->checks -= walk->checks && walk->cacheable; /* the last is of a frame that is not kept */
 			return;
 		}
 		if (walk->frames) {
 			uint32_t checks = (uint32_t)walk->checks;
-			walk->frames[walk->count] = (struct walk_frame){
-				.pc = frame.pc, .sp = frame.sp, .rbp_at = frame.rbp_at, .checks = checks, .rbp_checked = frame.rbp_checked};
+			walk->frames[walk->count] = (struct walk_frame){.pc = frame.pc,
+									.sp = frame.sp,
+									.rbp_at = frame.rbp_at,
+									.checks = checks,
+									.rbp_checked = frame.rbp_checked};
 		}
 		walk->pcs[walk->count++] = frame.pc;
 		while (at < last_frames && walk->last->frames[at].sp < frame.sp)

@@ -301,9 +301,13 @@ static NOINLINE void test_coroutines(void)
 		size_t bytes = 16384 + 4096 * (size_t)(coroutine_depth % 3);
 		void *stack = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		getcontext(&coroutine);
-		coroutine.uc_stack = (stack_t){.ss_sp = stack, .ss_size = bytes};
+		coroutine.uc_stack = (stack_t){.ss_sp = stack, .ss_size = bytes - 128};
 		coroutine.uc_link = &scheduler;
 		makecontext(&coroutine, coroutine_main, 0);
+		/* What is in rbp looks like a frame pointer, though nobody called the entry. */
+		uintptr_t *frame = (uintptr_t *)((char *)stack + bytes - 64);
+		frame[1] = (uintptr_t)test_coroutines;
+		coroutine.uc_mcontext.gregs[REG_RBP] = (greg_t)frame;
 		for (int i = 0; i < 4; i++) {
 			swapcontext(&scheduler, &coroutine);
 			plain(i);

@@ -393,6 +393,7 @@ void runtime_finish_start(void)
 		thread_attach(0, TRACE_ROLE_NONE);
 	pthread_atfork(NULL, NULL, note_fork);
 	take_policy();
+	path_check_every((uint32_t)runtime.options.threshold[TRACE_THRESHOLD_STACK_CHECK]);
 	if (runtime.stacks == TRACE_STACKS_FULL && path_init(runtime.options.threshold[TRACE_THRESHOLD_STACK_DEPTH])) {
 		runtime.stacks = TRACE_STACKS_CALLER;
 		trace_header->stacks = TRACE_STACKS_CALLER;

@@ -263,6 +263,9 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
 	}
 	if (cut)
 		trace_loss(TRACE_LOSS_DEPTH, 1);
+	static uint32_t asked;
+	if (!(++asked & 1023)) /* a program without frames that is killed has its figures in the recording too */
+		thread_note_path_stats();
 	count = without_interrupted(pcs, count);
 	size_t depth = depth_kept();
 	uint32_t site = site_at_depth(pcs, count, count, cut, depth >= count, tag);

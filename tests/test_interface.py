@@ -29,6 +29,7 @@ SCHEMA = {
     "violations": [{"code": TEXT, "name": TEXT, "level": TEXT, "count": int, "bytes": int, "first_frame": int, "last_frame": int,
                     "fingerprint": TEXT, "message": TEXT, "help": TEXT, "born": {"site": (int, str, type(None)), "thread": (int, str, dict, type(None)), "stack": [FRAME]},
                     "scope_end": (dict, type(None)), "died": (dict, type(None))}],
+    "call_paths": dict.fromkeys(["captured", "hits", "checked", "wrong"], int),
     "losses": {"events": (int, dict), "sites": int, "stacks": int, "reasons": list},
 }
 

@@ -211,6 +211,10 @@ void cmd_summary(struct report *report)
 		fputc('\n', report->out);
 	tasks_table(report);
 	text_losses(report);
+	const struct trace_header *header = &report->reader.header;
+	if (header->stack_wrong)
+		fprintf(report->out, "  call paths  %s of %s re-verified were wrong\n", text_count(header->stack_wrong),
+		        text_count(header->stack_checks));
 	print_escapes(report);
 	print_violations(report);
 }

@@ -471,6 +471,17 @@ static void write_losses(struct report *report)
 	dump(report, object);
 }
 
+static void write_call_paths(struct report *report)
+{
+	const struct trace_header *header = &report->reader.header;
+	json_t *object = json_object();
+	json_object_set_new(object, "captured", number(header->stack_captures));
+	json_object_set_new(object, "hits", number(header->stack_hits));
+	json_object_set_new(object, "checked", number(header->stack_checks));
+	json_object_set_new(object, "wrong", number(header->stack_wrong));
+	dump(report, object);
+}
+
 void out_json(struct report *report)
 {
 	const struct model *model = &report->model;
@@ -513,6 +524,8 @@ void out_json(struct report *report)
 		write_violation(report, &model->violations[i]);
 	}
 	fputc(']', report->out);
+	key(report, "call_paths");
+	write_call_paths(report);
 	key(report, "losses");
 	write_losses(report);
 	fprintf(report->out, "}\n");

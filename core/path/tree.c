@@ -75,14 +75,30 @@ static size_t chunk_fill(struct tree_chunk *chunk, const uintptr_t *fp, struct c
 	return taken;
 }
 
+/* The same for four return addresses in one page, the common case. */
+static bool chunk_fill_whole(struct tree_chunk *chunk, const uintptr_t *fp, struct checks checks)
+{
+	if (checks.count < TREE_CHUNK)
+		return false;
+	const int32_t *offset = checks.offset;
+	uintptr_t page = page_of(fp, offset[0]);
+	if ((offset[0] | offset[1] | offset[2] | offset[3]) & WALK_RELATIVE || page_of(fp, offset[1]) != page ||
+	    page_of(fp, offset[2]) != page || page_of(fp, offset[3]) != page)
+		return false;
+	memcpy(chunk->offset, offset, sizeof chunk->offset);
+	memcpy(chunk->value, checks.value, sizeof chunk->value);
+	return true;
+}
+
 static void run_fill(struct tree_run *run, const uintptr_t *fp, struct checks checks)
 {
 	struct tree_chunk *chunk = run->chunk;
 	run->has_relative = false;
 	for (size_t i = 0; i < checks.count; i++)
 		run->has_relative |= checks.offset[i] & WALK_RELATIVE;
-	while (checks.count)
-		checks = checks_after(checks, chunk_fill(chunk++, fp, checks));
+	for (; checks.count; chunk++)
+		checks = checks_after(checks,
+				      chunk_fill_whole(chunk, fp, checks) ? TREE_CHUNK : chunk_fill(chunk, fp, checks));
 	run->units = (uint16_t)((size_t)((uint8_t *)chunk - (uint8_t *)run->chunk) / TREE_UNIT);
 	run->is_plain = !run->branch && !run->has_relative && run->guess_slot < 0;
 }

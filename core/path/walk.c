@@ -250,28 +250,61 @@ static bool step_row(struct walk *walk, struct window *window, const uintptr_t *
 	return true;
 }
 
-/* The step that the last walk made from the same frame, where it would be made again. Cost: a load and a compare for each
-   check, nothing is looked up. */
-static bool step_as_last(struct walk *walk, const uintptr_t *fp, size_t at, struct frame *frame)
+/* The checks of a step, if they hold now as they did then. */
+static bool checks_as_last(struct walk *walk, const struct walk_frame *from, const struct walk_frame *to)
 {
 	const struct walk *last = walk->last;
-	const struct walk_frame *from = &last->frames[at], *to = from + 1;
-	if (from->pc != frame->pc || from->sp != frame->sp || from->rbp_at != frame->rbp_at ||
-	    from->rbp_checked != frame->rbp_checked || !from->steps_by_row || !from->rbp_at)
+	size_t checks = walk->checks;
+	if (checks + (to->checks - from->checks) > WALK_CHECKS_MAX)
 		return false;
 	for (uint32_t i = from->checks; i < to->checks; i++) {
-		int32_t relative = last->offsets[i] & WALK_RELATIVE;
-		uintptr_t address = last->base + (uintptr_t)(intptr_t)(last->offsets[i] - relative);
-		uint64_t value = last->values[i] + (relative ? last->base : 0);
-		if (load(address) != value)
+		uintptr_t relative = (uintptr_t)last->offsets[i] & WALK_RELATIVE;
+		uintptr_t address = last->base + (uintptr_t)(intptr_t)last->offsets[i] - relative;
+		uintptr_t offset = address - walk->base;
+		uint64_t value = load(address);
+		if (value != last->values[i] + (last->base & -relative) || offset > INT32_MAX)
 			return false;
-		check_add(walk, fp, address, value, relative);
+		walk->offsets[checks] = (int32_t)(offset | relative);
+		walk->values[checks++] = value - (walk->base & -relative);
 	}
-	*frame = (struct frame){.pc = to->pc,
-				.sp = to->sp,
-				.rbp = load(to->rbp_at),
-				.rbp_at = to->rbp_at,
-				.rbp_checked = to->rbp_checked};
+	walk->checks = checks;
+	return true;
+}
+
+static void frame_keep(struct walk *walk, const struct walk_frame *frame)
+{
+	walk->frames[walk->count] = *frame;
+	walk->frames[walk->count].checks = (uint32_t)walk->checks;
+	walk->pcs[walk->count++] = frame->pc;
+}
+
+/* The steps that the last walk made from the same frame, as many as would be made again; `frame`, which is kept already,
+   becomes the one where that ends. Cost: a load and a compare for each check, nothing is looked up. */
+static bool steps_as_last(struct walk *walk, size_t at, struct frame *frame)
+{
+	const struct walk_frame *from = &walk->last->frames[at], *end = &walk->last->frames[walk->last->count - 1];
+	if (from->pc != frame->pc || from->sp != frame->sp || from->rbp_at != frame->rbp_at ||
+	    from->rbp_checked != frame->rbp_checked || !from->rbp_at)
+		return false;
+	const struct walk_frame *first = from;
+	for (; from != end && from->steps_by_row; from++) {
+		if (from != first && walk->count == walk->max)
+			break;
+		if (from != first)
+			frame_keep(walk, from);
+		if (!checks_as_last(walk, from, from + 1)) {
+			walk->count -= from != first;
+			break;
+		}
+		walk->frames[walk->count - 1].steps_by_row = true;
+	}
+	if (from == first)
+		return false;
+	*frame = (struct frame){.pc = from->pc,
+				.sp = from->sp,
+				.rbp = load(from->rbp_at),
+				.rbp_at = from->rbp_at,
+				.rbp_checked = from->rbp_checked};
 	return true;
 }
 
@@ -292,25 +325,18 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 			walk->checks -= walk->checks && walk->cacheable; /* the last is of a frame that is not kept */
 			return;
 		}
-		if (walk->frames) {
-			uint32_t checks = (uint32_t)walk->checks;
-			walk->frames[walk->count] = (struct walk_frame){.pc = frame.pc,
-									.sp = frame.sp,
-									.rbp_at = frame.rbp_at,
-									.checks = checks,
-									.rbp_checked = frame.rbp_checked};
-		}
-		walk->pcs[walk->count++] = frame.pc;
+		if (walk->frames)
+			frame_keep(walk, &(struct walk_frame){.pc = frame.pc,
+							      .sp = frame.sp,
+							      .rbp_at = frame.rbp_at,
+							      .rbp_checked = frame.rbp_checked});
+		else
+			walk->pcs[walk->count++] = frame.pc;
 		while (at < last_frames && walk->last->frames[at].sp < frame.sp)
 			at++;
-		if (at + 1 < last_frames) {
-			size_t checks = walk->checks;
-			if (step_as_last(walk, fp, at, &frame)) {
-				walk->frames[walk->count - 1].steps_by_row = true;
-				window_note(&window, frame.sp - 8);
-				continue;
-			}
-			walk->checks = checks;
+		if (at < last_frames && steps_as_last(walk, at, &frame)) {
+			window_note(&window, frame.sp - 8);
+			continue;
 		}
 		struct cfi_row row = cfi_row_of(frame.pc, frame.exact);
 		bool stepped = true;

@@ -146,11 +146,18 @@ static size_t common_with_last(const uintptr_t *pcs, size_t count)
    no reason for an allocation, and would make every interrupted instruction a path of its own. */
 static size_t without_interrupted(const uintptr_t *pcs, size_t count)
 {
-	size_t new = count - common_with_last(pcs, count);
 	static const uint8_t trampoline[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05}; /* mov $15, %rax; syscall */
-	for (size_t i = 1; i < new; i++)
-		if (path_module_of(pcs[i]) != UINT32_MAX && !memcmp((const void *)pcs[i], trampoline, sizeof trampoline))
+	size_t new = count - common_with_last(pcs, count);
+	const struct path_module *module = NULL;
+	for (size_t i = 1; i < new; i++) {
+		if (!module || pcs[i] < module->start || pcs[i] + sizeof trampoline > module->end) {
+			uint32_t index = path_module_of(pcs[i]);
+			module = index != UINT32_MAX ? path_module_at(index) : NULL;
+		}
+		const uint8_t *code = (const uint8_t *)pcs[i];
+		if (module && code[0] == trampoline[0] && !memcmp(code, trampoline, sizeof trampoline))
 			return i + 1;
+	}
 	return count;
 }
 

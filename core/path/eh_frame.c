@@ -9,19 +9,6 @@ enum { REG_RA = 16 };
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------ */
 
-uint64_t bytes_take(struct bytes *in, size_t count)
-{
-	uint64_t value = 0;
-	if ((size_t)(in->end - in->at) < count) {
-		in->bad = true;
-		in->at = in->end;
-		return 0;
-	}
-	memcpy(&value, in->at, count);
-	in->at += count;
-	return value;
-}
-
 uint64_t bytes_take_uleb(struct bytes *in)
 {
 	uint64_t value = 0;

@@ -23,7 +23,19 @@ struct frame_info {
 	struct bytes initial, program;
 };
 
-uint64_t bytes_take(struct bytes *in, size_t count);
+/* The next `count` bytes as a number; inlined for the counts that callers write out. */
+static always_inline uint64_t bytes_take(struct bytes *in, size_t count)
+{
+	uint64_t value = 0;
+	if (unlikely((size_t)(in->end - in->at) < count)) {
+		in->bad = true;
+		in->at = in->end;
+		return 0;
+	}
+	__builtin_memcpy(&value, in->at, count);
+	in->at += count;
+	return value;
+}
 uint64_t bytes_take_uleb(struct bytes *in);
 int64_t bytes_take_sleb(struct bytes *in);
 void bytes_skip(struct bytes *in, uint64_t count);

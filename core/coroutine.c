@@ -305,11 +305,8 @@ static struct coroutine *coroutine_of(struct thread *thread, uintptr_t to)
 	return add(thread, low, high, 0);
 }
 
-void coroutine_switch(struct thread *thread, uintptr_t from, uintptr_t to, const char *by)
+static void change(struct thread *thread, struct coroutine *target, uintptr_t from, const char *by)
 {
-	struct coroutine *target = coroutine_of(thread, to);
-	if (target == thread->coroutine)
-		return;
 	suspend(thread, from);
 	if (target)
 		resume(thread, target, by);
@@ -319,6 +316,30 @@ void coroutine_switch(struct thread *thread, uintptr_t from, uintptr_t to, const
 	task_account(thread);
 	scope_settle(thread);
 	thread_new_segment(thread);
+}
+
+void coroutine_switch(struct thread *thread, uintptr_t from, uintptr_t to, const char *by)
+{
+	struct coroutine *target = coroutine_of(thread, to);
+	if (target != thread->coroutine)
+		change(thread, target, from, by);
+}
+
+bool coroutine_any(void)
+{
+	return __atomic_load_n(&table.count, __ATOMIC_RELAXED) != 0;
+}
+
+/* A handler on its alternate stack that jumps out of it is no coroutine, nor is it left for one. */
+void coroutine_jump(struct thread *thread, uintptr_t from, uintptr_t to)
+{
+	struct coroutine *target = NULL;
+	if (!base_lock(&table.lock))
+		return;
+	target = coroutine_at(to);
+	base_unlock(&table.lock);
+	if (target != thread->coroutine && (target || scope_on_own_stack(thread, to)))
+		change(thread, target, from, "longjmp");
 }
 
 bool coroutine_stack(const struct thread *thread, uintptr_t *low, uintptr_t *high)

@@ -19,6 +19,11 @@ void coroutine_prepare(struct thread *thread, uintptr_t low, uintptr_t high, uin
    name for coroutines whose entry is unknown. */
 void coroutine_switch(struct thread *thread, uintptr_t from, uintptr_t to, const char *by);
 
+/* The same by a longjmp: a switch only where `to` lies on another stack that is known, else nothing. One load where there
+   are no coroutines. */
+void coroutine_jump(struct thread *thread, uintptr_t from, uintptr_t to);
+bool coroutine_any(void);
+
 /* Its stack is freed. Nothing when it has ended otherwise meanwhile. */
 void coroutine_end_named(struct thread *thread, struct coroutine *coroutine, uint64_t serial);
 

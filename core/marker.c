@@ -519,12 +519,22 @@ void marker_call_leave(const uintptr_t *fp)
 	leave(fp);
 }
 
+/* A coroutine whose function has returned does not leave by a jump, so where this one jumps from does not matter. */
+static void jump(void *thread, void *sp)
+{
+	coroutine_jump(thread, 0, *(uintptr_t *)sp);
+}
+
 void marker_jump(uintptr_t sp)
 {
 	struct thread *thread = thread_self;
-	if (likely(!thread->scope_depth) || thread->gate & (THREAD_BUSY | THREAD_INTERNAL))
+	bool coroutines = coroutine_any();
+	if (likely(!thread->scope_depth && !coroutines) || !(thread->gate & THREAD_READY) ||
+	    thread->gate & (THREAD_BUSY | THREAD_INTERNAL))
 		return;
 	thread_busy(thread);
+	if (coroutines)
+		patch_guarded(jump, thread, &sp);
 	scope_stack_unwound(thread, sp);
 	thread_idle(thread);
 }

@@ -183,3 +183,62 @@ def test_regions_belong_to_the_coroutine_that_opened_them(shim, tmp_path):
     assert run.site_sum("home_alloc", "allocs") == 40
     assert all(s["region"] is None for s in run.sites("home_alloc"))
     assert run.report["losses"]["reasons"] == []
+
+
+def test_coroutines_that_are_switched_by_longjmp(shim):
+    run = shim.run([harness.program("async/jumping"), 3, 20], {"preset": "ucontext"})
+    assert run.stdout == b"57\n"
+    assert totals(run) == (3, 3, 3 * 21)
+    assert run.site_sum("crossing", "verdicts", "crossed_await") == 3 * 19
+    assert run.site_sum("staying", "verdicts", "died_in_segment") == 3 * 20
+    assert run.site_sum("outside", "verdicts", "outside_scopes") == 3 * 20
+
+
+PHP = """<?php
+$fibers = [];
+for ($i = 0; $i < 50; $i++)
+  $fibers[$i] = new Fiber(function() {
+    for ($k = 0; $k < 20; $k++) { $kept = str_repeat("x$k", 100); Fiber::suspend(strlen($kept)); unset($kept); }
+  });
+$sum = 0;
+foreach ($fibers as $f) $sum += $f->start();
+for ($k = 0; $k < 20; $k++) foreach ($fibers as $f) $sum += $f->resume() ?? 0;
+echo $sum, "\\n";
+"""
+
+
+def test_fibers_of_php(shim, tmp_path):
+    """Unmodified, stripped, and with Boost's switch among its exported names."""
+    php = shutil.which("php")
+    if not php or b" jump_fcontext" not in subprocess.run(["nm", "-D", os.path.realpath(php)], capture_output=True).stdout:
+        pytest.skip("no php that exports jump_fcontext (package php-cli)")
+    script = tmp_path / "fibers.php"
+    script.write_text(PHP)
+    env = {"USE_ZEND_ALLOC": 0}
+    run = shim.run([php, script], {"preset": "boost"}, env=env)
+    assert run.stdout == harness.plain([php, script], env=env).stdout
+    started, _, polls = totals(run)
+    assert (started, polls) == (50, 50 * 21)
+    kind, = run.report["tasks"]["types"]
+    assert kind["crossed_await"] >= 50 * 20
+
+
+RUBY = """
+fibers = (0...50).map { Fiber.new { 20.times { |k| a = "x#{k}" * 100; Fiber.yield a.size }; 0 } }
+sum = 0
+21.times { fibers.each { |f| sum += f.resume } }
+puts sum
+"""
+
+
+def test_fibers_of_ruby(shim, tmp_path):
+    """A switch of its own, told by a policy."""
+    ruby = shutil.which("ruby")
+    if not ruby:
+        pytest.skip("ruby is not installed")
+    markers = policy(tmp_path, "switch = coroutine_transfer to=[arg2]")
+    run = shim.run([ruby, "-e", RUBY], {"policy": markers})
+    if not any(m["bound"] for m in run.report["markers"] if m["name"] == "coroutine_transfer"):
+        pytest.skip("this ruby does not export coroutine_transfer")
+    assert run.stdout == harness.plain([ruby, "-e", RUBY]).stdout
+    assert totals(run)[0] == 50 and totals(run)[2] == 50 * 21

@@ -16,6 +16,9 @@
  *   owner   the frame, task or guard that will free a block; a block without one is freed by fa_free
  *   await   a place where running code gives its thread away
  *
+ * All units of a program share one state, C and C++ alike. Without the shim a plugin that dlopen loads shares it only with a
+ * program that exports its symbols (-rdynamic).
+ *
  * What these calls give is taken back by these calls: fa_free and fa_realloc, never free and realloc. Blocks are aligned
  * to 16 bytes; a size of 0 gives a block that must not be written. Integer results are 0 or a negative errno value.
  * Every call may be made on any thread at any time; what is said of single objects stands with them.

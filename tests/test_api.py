@@ -107,3 +107,10 @@ def test_from_cxx_and_c(built, shim, compiler, standard):
     assert run.stdout == expected
     if compiler.endswith("++"):
         assert run.violations() == []
+
+
+def test_units_share_their_state(built, shim):
+    objects = [harness.compile_to(harness.OUT / f"api/{name}.o", [FOLDER / name], ["-c", "-g", "-O1", f"-I{HEADER.parent}"],
+                                  depends=[HEADER]) for name in ("unit.c", "unit_other.cpp")]
+    program = harness.compile_to(harness.OUT / "api/units", objects, compiler="g++")
+    assert harness.plain([program]).stdout == shim.run([program]).stdout == b"1 1 0\n0\n"

@@ -67,10 +67,7 @@ static void lifetime_add(uint32_t site_index, uint32_t frames)
 		return;
 	struct trace_lifetime *record = trace_at(&trace_lifetimes, lifetime - 1);
 	__atomic_fetch_add(&record->bucket[trace_lifetime_bucket(frames)], 1, __ATOMIC_RELAXED);
-	uint64_t seen = __atomic_load_n(&record->max, __ATOMIC_RELAXED);
-	while (frames > seen &&
-	       !__atomic_compare_exchange_n(&record->max, &seen, frames, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-		;
+	trace_raise(&record->max, frames);
 }
 
 static void count(struct thread *thread, struct trace_counter *counter, enum check_verdict verdict)

@@ -168,14 +168,6 @@ static void give_place(struct task *task)
 
 /* ---- beginning and end ------------------------------------------------------------------------------------------- */
 
-static void raise_to(uint64_t *highest, uint64_t value)
-{
-	uint64_t seen = __atomic_load_n(highest, __ATOMIC_RELAXED);
-	while (value > seen &&
-	       !__atomic_compare_exchange_n(highest, &seen, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-		;
-}
-
 /* Where the task's state is a block, it ends with that, and how the runtime hands it about is no fault. */
 static void watch_key(struct task *task, struct trace_task_type *type)
 {
@@ -205,7 +197,7 @@ struct task *task_begin(struct thread *thread, uint32_t type, uintptr_t key)
 	__atomic_store_n(&task->id, id, __ATOMIC_RELEASE);
 	watch_key(task, record);
 	task_count(thread, type)->started++;
-	raise_to(&record->live_peak, atomic_fetch_add(&table.live[type], 1) + 1);
+	trace_raise(&record->live_peak, atomic_fetch_add(&table.live[type], 1) + 1);
 	return task;
 }
 
@@ -233,9 +225,9 @@ void task_end(struct thread *thread, struct task *task)
 	count->left_blocks += blocks > 0 ? (uint64_t)blocks : 0;
 	count->left_bytes += bytes > 0 ? (uint64_t)bytes : 0;
 	count->lifetime_ns += lifetime_ns;
-	raise_to(&type->lifetime_max_ns, lifetime_ns);
-	raise_to(&type->polls_max, task->polls);
-	raise_to(&type->bytes_peak, (uint64_t)task->bytes_peak);
+	trace_raise(&type->lifetime_max_ns, lifetime_ns);
+	trace_raise(&type->polls_max, task->polls);
+	trace_raise(&type->bytes_peak, (uint64_t)task->bytes_peak);
 	atomic_fetch_sub(&table.live[task->type], 1);
 	if (task->key)
 		attach_take_from(task->key, task);
@@ -249,8 +241,8 @@ void task_finish(void)
 		if (!task->id)
 			continue;
 		struct trace_task_type *type = trace_at(&trace_task_types, task->type);
-		raise_to(&type->polls_max, task->polls);
-		raise_to(&type->bytes_peak, (uint64_t)task->bytes_peak);
+		trace_raise(&type->polls_max, task->polls);
+		trace_raise(&type->bytes_peak, (uint64_t)task->bytes_peak);
 	}
 }
 

@@ -42,21 +42,13 @@ static struct trace_violation *find(const struct violation *v, uint32_t *empty)
 	}
 }
 
-static void raise_to(uint64_t *highest, uint64_t value)
-{
-	uint64_t seen = __atomic_load_n(highest, __ATOMIC_RELAXED);
-	while (value > seen &&
-	       !__atomic_compare_exchange_n(highest, &seen, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-		;
-}
-
 static void count(struct trace_violation *record, const struct violation *v)
 {
 	trace_add(&record->count, v->count);
 	trace_add(&record->bytes, v->bytes);
 	__atomic_store_n(&record->last_frame, v->frame, __ATOMIC_RELAXED);
-	raise_to(&record->worst_lifetime_frames, v->lifetime_frames);
-	raise_to(&record->value, v->value);
+	trace_raise(&record->worst_lifetime_frames, v->lifetime_frames);
+	trace_raise(&record->value, v->value);
 	if (v->level > record->level)
 		record->level = v->level;
 	uint32_t n = __atomic_load_n(&record->occurrences, __ATOMIC_RELAXED);

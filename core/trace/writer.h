@@ -58,6 +58,15 @@ static always_inline void trace_add(uint64_t *counter, uint64_t n)
 	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
 }
 
+/* A highest value, whoever knows of a higher one. */
+static inline void trace_raise(uint64_t *highest, uint64_t value)
+{
+	uint64_t seen = __atomic_load_n(highest, __ATOMIC_RELAXED);
+	while (value > seen &&
+	       !__atomic_compare_exchange_n(highest, &seen, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
 /* Child of a fork: the mapping is gone (MADV_DONTFORK). */
 void trace_child(void);
 

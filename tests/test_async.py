@@ -105,7 +105,7 @@ def test_a_million_tasks_and_ten_thousand_at_once(shim):
         runs[tasks] = usage.ru_maxrss, recording.stat().st_size
     (rss_few, size_few), (rss_many, size_many) = runs.values()
     assert size_many == size_few
-    assert rss_many < rss_few + 6 << 10  # the table of segments fills up: 4 MiB
+    assert rss_many < rss_few + 6 * 1024  # KiB; the table of segments fills up: 4 MiB
 
 
 def test_a_task_is_polled_by_the_next_thread_before_the_last_has_returned(shim):

@@ -29,7 +29,7 @@ struct patched {
 	struct patched *next, *next_in_bucket;
 	struct patch_record record;
 	uintptr_t jump_at;
-	size_t displaced_bytes, original_bytes; /* in the function; in the stub */
+	size_t displaced_bytes, original_bytes; /* in the function, padding included; in the stub */
 };
 
 static struct patched *all_patched, *buckets[1 << BUCKET_BITS];
@@ -204,7 +204,8 @@ static const char *prepare(const struct mark_function *function, bool around, st
 	struct patched *patched = keep(sizeof *patched);
 	if (!patched)
 		return "out of memory";
-	*patched = (struct patched){.jump_at = displaced.start, .displaced_bytes = displaced.bytes};
+	*patched = (struct patched){.jump_at = displaced.start,
+	                            .displaced_bytes = displaced_end(&displaced) - displaced.start};
 	patched->record.address = function->address;
 	/* The code is asked as long as it is whole; who patches the entry first does without. */
 	patched->record.no_stack_arguments = around && !arguments_on_stack(function->address);

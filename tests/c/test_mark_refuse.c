@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/mark/extent.h"
 #include "core/mark/mark.h"
@@ -58,6 +59,12 @@ __asm__(".macro FUNCTION name\n"
 	"FUNCTION r_fine_reads\n"
 	"mov $7,%eax\nnop\n1: mov 1b(%rip),%edx\nret\n"
 	"END r_fine_reads\n"
+	/* The jump takes padding as well: its distance, which may be any bytes, is no code. */
+	"FUNCTION r_tiny\n"
+	"ret\n"
+	"END r_tiny\n"
+	".globl r_neighbour\n.hidden r_neighbour\n.type r_neighbour,@function\nr_neighbour: mov $5,%eax\nret\n"
+	".size r_neighbour,.-r_neighbour\n"
 	"FUNCTION r_breakpoint\n"
 	"push %rax\nint3\nnop\nnop\nnop\npop %rax\nret\n"
 	"END r_breakpoint\n"
@@ -70,7 +77,7 @@ __asm__(".macro FUNCTION name\n"
 	"END r_fine_two\n");
 
 extern const char r_whole[], r_part[], r_framed[], r_switch[], r_goto[], r_fine_switch[], r_reads[], r_fine_reads[],
-	r_breakpoint[], r_two[], r_fine_two[];
+	r_breakpoint[], r_two[], r_fine_two[], r_tiny[], r_neighbour[];
 
 static int failures;
 static long entries;
@@ -115,6 +122,32 @@ static void try_refusals(void)
 		      call(r_fine_switch, 3) + call(r_fine_reads, 0) + call(r_fine_two, 0);
 	if (results != 5 + 100 + 3 + 1 + 0 + 7 + 1 || entries != 7) {
 		printf("results %d, entries %ld\n", results, entries);
+		failures++;
+	}
+}
+
+/* A distance whose first two bytes read as a short jump into the neighbour's. */
+static void try_unlucky_distance(void)
+{
+	volatile uint8_t *code = (volatile uint8_t *)(uintptr_t)r_tiny;
+	void *page = (void *)((uintptr_t)code & ~(uintptr_t)4095);
+	expect("r_tiny", r_tiny, 1, NULL);
+	uint8_t first = code[1], second = code[2];
+	if (code[0] != 0xe9 || r_neighbour - r_tiny != 16 || mprotect(page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC)) {
+		puts("r_tiny is not patched as expected");
+		failures++;
+		return;
+	}
+	code[1] = 0xeb;
+	code[2] = 15; /* to the neighbour's third byte */
+	expect("r_neighbour", r_neighbour, 6, NULL);
+	mprotect(page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC); /* the patcher has taken the right away again */
+	code[1] = first;
+	code[2] = second;
+	entries = 0;
+	((void (*)(void))(uintptr_t)r_tiny)();
+	if (call(r_neighbour, 0) != 5 || entries != 2) {
+		printf("neighbours: %ld entries\n", entries);
 		failures++;
 	}
 }
@@ -189,5 +222,6 @@ int main(void)
 	compare_index(dlsym(RTLD_DEFAULT, "qsort"));
 	compare_index(dlsym(dlopen("libm.so.6", RTLD_NOW | RTLD_LOCAL), "lgamma"));
 	try_refusals();
+	try_unlucky_distance();
 	return failures != 0;
 }

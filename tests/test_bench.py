@@ -1,7 +1,15 @@
-"""The bench's workloads run to their end under the shim, small: they are allocation patterns that no other test has."""
+"""The bench's workloads run to their end under the shim, small: they are allocation patterns that no other test has. And
+the bench itself: it measures what it says, judges by the promise's limits, and the README shows what was measured."""
+import json
+import subprocess
+import sys
+
 import pytest
 
 import harness
+
+sys.path.insert(0, str(harness.ROOT))
+from bench import measure, output, programs, promises  # noqa: E402
 
 BENCH = harness.ROOT / "bench"
 WORKLOADS = ["frame", "mixed", "particles", "pair", "batch", "realloc", "async", "marked", "boundary", "threads-4"]
@@ -30,3 +38,80 @@ def test_workers_free_while_a_frame_ends(shim, stacks):
 def test_containers_run(shim):
     program = harness.compile_to(harness.OUT / "bench" / "containers", [BENCH / "containers.cpp"], ["-g", "-O2"])
     assert float(shim.run([program, "0.1"], {"frame": "bench_frame"}).stdout) > 0
+
+
+def bench(*arguments):
+    return subprocess.run(["/usr/bin/python3", harness.ROOT / "scripts/bench", *arguments], capture_output=True, text=True,
+                          timeout=240, env=harness.clean_environment({"BUILD": harness.BUILD}))
+
+
+def figures_of(row, folder, *arguments):
+    """The JSON of a quick run of one row."""
+    out = folder / "bench.json"
+    done = bench("--quick", "--no-install", "--rounds", "2", "--only", row, "--json", out, *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text()), done.stdout
+
+
+def test_a_workload_is_measured_and_judged(built, tmp_path):
+    figures, text = figures_of("pair", tmp_path)
+    variants = figures["rows"][0]["variants"]
+    assert {"glibc", "ours none", "ours full", "floor"} <= variants.keys()
+    assert variants["floor"]["median"] < variants["glibc"]["median"]
+    assert variants["ours full"]["recording_bytes"] > 0 == variants["glibc"]["recording_bytes"]
+    by_number = {p["promise"]: p for p in figures["promises"]}
+    assert {"P1", "M2"} <= by_number.keys()
+    p1 = by_number["P1"]
+    assert p1["state"] == ("pass" if p1["measured"] <= 1.0 else "short") and p1["low"] <= p1["measured"] <= p1["high"]
+    assert f"must 1 {p1['state']}" in text
+
+
+def test_peak_memory_is_the_programs_own(built, tmp_path):
+    """A program inherits the peak of what calls exec: a small one must not show Python's."""
+    figures, _ = figures_of("pair", tmp_path)
+    held = bytearray(64 << 20)
+    kept = measure.Runner(tmp_path).once(["/bin/true"])
+    assert len(held) and kept.rss_kib < 4096
+    assert figures["rows"][0]["variants"]["glibc"]["rss_kib"] < 8192
+
+
+@pytest.mark.parametrize("kind", ["interpreter", "database", "compiler", "server"])
+def test_real_programs_are_measured(built, tmp_path, kind):
+    if not programs.ALL[kind](tmp_path, 0.1).installed:
+        pytest.skip(f"the program of '{kind}' is not installed")
+    figures, _ = figures_of(kind, tmp_path)
+    variants = figures["rows"][0]["variants"]
+    assert all(variants[v]["median"] > 0.01 for v in ("glibc", "ours none", "ours full"))
+    assert [p["state"] in ("pass", "short") for p in figures["promises"] if p["promise"] == "P4"] == [True]
+
+
+def test_the_full_level_is_measured_or_said_to_be_missing(built, tmp_path):
+    figures, _ = figures_of("full-level", tmp_path)
+    state = {p["promise"]: p["state"] for p in figures["promises"]}
+    refused = subprocess.run([harness.FA_RUN, "--level", "full", "-o", tmp_path / "x", "true"], capture_output=True).returncode == 125
+    assert {state["M3"], state["R2"]} <= ({"not built yet"} if refused else {"pass", "short"})
+
+
+@pytest.mark.parametrize("measured, state, aim_state", [(2, "pass", "pass"), (2.1, "pass", "short"), (4, "pass", "short"), (4.1, "short", "short")])
+def test_limits(measured, state, aim_state):
+    result = promises.Result.of("M3", "row", measured)
+    assert (result.state, result.aim_state) == (state, aim_state)
+
+
+def test_ratios_are_of_runs_side_by_side():
+    row = measure.Row("row", "cpu_s")
+    for glibc, ours in ((1, 2), (10, 30), (100, 200)):
+        row.add("glibc", measure.Sample(None, glibc, 0, 0, 0))
+        row.add("ours", measure.Sample(None, ours, 0, 0, 0))
+    assert row.ratio("ours", "glibc") == (2, 2, 2.5)
+
+
+def test_a_row_that_does_not_exist_is_bad_usage():
+    done = bench("--only", "pairs")
+    assert done.returncode == 2 and "unknown row 'pairs'" in done.stderr
+
+
+def test_the_readme_shows_what_was_measured():
+    figures = json.loads(output.JSON.read_text())
+    assert output.markdown(figures) in output.README.read_text()
+    assert output.PLOT.read_text().startswith("<?xml")

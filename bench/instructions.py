@@ -16,6 +16,7 @@ from bench.allocators import LIBRARY, OUT, ROOT
 TABLE = ROOT / "docs/instructions.md"
 COUNT = 8192
 GROWTH = 1.10
+COMPILER = "GCC: (Debian 12" # another one makes other instructions
 KINDS = {"none": ["stacks=none"], "full": []}
 POLICY = "[markers]\nframe = bench_frame\nawait = bench_awaited\n[region r]\nscope = bench_region\n"
 HEAD = """# Instructions on the hot paths
@@ -40,7 +41,7 @@ def callgrind(command, folder, env=(), timeout=300):
         raise Unavailable("package valgrind is not installed")
     out = folder / "callgrind"
     argv = ["valgrind", "-q", "--tool=callgrind", "--smc-check=all-non-file", f"--callgrind-out-file={out}", *command]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("FA_") and k != "LD_PRELOAD"}
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"} # the stack begins below it: a larger one moves what is hashed
     done = subprocess.run([str(a) for a in argv], env=environment | {k: str(v) for k, v in dict(env).items()},
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
     if done.returncode:
@@ -49,11 +50,14 @@ def callgrind(command, folder, env=(), timeout=300):
 
 
 def build():
+    compiled_by = subprocess.run(["readelf", "-p", ".comment", LIBRARY], capture_output=True, text=True).stdout
+    if COMPILER not in compiled_by:
+        raise Unavailable(f"the library was not compiled by {COMPILER}")
     binary = OUT / "primitives"
     OUT.mkdir(parents=True, exist_ok=True)
     if not Path("/usr/include/valgrind/callgrind.h").exists():
         raise Unavailable("package valgrind is not installed")
-    subprocess.run(["gcc", "-g", "-O2", "-fno-builtin", "-fno-optimize-sibling-calls", "-o", binary, ROOT / "bench/primitives.c"],
+    subprocess.run(["gcc", "-g", "-O2", "-fno-builtin", "-fno-optimize-sibling-calls", "-pthread", "-o", binary, ROOT / "bench/primitives.c"],
                    check=True, capture_output=True)
     return binary
 

@@ -5,6 +5,7 @@ them with its quartiles as the spread.
 """
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -79,6 +80,8 @@ class Runner:
                                f"{(self.folder / 'err').read_text(errors='replace')[-500:]}")
         size = 0
         if variant in allocators.OURS and recording.exists():
+            if self.last_recording:
+                shutil.rmtree(self.last_recording.parent)
             size, self.last_recording = recording.stat().st_blocks * 512, recording
         words = out.read_text(errors="replace").split()
         printed = float(words[0]) if words and re.fullmatch(r"\d+\.\d+", words[0]) else None

@@ -3,6 +3,7 @@
  * (bench/instructions.py). A first pass warms up: call paths are learned, spans and slabs are there. What the loop itself
  * takes is dumped under the same name with " floor" behind it, and subtracted.
  */
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +44,8 @@ static void end(int pass, const char *name)
 	}
 
 /* A phase of several that need each other, inside a loop over `pass`. */
-#define PHASE(name, ...)                                                                                               \
+#define PHASE(name, ...) PHASE_OF(pass, name, __VA_ARGS__)
+#define PHASE_OF(pass, name, ...)                                                                                      \
 	begin();                                                                                                       \
 	for (int i = 0; i < COUNT; i++)                                                                                \
 		__VA_ARGS__;                                                                                           \
@@ -76,6 +78,31 @@ static KEEP void after_its_frame(void)
 			block[i] = malloc(64);
 		bench_frame();
 		PHASE("free 64 of an earlier frame", free(block[i]));
+	}
+}
+
+struct turn {
+	pthread_t thread;
+	int pass;
+};
+
+static void *free_all(void *given)
+{
+	const struct turn *turn = given;
+	free(malloc(1)); /* what a thread takes to begin with is not counted */
+	PHASE_OF(turn->pass, "free 64 of another thread", free(block[i]));
+	return NULL;
+}
+
+static KEEP void by_another_thread(void)
+{
+	for (int pass = 0; pass < 2; pass++) {
+		struct turn turn = {.pass = pass};
+		for (int i = 0; i < COUNT; i++)
+			block[i] = malloc(64);
+		pthread_create(&turn.thread, NULL, free_all, &turn);
+		pthread_join(turn.thread, NULL);
+		bench_frame();
 	}
 }
 
@@ -119,6 +146,7 @@ int main(void)
 	where = "frame: ";
 	many();
 	after_its_frame();
+	by_another_thread();
 	at_depths();
 	where = "marker: ";
 	ALONE("await, entered", bench_awaited());

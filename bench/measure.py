@@ -128,6 +128,23 @@ def spread(values):
     return middle, low, high
 
 
+class OtherLoad:
+    """How many cores everything else on the machine kept busy since this was made."""
+
+    def __init__(self):
+        self.begin = self.busy_and_own()
+
+    @staticmethod
+    def busy_and_own():
+        user, nice, system, idle, wait, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+        own = os.times()
+        return (user + nice + system + sum(rest[:3])) / os.sysconf("SC_CLK_TCK"), sum(own[:4]), time.monotonic()
+
+    def cores(self):
+        busy, own, wall = (now - then for now, then in zip(self.busy_and_own(), self.begin))
+        return max(0.0, (busy - own) / wall)
+
+
 def rusage_of(command, **more):
     """(CPU seconds, peak RSS in MiB) of a tool, started as the programs are."""
     with tempfile.TemporaryDirectory() as folder:

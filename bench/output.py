@@ -18,11 +18,11 @@ SCHEMA = "framealloc-bench/1"
 COLUMNS = ("glibc", "jemalloc", "mimalloc", "tcmalloc", NONE, FULL, "heaptrack", "floor")
 
 
-def machine(load_before):
+def machine(others_cores):
     model = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read())
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     return {"cpu": model.group(1) if model else platform.processor(), "cores": os.cpu_count(), "kernel": platform.release(),
-            "commit": commit, "date": time.strftime("%Y-%m-%d"), "load_before": load_before, "load_after": os.getloadavg()[0]}
+            "commit": commit, "date": time.strftime("%Y-%m-%d"), "others_cores": others_cores}
 
 
 def row_as_dict(row, kind, unit):
@@ -47,7 +47,8 @@ def merged(earlier, later):
     rows = {row["row"]: row for row in earlier["rows"]} | {row["row"]: row for row in later["rows"]}
     judged = {(p["promise"], p["row"].split(",")[0]): p for p in earlier["promises"]}
     judged |= {(p["promise"], p["row"].split(",")[0]): p for p in later["promises"]}
-    return {**later, "rows": list(rows.values()), "promises": list(judged.values())}
+    others = max(earlier["machine"].get("others_cores", 0), later["machine"]["others_cores"])
+    return {**later, "machine": later["machine"] | {"others_cores": others}, "rows": list(rows.values()), "promises": list(judged.values())}
 
 
 def write_json(path, figures):
@@ -63,9 +64,8 @@ def table(head, lines):
 
 def markdown(bench):
     about = bench["machine"]
-    noise = max(about["load_before"], about["load_after"] - 1)
-    lines = [f"{about['cpu']}, {about['cores']} cores, {about['date']}, commit {about['commit']}; load of others "
-             f"{noise:.1f}. Medians of interleaved rounds; *ours* in mode `route` with frames marked, verdicts and counters on.", ""]
+    lines = [f"{about['cpu']}, {about['cores']} cores, {about['date']}, commit {about['commit']}; "
+             f"others kept {about['others_cores']:.1f} cores busy meanwhile. Medians of interleaved rounds; *ours* in mode `route` with frames marked, verdicts and counters on.", ""]
     for kind, head, cell in (("workload", "ns an operation (without the floor)", time_cell), ("program", "CPU time, glibc = 1", ratio_cell)):
         rows = [r for r in bench["rows"] if r["kind"] == kind]
         columns = [c for c in COLUMNS if any(c in r["variants"] for r in rows)]

@@ -41,12 +41,13 @@ def workload(bench, name):
 
 
 def memory(bench, row):
-    """M1 and M2 of a row."""
+    """M1, M2 and X1 of a row."""
     if "jemalloc" in row.samples:
         jemalloc = row.median("jemalloc", "rss_kib") / 1024
         bench.promise("M1", row.name, row.median(FULL, "rss_kib") / 1024, must=1.3 * jemalloc + 8, aim=1.1 * jemalloc + 4)
     bench.promise("M2", row.name, row.median(FULL, "recording_bytes") / MIB)
-    bench.count_paths(bench.runner.last_recording)
+    paths = paths_of(bench.runner.last_recording)
+    bench.promise("X1", f"{row.name}, {paths['checks']:,} re-verified", paths["wrong"])
 
 
 def markers(bench):
@@ -128,17 +129,11 @@ def report_on(bench, recording, promise, what):
     bench.promise(f"{promise} RSS", what, max(rss for _, rss in rounds))
 
 
-def call_paths(bench):
-    """X1, over everything that ran with call paths."""
-    if bench.paths["checks"]:
-        bench.promise("X1", f"all, {bench.paths['checks']:,} re-verified", bench.paths["wrong"])
-
-
 def paths_of(recording):
     """What a recording says of its call-path cache, as numbers."""
     dump = subprocess.run([allocators.BUILD / "fa-report", "dump", recording], capture_output=True, text=True).stdout
     found = re.search(r"call paths: (\d+) unwound, (\d+) from the cache, (\d+) re-verified, (\d+) wrong", dump)
-    return dict(zip(("unwound", "cached", "checks", "wrong"), map(int, found.groups()))) if found else {}
+    return dict(zip(("unwound", "cached", "checks", "wrong"), map(int, found.groups())))
 
 
 def full_level(bench):
@@ -164,4 +159,4 @@ def full_level(bench):
     report_on(bench, recording, "R2", f"mixed, {(totals['allocs'] + totals['frees']) / 1e6:.0f} M events")
 
 
-ALL = (workloads, markers, threads, start, real_programs, full_level, call_paths)
+ALL = (workloads, markers, threads, start, real_programs, full_level)

@@ -64,7 +64,7 @@ def table(head, lines):
 
 def markdown(bench):
     about = bench["machine"]
-    lines = [f"{about['cpu']}, {about['cores']} cores, {about['date']}, commit {about['commit']}; "
+    lines = [f"{about['cpu']}, {about['cores']} cores, {about['date']}; "
              f"others kept {about['others_cores']:.1f} cores busy meanwhile. Medians of interleaved rounds; *ours* in mode `route` with frames marked, verdicts and counters on.", ""]
     for kind, head, cell in (("workload", "ns an operation (without the floor)", time_cell), ("program", "CPU time, glibc = 1", ratio_cell)):
         rows = [r for r in bench["rows"] if r["kind"] == kind]

@@ -10,6 +10,9 @@ sys.path.insert(0, str(harness.ROOT))
 from bench import instructions  # noqa: E402
 
 
+pytestmark = pytest.mark.soak
+
+
 @pytest.fixture(scope="module", params=list(instructions.KINDS))
 def counted(built, request):
     try:

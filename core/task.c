@@ -3,7 +3,11 @@
 #define _GNU_SOURCE
 #include "core/task.h"
 
+#include <errno.h>
+#include <linux/membarrier.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core/site.h"
 #include "core/trace/writer.h"
@@ -149,11 +153,11 @@ static struct task *take_place(void)
 	return task;
 }
 
-static void give_place(struct task *task)
+/* Of a task that has no id any more. */
+static void give_place(struct task *task, uint32_t id)
 {
-	task->awaits = task->id;
+	task->awaits = id;
 	task->key = 0;
-	__atomic_store_n(&task->id, 0, __ATOMIC_RELEASE);
 	if (!base_lock(&table.lock))
 		return;
 	task->outer = NULL;
@@ -212,10 +216,30 @@ struct task *task_of_key(struct thread *thread, uint32_t type, uintptr_t key)
 	return task;
 }
 
+/* The thread that the task runs on may be leaving it at this moment: once every processor has passed a barrier, either its
+   having left is seen here, or what was noted here is seen there. */
+static bool runs_still(const struct task *task)
+{
+	static _Atomic bool registered;
+	int saved = errno;
+	if (!atomic_load(&registered)) {
+		syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+		atomic_store(&registered, true);
+	}
+	syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+	errno = saved;
+	return atomic_load(&task->runs_on) != 0;
+}
+
 void task_end(struct thread *thread, struct task *task)
 {
+	uint32_t id = __atomic_load_n(&task->id, __ATOMIC_ACQUIRE), runner;
 	atomic_store(&task->ended, true);
-	if (atomic_load(&task->runs_on))
+	runner = atomic_load(&task->runs_on);
+	if (runner && (runner == thread->record_index + 1 || runs_still(task)))
+		return;
+	/* Who ends it and who leaves it may both come here: one of them. */
+	if (!id || !__atomic_compare_exchange_n(&task->id, &id, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return;
 	struct trace_task_type *type = trace_at(&trace_task_types, task->type);
 	struct trace_task_count *count = task_count(thread, task->type);
@@ -231,7 +255,7 @@ void task_end(struct thread *thread, struct task *task)
 	atomic_fetch_sub(&table.live[task->type], 1);
 	if (task->key)
 		attach_take_from(task->key, task);
-	give_place(task);
+	give_place(task, id);
 }
 
 void task_finish(void)

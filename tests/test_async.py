@@ -57,6 +57,12 @@ def test_polls(shim, mode, via, tasks, live, polls, threads):
     assert run.report["tiers"]["pool"]["allocs"] == begun * (2 * polls - 1)
 
 
+def test_ended_by_another_thread_as_its_poll_returns(shim):
+    """Whether the end or the return comes first: each task ends once, and none goes on under the next one's address."""
+    run = shim.run([harness.program("async/end_race"), 300000], {"task": "poll_task"})
+    assert totals(run) == (300000, 300000, 300000)
+
+
 def test_a_task_that_is_not_a_block_ends_by_its_marker(shim, tmp_path):
     run = shim.run(harness.program("async/ends"), {"policy": policy(tmp_path, "task = poll_state", "task-end = close_state")})
     assert totals(run) == (5, 5, 15)

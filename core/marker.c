@@ -64,9 +64,12 @@ static void become_frame_thread(void *context, void *given)
 		thread_set_role(thread, TRACE_ROLE_FRAME);
 }
 
-/* Whether a frame marker counts on this thread. */
+/* Whether a frame marker counts on this thread. Inside a frame of the API, whose memory is the program's until that ends,
+   none does. */
 static bool frames_here(struct thread *thread, const struct binding *binding)
 {
+	if (unlikely(thread->api_frames))
+		return false;
 	if (likely(thread->role == TRACE_ROLE_FRAME))
 		return true;
 	patch_guarded(become_frame_thread, thread, (void *)binding);
@@ -93,10 +96,12 @@ static void count_call(const struct thread *thread, struct binding *binding)
 /* Two things that nest as one each, whichever marker opened them. */
 static const char frame_scope, frame_wait;
 
-static void frame_end(void *thread, void *unused)
+static void frame_end(void *given, void *unused)
 {
+	struct thread *thread = given;
 	(void)unused;
-	scope_frame_end(thread);
+	if (!thread->api_frames) /* else another frame by now */
+		scope_frame_end(thread);
 }
 
 static void idle_end(void *thread, void *unused)

@@ -240,8 +240,10 @@ void scope_check_never_ends(struct thread *thread)
 	const struct trace_thread *record = thread->record;
 	if (unlikely(atomic_load_explicit(&thread->frame_abandoned, memory_order_relaxed))) {
 		atomic_store_explicit(&thread->frame_abandoned, false, memory_order_relaxed);
-		scope_frame_end(thread);
-		thread_set_role(thread, TRACE_ROLE_NONE);
+		if (!thread->api_frames) {
+			scope_frame_end(thread);
+			thread_set_role(thread, TRACE_ROLE_NONE);
+		}
 	}
 	if (!thread->in_frame || thread->frame < 2 || thread->never_ends_frame == thread->frame)
 		return;

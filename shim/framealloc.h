@@ -108,7 +108,7 @@ FA_INLINE bool fa_shimmed(void)
 /* ---- frames ------------------------------------------------------------------------------------------------------ */
 
 /* A frame of the calling thread begins; begins inside it are part of it. Under the shim the thread gets the role `frame`
-   when it has none, and frames are no longer looked for automatically. */
+   when it has none, frames are no longer looked for automatically, and markers of frames do not count inside it. */
 FA_INLINE void fa_frame_begin(void)
 {
 	fa_calls()->frame_begin();

@@ -1,0 +1,36 @@
+"""Rare ways through the C API: what the program sees, the figures and the findings, with and without the shim."""
+import re
+
+import pytest
+
+import harness
+from test_api import SANITIZED, build
+
+# case: (standard output before the figures, (frame allocs, frees), (other), frames, (tasks started, ended), polls, misuse),
+# findings under the shim
+CASES = {
+    "boundary-inside": (("mine\n", (2, 2), (0, 0), 1, (0, 0), 0, 0), {}),
+}
+
+
+def text_of(said, frame, other, frames, tasks, polls, misuse):
+    return (f"{said}frame {frame[0]} {frame[1]}, other {other[0]} {other[1]}, frames {frames}, "
+            f"tasks {tasks[0]} {tasks[1]}, polls {polls}, misuse {misuse}\n").encode()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("flags", [(), ("-O2",), (SANITIZED, "-fno-sanitize-recover=all")], ids=["O1", "O2", "sanitized"])
+def test_without_the_shim(built, case, flags):
+    run = harness.plain([build("corners", *flags), case], env={"ASAN_OPTIONS": "detect_leaks=0"})
+    assert (run.status, run.stdout, run.stderr) == (0, text_of(*CASES[case][0]), b"")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("options", [{"mode": "observe"}, {"mode": "route"}, {"frame": "present"}, {"frame-scope": "present"}],
+                         ids=str)
+def test_with_the_shim(shim, case, options):
+    expected, findings = CASES[case]
+    run = shim.run([build("corners"), case], options)
+    assert (run.stdout, run.stderr) == (text_of(*expected), b"")
+    assert {v["code"]: v["count"] for v in run.violations()} == findings
+    assert run.report["frames"]["count"] == expected[3]

@@ -8,6 +8,7 @@
 #include "core/base.h"
 #include "core/trace/format.h"
 
+struct block;
 struct thread;
 
 /* malloc. Cost on the fast path: one TLS load, the call path's cache probe, the tier's take, account_birth. */
@@ -18,6 +19,9 @@ void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp);
 
 /* Cost on the fast path: owner lookup, one cache line of the block, account_death, the tier's give. */
 void alloc_free(void *pointer, const uintptr_t *fp);
+
+/* Ends what hangs on a block (attach.h) that is about to die; `thread` NULL: takes it off only. */
+void alloc_end_attached(struct thread *thread, struct block *block, const uintptr_t *fp);
 
 /* What the API asks `wanted` memory for: from that tier or the next that may hold it, told as FA001 or FA701 where frame
    memory can't be had. The thread's gate is closed. NULL: no memory. */

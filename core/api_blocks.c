@@ -28,8 +28,33 @@ void *api_owned(struct thread *thread, struct attach_owner *owner, void *pointer
 /* What was asked for as frame memory and came from elsewhere stays what it was called. */
 static void make_frame_memory(struct block *block)
 {
-	own_count_free(block);
+	own_uncount_alloc(block);
 	block->state &= ~((uint64_t)BLOCK_HANDED << BLOCK_TAG_SHIFT);
+	own_count_alloc(block);
+}
+
+void api_handed_on(struct thread *thread, void *pointer, struct task *owner)
+{
+	struct attachment attached;
+	struct segment_record segment;
+	struct block *block = block_of(pointer);
+	if (!thread || (block_tag(block) & BLOCK_SCOPE) != BLOCK_IN_TASK)
+		return;
+	if (segment_resolve(block_segment(block), &segment) && segment.thread & SEGMENT_OF_TASK)
+		owner = task_of_id(segment.frame);
+	if (owner && !attach_find((uintptr_t)pointer, ATTACH_HANDED, &attached) &&
+	    attach_add((uintptr_t)pointer, ATTACH_HANDED, owner, owner->id))
+		atomic_fetch_add(&owner->handed, 1);
+}
+
+void api_leave_frame(struct block *block)
+{
+	if (!own_is_frame_memory(block))
+		return;
+	own_count_free(block);
+	/* Without BLOCK_SPECIAL its frame passes it over. */
+	block->state &= ~((uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT);
+	alloc_hand_over(block + 1);
 	own_count_alloc(block);
 }
 
@@ -59,7 +84,7 @@ void *api_alloc(enum trace_tier tier, size_t size, const uintptr_t *fp)
 	if (tier == TRACE_TIER_FRAME) {
 		pointer = make_frame(thread, size, fp);
 	} else {
-		pointer = api_make(thread, tier, size, fp);
+		pointer = api_make(thread, tier == TRACE_TIER_POOL ? tier : TRACE_TIER_HEAP, size, fp);
 		if (tier == TRACE_TIER_POOL && thread && *api_open_guards(thread))
 			pointer = api_owned(thread, &(*api_open_guards(thread))->owner, pointer);
 	}
@@ -94,7 +119,7 @@ void api_free(void *pointer, const uintptr_t *fp)
 		own_count_free(block_of(pointer));
 	}
 	api_leave(place);
-	if (!told)
+	if (!told && region_holds(pointer))
 		alloc_free(pointer, fp);
 }
 
@@ -102,16 +127,30 @@ void api_free(void *pointer, const uintptr_t *fp)
 static void *remake(struct thread *thread, struct block *block, size_t size, const uintptr_t *fp)
 {
 	bool frame_memory = own_is_frame_memory(block);
-	bool of_frame = frame_memory && thread && thread->in_frame && !thread->task && block_tag(block) & BLOCK_SPECIAL;
-	void *pointer = of_frame ? api_make(thread, TRACE_TIER_FRAME, size, fp)
-	                         : api_make(thread, api_tier_of(block) == TRACE_TIER_HEAP ? TRACE_TIER_HEAP : TRACE_TIER_POOL, size, fp);
-	if (pointer && of_frame && !own_add_to_frame(thread, pointer)) {
+	bool in_frame = frame_memory && thread && thread->in_frame && !thread->task && block_tag(block) & BLOCK_SPECIAL;
+	enum trace_tier tier = in_frame ? TRACE_TIER_FRAME : api_tier_of(block) == TRACE_TIER_HEAP ? TRACE_TIER_HEAP : TRACE_TIER_POOL;
+	void *pointer = api_make(thread, tier, size, fp);
+	if (pointer && frame_memory && !in_frame)
+		make_frame_memory(block_of(pointer));
+	return pointer;
+}
+
+/* Gives it the owner of the old one: `attached`, or a frame, or none. */
+static void *inherit(struct thread *thread, struct block *block, const struct attachment *owner, void *pointer)
+{
+	struct attachment handed;
+	bool is_handed = attach_find((uintptr_t)(block + 1), ATTACH_HANDED, &handed);
+	bool of_frame = thread && !owner && own_is_frame_memory(block) && block_tag(block) & BLOCK_SPECIAL;
+	if (owner) {
+		pointer = api_owned(thread, owner->object, pointer);
+	} else if (of_frame && !own_add_to_frame_of(thread, block, pointer)) {
 		own_release(thread, block_of(pointer), NULL);
 		errno = ENOMEM;
 		return NULL;
 	}
-	if (pointer && frame_memory && !of_frame)
-		make_frame_memory(block_of(pointer));
+	bool of_other = owner && !(thread && thread->task && owner->object == &thread->task->owned);
+	if (pointer && (is_handed || of_frame || of_other))
+		api_handed_on(thread, pointer, NULL);
 	return pointer;
 }
 
@@ -130,8 +169,8 @@ void *api_realloc(void *pointer, size_t size, const uintptr_t *fp)
 	struct attachment attached = {0};
 	bool is_owned = attach_find((uintptr_t)pointer, ATTACH_OWNED, &attached);
 	void *moved = remake(thread, block, size, fp);
-	if (moved && is_owned)
-		moved = api_owned(thread, attached.object, moved);
+	if (moved)
+		moved = inherit(thread, block, is_owned ? &attached : NULL, moved);
 	if (moved) {
 		size_t kept = block_size(block) < size ? block_size(block) : size;
 		memcpy(moved, pointer, kept);
@@ -152,19 +191,16 @@ int api_transfer(void *pointer)
 	struct block *block = block_of(pointer);
 	if (attach_find((uintptr_t)pointer, ATTACH_OWNED, &attached))
 		own_hand_out(attached.object, pointer);
-	own_count_free(block);
-	/* Without BLOCK_SPECIAL its frame passes it over. */
-	if (own_is_frame_memory(block))
-		block->state &= ~((uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT);
+	api_leave_frame(block);
 	alloc_hand_over(pointer);
-	own_count_alloc(block);
+	api_handed_on(place.thread, pointer, NULL);
 	api_leave(place);
 	return 0;
 }
 
 void *api_promote(void *pointer, enum trace_tier tier, const uintptr_t *fp)
 {
-	if (!pointer || tier == TRACE_TIER_FRAME || !api_is_live(pointer)) {
+	if (!pointer || (tier != TRACE_TIER_POOL && tier != TRACE_TIER_HEAP) || !api_is_live(pointer)) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -177,11 +213,11 @@ void *api_promote(void *pointer, enum trace_tier tier, const uintptr_t *fp)
 		if (attach_find((uintptr_t)pointer, ATTACH_OWNED, &attached))
 			own_hand_out(attached.object, pointer);
 		own_release(place.thread, block, fp);
+		api_handed_on(place.thread, moved, NULL);
 	}
 	api_leave(place);
 	return moved;
 }
-
 
 static struct api_block_stats get_stats(struct own_stats *stats)
 {

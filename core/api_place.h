@@ -67,6 +67,13 @@ void *api_make(struct thread *thread, enum trace_tier tier, size_t size, const u
 /* Gives a fresh block (or NULL) to its owner; where that can't be noted, there is no block. */
 void *api_owned(struct thread *thread, struct attach_owner *owner, void *pointer);
 
+/* The task in whose polls the block was made does not leave it behind: FA704. `owner` (may be NULL) is that task when the
+   block is too old to tell. api_blocks.c. */
+void api_handed_on(struct thread *thread, void *pointer, struct task *owner);
+
+/* A block that its owner gives away is no frame memory any more. api_blocks.c. */
+void api_leave_frame(struct block *block);
+
 /* Innermost guard of the running task, or else of the thread. */
 static inline struct guard **api_open_guards(struct thread *thread)
 {

@@ -179,6 +179,8 @@ void *api_task_alloc(struct task *task, size_t size, const uintptr_t *fp)
 	/* From outside its polls the block is the task's all the same, unless the task runs on another thread. */
 	bool visits = thread && thread->task != task && !runs_here(thread, task) && enter_quietly(thread, task);
 	void *pointer = api_owned(thread, &task->owned, api_make(thread, TRACE_TIER_POOL, size, fp));
+	if (pointer && thread && thread->task != task)
+		api_handed_on(thread, pointer, NULL);
 	if (visits)
 		task_leave_api(thread, task);
 	api_leave(place);
@@ -191,9 +193,10 @@ int api_task_release(struct task *task, void *pointer, const uintptr_t *fp)
 		return -EINVAL;
 	struct place place = api_enter();
 	bool done = own_hand_out(&task->owned, pointer);
-	if (done && place.thread && attach_add((uintptr_t)pointer, ATTACH_HANDED, task, task->id))
-		atomic_fetch_add(&task->handed, 1);
-	else if (!done)
+	if (done) {
+		api_leave_frame(block_of(pointer));
+		api_handed_on(place.thread, pointer, task);
+	} else
 		api_misused(place.thread, api_is_live(pointer) ? block_of(pointer) : NULL, fp);
 	api_leave(place);
 	return done ? 0 : -EINVAL;
@@ -251,7 +254,9 @@ int api_guard_release(struct guard *guard, void *pointer, const uintptr_t *fp)
 		return -EINVAL;
 	struct place place = api_enter();
 	bool done = guard->open && own_hand_out(&guard->owner, pointer);
-	if (!done)
+	if (done)
+		api_handed_on(place.thread, pointer, NULL);
+	else
 		api_misused(place.thread, api_is_live(pointer) ? block_of(pointer) : NULL, fp);
 	api_leave(place);
 	return done ? 0 : -EINVAL;

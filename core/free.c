@@ -65,8 +65,7 @@ static void free_unaccounted(struct block *block)
 		direct_free(block);
 }
 
-/* What hangs on a block ends with it. `thread` is NULL in a process that records nothing. */
-static cold_path void free_attached(struct thread *thread, struct block *block, const uintptr_t *fp)
+cold_path void alloc_end_attached(struct thread *thread, struct block *block, const uintptr_t *fp)
 {
 	struct attachment attached;
 	while (attach_take((uintptr_t)(block + 1), &attached) && thread)
@@ -97,8 +96,11 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 		return;
 	}
 	struct place place = operation_place();
-	if (block_tag(block) & BLOCK_SPECIAL && !untracked)
-		free_attached(place.thread, block, fp);
+	if (block_tag(block) & BLOCK_SPECIAL && !untracked) {
+		alloc_end_attached(place.thread, block, fp);
+		/* A second free is one of a dead block, not of one that its frame has released (own.h). */
+		block->state &= ~((uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT);
+	}
 	if (place.nested) {
 		if (untracked)
 			block_kill(block);

@@ -8,7 +8,9 @@
 
 #include "core/alloc.h"
 #include "core/operation.h"
+#include "core/segment.h"
 #include "core/site.h"
+#include "core/trace/writer.h"
 #include "core/violation.h"
 
 struct own_frame_block {
@@ -40,6 +42,13 @@ void own_count_alloc(const struct block *block)
 	atomic_fetch_add(&stats->bytes, block_size(block));
 }
 
+void own_uncount_alloc(const struct block *block)
+{
+	struct own_stats *stats = stats_of(block);
+	atomic_fetch_sub(&stats->allocs, 1);
+	atomic_fetch_sub(&stats->bytes, block_size(block));
+}
+
 void own_count_free(const struct block *block)
 {
 	struct own_stats *stats = stats_of(block);
@@ -54,6 +63,8 @@ void own_release(struct thread *thread, struct block *block, const uintptr_t *fp
 		alloc_free(block + 1, fp);
 		return;
 	}
+	if (block_tag(block) & BLOCK_SPECIAL)
+		alloc_end_attached(thread, block, fp);
 	operation_die(thread, block, fp);
 	operation_give_room(thread, block, false);
 }
@@ -91,8 +102,22 @@ bool own_add_to_frame(struct thread *thread, void *pointer)
 	return true;
 }
 
+bool own_add_to_frame_of(struct thread *thread, const struct block *old, void *pointer)
+{
+	struct segment_record segment;
+	bool known = segment_resolve(block_segment(old), &segment);
+	uint32_t born = known ? segment.thread & ~SEGMENT_OF_TASK : thread->record_index;
+	if (born == thread->record_index)
+		return own_add_to_frame(thread, pointer);
+	const struct trace_thread *record = trace_at(&trace_threads, born);
+	struct thread *owner = thread_of_slot(record->slot);
+	return !owner || owner->record != record || own_add(&owner->frame_owned, pointer);
+}
+
 void own_end_frame(struct thread *thread, const uintptr_t *fp)
 {
+	if (unlikely(thread->frame_owned.newest))
+		own_end(thread, &thread->frame_owned, fp);
 	uint32_t wanted = BLOCK_ASKED | BLOCK_SPECIAL;
 	while (thread->frame_block_count) {
 		struct own_frame_block *noted = &thread->frame_blocks[--thread->frame_block_count];

@@ -15,12 +15,16 @@ struct own_stats {
 };
 extern struct own_stats own_frame_stats, own_other_stats;
 
-/* Frame memory by the program's word, wherever it lies; what was handed on is none any more. */
+/* Frame memory by the program's word, wherever it lies; what the API handed on is none any more. What a new thread was
+   given as its argument is HANDED as well, but still its frame's. */
 static inline bool own_is_frame_memory(const struct block *block)
 {
-	return (block_tag(block) & (BLOCK_ASKED | BLOCK_HANDED)) == BLOCK_ASKED;
+	uint32_t tag = block_tag(block);
+	bool of_frame = tag & BLOCK_SPECIAL && (tag >> 2 & 3) == TRACE_TIER_FRAME;
+	return tag & BLOCK_ASKED && (!(tag & BLOCK_HANDED) || of_frame);
 }
 void own_count_alloc(const struct block *block);
+void own_uncount_alloc(const struct block *block); /* it is to count elsewhere */
 void own_count_free(const struct block *block);
 
 /* Frees a live block that the API made; `thread` with its gate closed, or NULL. */
@@ -37,6 +41,8 @@ void own_end(struct thread *thread, struct attach_owner *owner, const uintptr_t 
 
 /* The same for the open frame; its blocks carry BLOCK_ASKED and BLOCK_SPECIAL, nothing is attached to them. */
 bool own_add_to_frame(struct thread *thread, void *pointer);
+/* The same for what takes the place of `old`, wherever that is done: the frame is the one that has `old`. */
+bool own_add_to_frame_of(struct thread *thread, const struct block *old, void *pointer);
 void own_end_frame(struct thread *thread, const uintptr_t *fp);
 
 /* An owned block is freed by hand; the owner has forgotten it already. A guard's: FA705. */

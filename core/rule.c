@@ -124,7 +124,7 @@ uint32_t rule_tier(uint64_t rules, size_t size)
 void rule_asked_for_frame(struct thread *thread, uint32_t site, size_t size, enum trace_tier tier)
 {
 	bool in_task = thread->in_task || thread->role == TRACE_ROLE_ASYNC;
-	if (tier == TRACE_TIER_FRAME || (thread->in_frame && !in_task))
+	if (!in_task && (tier == TRACE_TIER_FRAME || thread->in_frame))
 		return;
 	struct violation v = {.code = in_task ? 701 : 1,
 	                      .level = TRACE_LEVEL_ERROR,

@@ -127,7 +127,7 @@ static uint32_t clip(uint64_t value)
 static void end_frame(struct thread *thread, uint64_t now)
 {
 	struct trace_thread *record = thread->record;
-	if (unlikely(thread->frame_block_count))
+	if (unlikely(thread->frame_block_count || thread->frame_owned.newest))
 		own_end_frame(thread, NULL);
 	uint64_t backlog = remote_drain(thread);
 	record->remote_frees_waiting = backlog;

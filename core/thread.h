@@ -13,6 +13,7 @@
 #ifndef FA_THREAD_H
 #define FA_THREAD_H
 
+#include "core/attach.h"
 #include "core/base.h"
 #include "core/block.h"
 #include "core/path/path.h"
@@ -151,6 +152,7 @@ struct thread {
 	/* ---- blocks that the API made in the open frame, released at its end: own.h */
 	struct own_frame_block *frame_blocks;
 	uint32_t frame_block_count, frame_block_room;
+	struct attach_owner frame_owned; /* those that other threads have resized */
 
 	uint32_t api_frames;         /* fa_frame_begin less fa_frame_end */
 	uint32_t api_awaits;         /* the same of fa_await_begin and end, outside tasks */

@@ -50,7 +50,7 @@ typedef struct fa_block_stats {
 } fa_block_stats;
 
 typedef struct fa_stats_t {
-	fa_block_stats frame; /* frame memory; what fa_transfer or fa_promote took out of its frame counts below */
+	fa_block_stats frame; /* frame memory; what was handed on (fa_transfer, fa_promote, fa_task_release) counts below */
 	fa_block_stats other; /* pool and heap memory */
 	uint64_t frames;      /* begun */
 	uint64_t tasks_started, tasks_ended, polls; /* a task starts when it is made; a poll is one fa_task_enter */
@@ -275,7 +275,7 @@ FA_INLINE int fa_transfer(void *block)
 }
 
 /* Moves a block to pool or heap, out of its frame, guard or task; returns its new address, the caller's to free. On
-   failure (NULL and ENOMEM, or EINVAL: no block, or FA_FRAME) the old block stays. */
+   failure (NULL and ENOMEM, or EINVAL: no block, or neither pool nor heap) the old block stays. */
 FA_INLINE void *fa_promote(void *block, fa_tier tier)
 {
 	return fa_calls()->promote(block, tier);
@@ -763,14 +763,29 @@ FA_PLAIN void *fa_plain_task_alloc(fa_task *task, size_t size)
 	return fa_plain_make(FA_POOL, size, &task->owned);
 }
 
+/* What leaves its owner is frame memory no longer. */
+FA_PLAIN void fa_plain_leave_frame(struct fa_plain_block *block)
+{
+	if (block->tier != FA_FRAME)
+		return;
+	fa_plain_count_free(block);
+	block->tier = FA_POOL;
+	fa_plain_count_alloc(block);
+}
+
 FA_PLAIN int fa_plain_hand_out(struct fa_plain_owner *owner, void *pointer)
 {
 	struct fa_plain_block *block = fa_plain_block_of(pointer);
-	if (!block || block->owner != owner)
-		return pointer ? fa_plain_misused() : -EINVAL;
+	if (!pointer)
+		return -EINVAL;
 	fa_plain_lock();
-	fa_plain_take(block);
+	bool owned = block && block->owner == owner;
+	if (owned)
+		fa_plain_take(block);
 	fa_plain_unlock();
+	if (!owned)
+		return fa_plain_misused();
+	fa_plain_leave_frame(block);
 	return 0;
 }
 
@@ -825,7 +840,6 @@ FA_PLAIN void fa_plain_await_end(void)
 		fa_plain_thread.awaits--;
 }
 
-/* What leaves its owner is frame memory no longer. */
 FA_PLAIN int fa_plain_transfer(void *pointer)
 {
 	struct fa_plain_block *block = fa_plain_block_of(pointer);
@@ -834,18 +848,14 @@ FA_PLAIN int fa_plain_transfer(void *pointer)
 	fa_plain_lock();
 	fa_plain_take(block);
 	fa_plain_unlock();
-	if (block->tier == FA_FRAME) {
-		fa_plain_count_free(block);
-		block->tier = FA_POOL;
-		fa_plain_count_alloc(block);
-	}
+	fa_plain_leave_frame(block);
 	return 0;
 }
 
 FA_PLAIN void *fa_plain_promote(void *pointer, fa_tier tier)
 {
 	struct fa_plain_block *block = fa_plain_block_of(pointer);
-	if (!block || tier == FA_FRAME) {
+	if (!block || (tier != FA_POOL && tier != FA_HEAP)) {
 		errno = EINVAL;
 		return NULL;
 	}

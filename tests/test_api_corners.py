@@ -10,6 +10,16 @@ from test_api import SANITIZED, build
 # findings under the shim
 CASES = {
     "boundary-inside": (("mine\n", (2, 2), (0, 0), 1, (0, 0), 0, 0), {}),
+    "transfer-twice": (("0 0\n", (0, 0), (1, 1), 0, (0, 0), 0, 0), {}),
+    "resize-in-await": (("", (2, 2), (0, 0), 1, (0, 0), 0, 0), {"FA603": 1}),
+    "resize-in-task": (("", (3, 3), (0, 0), 1, (1, 1), 1, 0), {}),
+    "resize-elsewhere": (("", (2, 2), (0, 0), 1, (0, 0), 0, 0), {}),
+    "handed-on": (("", (0, 0), (4, 4), 0, (3, 3), 3, 0), {}),
+    "handed-on-by-the-inner": (("", (0, 0), (1, 1), 0, (2, 2), 2, 0), {}),
+    "released-and-resized": (("", (0, 0), (2, 2), 0, (1, 1), 1, 0), {"FA704": 1}),
+    "no-block": (("0 1\n1\n", (0, 0), (0, 0), 0, (0, 0), 0, 0), {}),
+    "promote-nowhere": (("1\n", (0, 0), (1, 1), 0, (0, 0), 0, 0), {}),
+    "frame-of-async": (("", (1, 1), (0, 0), 1, (0, 0), 0, 1), {"FA701": 1}),
 }
 
 

@@ -2,6 +2,7 @@
 #include "core/runtime.h"
 #include "core/scope.h"
 #include "core/segment.h"
+#include "core/site.h"
 #include "core/tag.h"
 #include "core/task.h"
 #include "core/trace/writer.h"
@@ -27,11 +28,9 @@ void scope_settle(struct thread *thread)
 	thread->frame_below = bumps ? runtime.frame_block_max + 1 : 0;
 }
 
-void thread_forget_classes(struct thread *thread)
+void thread_choose_classes(struct thread *thread)
 {
-	if (unlikely(runtime.stacks == TRACE_STACKS_NONE))
-		for (uint32_t i = 0; i < 64; i++)
-			thread->class_site[i] = 0;
+	thread->class_site = site_class_table[thread->role][thread->tag];
 }
 
 void tag_account(struct thread *thread)
@@ -78,6 +77,6 @@ void scope_tag(struct thread *thread, uint32_t tag)
 {
 	tag_account(thread);
 	thread->tag = tag;
-	thread_forget_classes(thread);
+	thread_choose_classes(thread);
 	thread_new_segment(thread);
 }

@@ -24,9 +24,11 @@ static struct {
 	struct base_lock lock;
 	uint32_t *hash;         /* node index + 1 */
 	uint32_t *site_of_node; /* site, 0 = none */
-	uint32_t class_site[64][8][POLICY_REGIONS_MAX]; /* stacks=none: by class, role and region */
 	uint64_t *tagged_site;  /* in regions: node << 32 | tag << 24 | site, open addressing */
 } table;
+
+uint32_t site_class_table[TRACE_ROLE_IO + 1][POLICY_REGIONS_MAX][SITE_CLASSES];
+static bool classes_used;
 
 /* Under the lock. The whole path that was asked for last, outermost first: the next one mostly begins like it. */
 static struct {
@@ -45,7 +47,9 @@ int site_init(void)
 	table.hash = memory;
 	table.site_of_node = memory + NODE_HASH;
 	table.tagged_site = (uint64_t *)(memory + NODE_HASH + NODES_MAX);
-	memset(table.class_site, 0, sizeof table.class_site);
+	if (classes_used) /* in the child of a fork */
+		memset(site_class_table, 0, sizeof site_class_table);
+	classes_used = false;
 	rule_forget_sites();
 	last.count = 0;
 	uint32_t index;
@@ -304,19 +308,20 @@ uint32_t site_of_class(struct thread *thread, uint32_t class_index)
 	size_t class_bytes = (size_t)1 << class_index;
 	if (!base_lock(&table.lock))
 		return 0;
-	uint32_t *site = &table.class_site[class_index][thread->role][thread->tag];
-	if (!*site) {
+	uint32_t *site = &site_class_table[thread->role][thread->tag][class_index], made = *site;
+	classes_used = true;
+	if (!made) {
 		struct trace_site record = {.class_bytes = (uint32_t)(class_bytes < UINT32_MAX ? class_bytes : UINT32_MAX),
 		                            .role = thread->role,
 		                            .tag = thread->tag};
-		if (!trace_append(&trace_sites, &record, site))
-			*site = 0;
+		if (!trace_append(&trace_sites, &record, &made))
+			made = 0;
 		else if (unlikely(policy_in_force.rule_count))
-			rule_settle(*site, thread->tag, NULL, 0);
+			rule_settle(made, thread->tag, NULL, 0);
+		__atomic_store_n(site, made, __ATOMIC_RELEASE);
 	}
-	thread->class_site[class_index] = *site;
 	base_unlock(&table.lock);
-	return thread->class_site[class_index];
+	return made;
 }
 
 uint32_t site_of_caller(struct thread *thread, const uintptr_t *fp)

@@ -15,7 +15,9 @@ int site_init(void);
 /* The site of a path under a region, innermost pc first. */
 uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag);
 uint32_t site_of_caller(struct thread *thread, const uintptr_t *fp);
-/* stacks=none: the site of a size class (a power of two, from 16) and the thread's role. */
+/* stacks=none: sites by role, region and size class (a power of two, from 16), 0 where there is none yet. */
+#define SITE_CLASSES 64
+extern uint32_t site_class_table[TRACE_ROLE_IO + 1][POLICY_REGIONS_MAX][SITE_CLASSES];
 cold_path uint32_t site_of_class(struct thread *thread, uint32_t class_index);
 
 /* The site of an allocation made by the caller of the hook whose frame is `fp`. Cost on a hit: one cache probe. */

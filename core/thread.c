@@ -199,7 +199,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->boundary_return = thread->await_return = 0;
 	thread->await_node = 0;
 	atomic_store(&thread->own_deaths_remote, 0);
-	thread_forget_classes(thread);
+	thread_choose_classes(thread);
 	account_peak_rearm(thread);
 	thread_new_segment(thread);
 }
@@ -296,7 +296,7 @@ void thread_set_role(struct thread *thread, enum trace_role role)
 		return;
 	thread->role = (uint8_t)role;
 	thread->record->role = role;
-	thread_forget_classes(thread);
+	thread_choose_classes(thread);
 }
 
 void thread_named(struct thread *thread, const char *name)

@@ -128,7 +128,7 @@ struct thread {
 	struct thread_demotion demoted[THREAD_DEMOTED_MAX];
 	uint32_t demoted_count, demoted_cursor;
 	/* ---- stacks=none and caller */
-	uint32_t class_site[64];
+	const uint32_t *class_site; /* by size class, of this role and region: site.h */
 	struct {
 		uintptr_t caller;
 		uint32_t site;
@@ -218,7 +218,7 @@ static always_inline struct trace_counter *thread_counter(struct thread *thread,
 void thread_forget_paths(struct thread *thread);
 
 /* stacks=none: sites depend on role and region, one of which has changed. */
-void thread_forget_classes(struct thread *thread);
+void thread_choose_classes(struct thread *thread);
 
 /* Call-path figures of all slots so far, into the recording's header. */
 void thread_note_path_stats(void);

@@ -20,7 +20,7 @@
 void scope_demote(struct thread *thread, uint32_t site)
 {
 	struct trace_counter *counter = thread_counter(thread, site);
-	if (counter->rules & TRACE_DEMOTED || runtime.stacks == TRACE_STACKS_NONE || thread->demoted_count == THREAD_DEMOTED_MAX)
+	if (counter->rules & TRACE_DEMOTED || thread->demoted_count == THREAD_DEMOTED_MAX)
 		return;
 	struct trace_site *record = trace_at(&trace_sites, site);
 	struct thread_demotion *demotion = NULL;

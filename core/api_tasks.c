@@ -1,5 +1,8 @@
 /* Tasks and guards: who owns blocks, and frees them at its end. */
 #define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "core/api_place.h"
 #include "core/site.h"
 #include "core/store.h"
@@ -60,12 +63,27 @@ static void leave_family(struct task *task)
 	base_unlock(&family_lock);
 }
 
+/* Who visits the task is waited for: to the program it does not run. */
+static bool claim(struct thread *thread, struct task *task)
+{
+	for (unsigned spins = 0; !task_claim(thread, task); spins++) {
+		uint32_t runner = atomic_load(&task->runs_on);
+		if (runner && !(runner & TASK_VISITED))
+			return false;
+		if (spins < 64)
+			__builtin_ia32_pause();
+		else
+			syscall(SYS_sched_yield);
+	}
+	return true;
+}
+
 int api_task_enter(struct task *task)
 {
 	if (!task || !task->id)
 		return -EINVAL;
 	struct place place = api_enter();
-	bool entered = place.thread && task_claim(place.thread, task);
+	bool entered = place.thread && claim(place.thread, task);
 	if (entered)
 		task->outer = task_enter(place.thread, task);
 	api_leave(place);
@@ -104,17 +122,18 @@ static void end_guards(struct thread *thread, struct guard **list, const struct 
 	}
 }
 
-/* Inside the task, so that what it owns dies in it, but not as a poll. */
-static bool enter_quietly(struct thread *thread, struct task *task)
+/* Inside the task, so that what it owns is born and dies in it, but not as a poll. */
+static void enter_quietly(struct thread *thread, struct task *task)
 {
-	if (!thread)
-		return true;
-	if (!task_claim(thread, task))
-		return false;
 	task->ending = true;
 	task->outer = task_enter(thread, task);
 	task->ending = false;
-	return true;
+}
+
+static void end_visit(struct thread *thread, struct task *task)
+{
+	task_leave_api(thread, task);
+	atomic_store(&task->runs_on, 0);
 }
 
 /* FA704: what the task made in its polls and nobody freed or handed on. */
@@ -138,18 +157,25 @@ static bool is_ours(const struct thread *thread, const struct task *task)
 
 static int end_task(struct thread *thread, struct task *task, const uintptr_t *fp)
 {
-	if (!is_ours(thread, task))
+	bool locked = base_lock(&family_lock), ours = is_ours(thread, task);
+	if (locked)
+		base_unlock(&family_lock);
+	if (!ours)
 		return -EBUSY;
 	while (task->children)
 		if (end_task(thread, task->children, fp))
 			return -EBUSY;
-	if (!(thread && runs_here(thread, task)) && !enter_quietly(thread, task))
-		return -EBUSY;
+	if (thread && !runs_here(thread, task)) {
+		if (!task_claim(thread, task))
+			return -EBUSY;
+		enter_quietly(thread, task);
+	}
 	end_guards(thread, &task->guards, NULL, fp);
 	own_end(thread, &task->owned, fp);
 	leave_family(task);
 	if (!thread) {
-		store_give(&spare_tasks, task);
+		if (task->id == UINT32_MAX) /* else a record of the table, of the parent or of a thread's last moments */
+			store_give(&spare_tasks, task);
 		return 0;
 	}
 	task_leave_api(thread, task);
@@ -177,12 +203,14 @@ void *api_task_alloc(struct task *task, size_t size, const uintptr_t *fp)
 	struct place place = api_enter();
 	struct thread *thread = place.thread;
 	/* From outside its polls the block is the task's all the same, unless the task runs on another thread. */
-	bool visits = thread && thread->task != task && !runs_here(thread, task) && enter_quietly(thread, task);
+	bool visits = thread && thread->task != task && !runs_here(thread, task) && task_visit(thread, task);
+	if (visits)
+		enter_quietly(thread, task);
 	void *pointer = api_owned(thread, &task->owned, api_make(thread, TRACE_TIER_POOL, size, fp));
 	if (pointer && thread && thread->task != task)
 		api_handed_on(thread, pointer, NULL);
 	if (visits)
-		task_leave_api(thread, task);
+		end_visit(thread, task);
 	api_leave(place);
 	return pointer;
 }

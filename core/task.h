@@ -20,13 +20,14 @@
 
 #define TASK_INDEX_BITS 20
 #define TASKS_MAX (1u << TASK_INDEX_BITS)
+#define TASK_VISITED (1u << 31) /* in runs_on: no poll, but a call of the API that is over in a moment */
 
 struct task {
 	uint32_t id;              /* 0: not in use */
 	uint32_t awaits;          /* polls begun, and awaits inside them */
 	uintptr_t key;
 	struct task *outer;       /* of the API: that runs around it on the same stack. Of a free place: the next */
-	_Atomic uint32_t runs_on; /* thread record + 1, of the poll that began last; 0: suspended */
+	_Atomic uint32_t runs_on; /* thread record + 1, of the poll that began last; 0: suspended. TASK_VISITED */
 	uint32_t type;            /* of trace_task_types */
 	_Atomic bool ended;       /* its poll goes on for a moment yet */
 	bool of_api;
@@ -58,6 +59,7 @@ struct task *task_of_key(struct thread *thread, uint32_t type, uintptr_t key);
 /* Says that the task runs on this thread from now on; false: it runs already. The second takes it from a thread that is
    about to return from its poll, and is false only inside a poll of the same task on this thread. */
 bool task_claim(struct thread *thread, struct task *task);
+bool task_visit(struct thread *thread, struct task *task); /* ends with runs_on = 0, after task_leave */
 static always_inline bool task_claim_marked(struct thread *thread, struct task *task)
 {
 	if (unlikely(atomic_load_explicit(&task->runs_on, memory_order_relaxed) == thread->record_index + 1))

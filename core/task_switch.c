@@ -48,6 +48,12 @@ bool task_claim(struct thread *thread, struct task *task)
 	return atomic_compare_exchange_strong(&task->runs_on, &idle, thread->record_index + 1);
 }
 
+bool task_visit(struct thread *thread, struct task *task)
+{
+	uint32_t idle = 0;
+	return atomic_compare_exchange_strong(&task->runs_on, &idle, (thread->record_index + 1) | TASK_VISITED);
+}
+
 struct task *task_enter(struct thread *thread, struct task *task)
 {
 	struct task *outer = thread->task;

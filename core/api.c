@@ -33,6 +33,7 @@ void api_frame_begin(const uintptr_t *fp)
 		automatic_stop();
 		if (thread->role == TRACE_ROLE_NONE)
 			thread_set_role(thread, TRACE_ROLE_FRAME);
+		thread->api_paused_by = 0;
 		scope_frame_boundary(thread, frame_marker(), fp);
 		atomic_fetch_add(&api_frames_begun, 1);
 	}
@@ -44,12 +45,30 @@ void api_frame_end(const uintptr_t *fp)
 	(void)fp;
 	struct place place = api_enter();
 	struct thread *thread = place.thread;
-	if (thread && thread->api_frames && !--thread->api_frames)
+	if (thread && thread->api_frames && !--thread->api_frames) {
+		thread->api_paused_by = 0;
 		scope_frame_end(thread);
+	}
 	api_leave(place);
 }
 
 /* ---- the rest ---------------------------------------------------------------------------------------------------- */
+
+/* The first await inside a frame pauses it; a frame that begins in an await is not paused by that one. */
+static void begin_await(struct thread *thread)
+{
+	thread->api_awaits++;
+	if (!thread->in_frame)
+		return;
+	thread->api_paused_by = thread->api_awaits;
+	scope_pause(thread);
+}
+
+static void resume(struct thread *thread)
+{
+	thread->api_paused_by = 0;
+	scope_resume(thread);
+}
 
 void api_await_begin(const uintptr_t *fp)
 {
@@ -58,8 +77,8 @@ void api_await_begin(const uintptr_t *fp)
 		if (!place.thread->task)
 			scope_await_path(place.thread, fp);
 		scope_await(place.thread);
-		if (!place.thread->task && !place.thread->api_awaits++)
-			scope_pause(place.thread);
+		if (!place.thread->task)
+			begin_await(place.thread);
 	}
 	api_leave(place);
 }
@@ -68,8 +87,8 @@ void api_await_end(void)
 {
 	struct place place = api_enter();
 	struct thread *thread = place.thread;
-	if (thread && !thread->task && thread->api_awaits && !--thread->api_awaits)
-		scope_resume(thread);
+	if (thread && !thread->task && thread->api_awaits && thread->api_paused_by == thread->api_awaits--)
+		resume(thread);
 	else if (thread)
 		thread_new_segment(thread);
 	api_leave(place);
@@ -118,8 +137,8 @@ int api_thread_role(enum trace_role role)
 int api_budget_set(const char *name, uint64_t bytes)
 {
 	struct place place = api_enter();
-	uint32_t tag = name ? tag_named(name) : 0;
-	int error = name && !tag ? -ENOSPC : 0;
+	uint32_t tag = name && name[0] ? tag_named(name) : 0;
+	int error = !name || tag ? 0 : name[0] ? -ENOSPC : -EINVAL;
 	if (!name)
 		scope_budget_set(bytes);
 	else if (tag && place.thread)

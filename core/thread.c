@@ -190,7 +190,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->own_stack = (struct thread_stack){0};
 	thread->task = NULL;
 	thread->guards = NULL;
-	thread->api_frames = thread->api_awaits = thread->tag_depth = thread->frame_block_count = 0;
+	thread->api_frames = thread->api_awaits = thread->api_paused_by = thread->tag_depth = thread->frame_block_count = 0;
 	thread->scope_depth = thread->scope_room = 0;
 	thread->tag = 0;
 	thread->stack_low = thread->stack_high = 0;

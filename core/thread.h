@@ -156,6 +156,7 @@ struct thread {
 
 	uint32_t api_frames;         /* fa_frame_begin less fa_frame_end */
 	uint32_t api_awaits;         /* the same of fa_await_begin and end, outside tasks */
+	uint32_t api_paused_by;      /* which of them, from 1, keeps the open frame waiting; 0: none */
 	uint32_t tag_depth;
 	uint8_t tag_stack[THREAD_TAGS_MAX]; /* regions that fa_tag_push left */
 

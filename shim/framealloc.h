@@ -225,8 +225,8 @@ FA_INLINE fa_guard *fa_guard_begin(void)
 	return fa_calls()->guard_begin();
 }
 
-/* Frees what the guard owns. -EINVAL, and FA705: guards inside it were open (they end first), or it is not open here.
-   NULL: nothing happens. */
+/* Frees what the guard owns; one of a task wherever it is called, one of a thread on that. -EINVAL, and FA705: guards
+   inside it were open (they end first), or it is not open (any more), or not here. NULL: nothing happens. */
 FA_INLINE int fa_guard_end(fa_guard *guard)
 {
 	return guard ? fa_calls()->guard_end(guard) : 0;
@@ -249,7 +249,7 @@ FA_INLINE void fa_guard_leave_scope(fa_guard **guard)
 /* ---- awaits, hand-overs, the rest -------------------------------------------------------------------------------- */
 
 /* Around code that gives the thread away: blocks, yields, runs an event loop. What is allocated in between is not the
-   frame's. They nest, inside a task and outside of one. */
+   frame's that was open; a frame may begin and end in between. They nest, inside a task and outside of one. */
 FA_INLINE void fa_await_begin(void)
 {
 	fa_calls()->await_begin();
@@ -259,13 +259,19 @@ FA_INLINE void fa_await_end(void)
 	fa_calls()->await_end();
 }
 
-/* The value of an expression that awaits. */
-#define FA_AWAIT(expression)                                                                                            \
+FA_INLINE void fa_await_leave_scope(const char *unused)
+{
+	(void)unused;
+	fa_await_end();
+}
+
+/* The value of an expression that awaits; it may have none. The await ends whichever way the expression is left. */
+#define FA_AWAIT(expression) FA_AWAIT_AS(FA_NAME_JOIN(fa_await_, __COUNTER__), expression)
+#define FA_AWAIT_AS(name, expression) FA_AWAIT_NAMED(name, expression)
+#define FA_AWAIT_NAMED(name, expression)                                                                                \
 	__extension__({                                                                                                 \
-		fa_await_begin();                                                                                       \
-		__typeof__(expression) fa_value_ = (expression);                                                       \
-		fa_await_end();                                                                                         \
-		fa_value_;                                                                                              \
+		__attribute__((__cleanup__(fa_await_leave_scope), __unused__)) const char name = (fa_await_begin(), 0); \
+		(expression);                                                                                           \
 	})
 
 /* The block goes to another thread, which frees it: no frame, guard or task owns it from now on. -EINVAL: no block. */
@@ -299,7 +305,8 @@ FA_INLINE int fa_thread_role(fa_role role)
 	return fa_calls()->thread_role(role);
 }
 
-/* FA301 when a frame allocates more than `bytes`, in the region `tag` or (NULL) in all; 0: no budget. -ENOSPC as above. */
+/* FA301 when a frame allocates more than `bytes`, in the region `tag` or (NULL) in all; 0: no budget. -EINVAL:
+   a name without letters; -ENOSPC as above. */
 FA_INLINE int fa_budget_set(const char *tag, uint64_t bytes)
 {
 	return fa_calls()->budget_set(tag, bytes);
@@ -361,10 +368,11 @@ FA_INLINE int fa_vec_reserve(fa_vec *vec, size_t capacity)
 	return 0;
 }
 
-/* Copies `count` elements behind the last. -ENOMEM as above. */
+/* Copies `count` elements, which may be the vector's own, behind the last. -ENOMEM as above. */
 FA_INLINE int fa_vec_append(fa_vec *vec, const void *elements, size_t count)
 {
-	size_t wanted;
+	size_t wanted, from = (uintptr_t)elements - (uintptr_t)vec->data;
+	bool own = vec->data && from < vec->count * vec->element; /* they move with the vector */
 	if (__builtin_add_overflow(vec->count, count, &wanted))
 		return -ENOMEM;
 	if (wanted > vec->capacity) {
@@ -374,6 +382,8 @@ FA_INLINE int fa_vec_append(fa_vec *vec, const void *elements, size_t count)
 		if (error)
 			return error;
 	}
+	if (own)
+		elements = (char *)vec->data + from;
 	if (count)
 		memcpy((char *)vec->data + vec->count * vec->element, elements, count * vec->element);
 	vec->count = wanted;
@@ -397,8 +407,11 @@ FA_INLINE void fa_vec_clear(fa_vec *vec)
 	vec->count = 0;
 }
 
+/* Also where a guard owns the array: to free a vector is no mistake. */
 FA_INLINE void fa_vec_free(fa_vec *vec)
 {
+	if (vec->data && vec->tier == FA_POOL)
+		(void)fa_transfer(vec->data);
 	fa_free(vec->data);
 	vec->data = NULL;
 	vec->count = vec->capacity = 0;
@@ -443,12 +456,14 @@ struct fa_plain_block {
 
 struct fa_guard {
 	struct fa_plain_owner owner;
-	struct fa_guard *outer;
-	struct fa_guard **list; /* of the task or thread that it was opened in */
+	struct fa_guard *outer; /* of a spare one: the next */
+	struct fa_task *task;   /* that it was opened in; NULL: in none */
+	struct fa_guard **list; /* of that task or else the thread; NULL: not open */
 };
 
 struct fa_plain_thread {
 	unsigned frames, awaits, tags;
+	unsigned paused_by; /* the await, counted from 1, that keeps the open frame waiting; 0: none */
 	fa_role role;
 	struct fa_plain_owner frame;
 	struct fa_guard *guards;
@@ -460,11 +475,11 @@ struct fa_task {
 	struct fa_guard *guards;
 	struct fa_task *outer, *parent, *children, *elder, *younger;
 	struct fa_plain_thread *runs_on;
-	bool visited; /* by fa_task_alloc or fa_task_end: no poll */
 };
 
 struct fa_plain_shared {
 	int lock;
+	struct fa_guard *spare_guards; /* never given back, so that an ended one is known as such */
 	fa_stats_t stats;
 	uint32_t tag_count;
 	char tag[64][64];
@@ -499,6 +514,12 @@ static inline __attribute__((__unused__)) struct fa_plain_block *fa_plain_block_
 {
 	struct fa_plain_block *block = pointer ? (struct fa_plain_block *)pointer - 1 : NULL;
 	return block && block->live == FA_PLAIN_LIVE ? block : NULL;
+}
+/* Not simply stored: it is read again when the block is freed twice, which no compiler expects. */
+static inline __attribute__((__unused__)) void fa_plain_give_back(struct fa_plain_block *block)
+{
+	*(volatile uint32_t *)&block->live = 0;
+	free(block);
 }
 static inline __attribute__((__unused__)) fa_block_stats *fa_plain_figures(fa_tier tier)
 {
@@ -571,8 +592,7 @@ FA_PLAIN void fa_plain_end(struct fa_plain_owner *owner)
 		if (!block)
 			return;
 		fa_plain_count_free(block);
-		block->live = 0;
-		free(block);
+		fa_plain_give_back(block);
 	}
 }
 
@@ -580,6 +600,7 @@ FA_PLAIN void fa_plain_frame_begin(void)
 {
 	if (fa_plain_thread.frames++)
 		return;
+	fa_plain_thread.paused_by = 0;
 	fa_plain_add(&fa_plain_shared.stats.frames, 1);
 	if (fa_plain_thread.role == FA_ROLE_NONE)
 		fa_plain_thread.role = FA_ROLE_FRAME;
@@ -587,8 +608,10 @@ FA_PLAIN void fa_plain_frame_begin(void)
 
 FA_PLAIN void fa_plain_frame_end(void)
 {
-	if (fa_plain_thread.frames && !--fa_plain_thread.frames)
-		fa_plain_end(&fa_plain_thread.frame);
+	if (!fa_plain_thread.frames || --fa_plain_thread.frames)
+		return;
+	fa_plain_thread.paused_by = 0;
+	fa_plain_end(&fa_plain_thread.frame);
 }
 
 FA_PLAIN struct fa_guard **fa_plain_guards(void)
@@ -603,7 +626,7 @@ FA_PLAIN void *fa_plain_alloc(fa_tier tier, size_t size)
 		return fa_plain_make(FA_POOL, size, *fa_plain_guards() ? &(*fa_plain_guards())->owner : NULL);
 	if (tier != FA_FRAME)
 		return fa_plain_make(FA_HEAP, size, NULL);
-	bool in_frame = fa_plain_thread.frames && !fa_plain_thread.awaits;
+	bool in_frame = fa_plain_thread.frames && !fa_plain_thread.paused_by;
 	void *block = fa_plain_make(FA_FRAME, size, task ? &task->owned : in_frame ? &fa_plain_thread.frame : NULL);
 	if (block && (task || fa_plain_thread.role == FA_ROLE_ASYNC || !in_frame))
 		fa_plain_misused();
@@ -621,8 +644,7 @@ FA_PLAIN void fa_plain_free(void *pointer)
 	fa_plain_take(block);
 	fa_plain_unlock();
 	fa_plain_count_free(block);
-	block->live = 0;
-	free(block);
+	fa_plain_give_back(block);
 }
 
 /* A death and a birth, as under the shim. */
@@ -643,8 +665,7 @@ FA_PLAIN void *fa_plain_realloc(void *pointer, size_t size)
 	fa_plain_take(block);
 	fa_plain_unlock();
 	fa_plain_count_free(block);
-	block->live = 0;
-	free(block);
+	fa_plain_give_back(block);
 	return moved;
 }
 
@@ -669,18 +690,21 @@ FA_PLAIN fa_task *fa_plain_task_new(fa_task *parent, const char *type)
 	return task;
 }
 
-FA_PLAIN int fa_plain_task_enter(fa_task *task)
+FA_PLAIN int fa_plain_enter(fa_task *task, bool polls)
 {
 	struct fa_plain_thread *nobody = NULL;
-	if (!task)
-		return -EINVAL;
 	if (!__atomic_compare_exchange_n(&task->runs_on, &nobody, &fa_plain_thread, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return -EBUSY;
 	task->outer = fa_plain_thread.task;
 	fa_plain_thread.task = task;
-	if (!task->visited)
+	if (polls)
 		fa_plain_add(&fa_plain_shared.stats.polls, 1);
 	return 0;
+}
+
+FA_PLAIN int fa_plain_task_enter(fa_task *task)
+{
+	return task ? fa_plain_enter(task, true) : -EINVAL;
 }
 
 FA_PLAIN bool fa_plain_runs_here(const fa_task *task)
@@ -710,13 +734,17 @@ FA_PLAIN void fa_plain_guards_end(struct fa_guard **list, const struct fa_guard 
 		bool done = guard == last;
 		*list = guard->outer;
 		fa_plain_end(&guard->owner);
-		free(guard);
+		fa_plain_lock();
+		guard->list = NULL;
+		guard->outer = fa_plain_shared.spare_guards;
+		fa_plain_shared.spare_guards = guard;
+		fa_plain_unlock();
 		if (done)
 			return;
 	}
 }
 
-/* Neither the task nor a child of it runs on another thread. */
+/* Neither the task nor a child of it runs on another thread. The lock is held. */
 FA_PLAIN bool fa_plain_is_ours(const fa_task *task)
 {
 	if (__atomic_load_n(&task->runs_on, __ATOMIC_ACQUIRE) && !fa_plain_runs_here(task))
@@ -731,17 +759,19 @@ FA_PLAIN int fa_plain_task_end(fa_task *task)
 {
 	if (!task)
 		return -EINVAL;
-	if (!fa_plain_is_ours(task))
+	fa_plain_lock();
+	bool ours = fa_plain_is_ours(task);
+	fa_plain_unlock();
+	if (!ours)
 		return -EBUSY;
 	while (task->children)
-		fa_plain_task_end(task->children);
-	task->visited = true;
-	if (!fa_plain_runs_here(task))
-		fa_plain_task_enter(task);
+		if (fa_plain_task_end(task->children))
+			return -EBUSY;
+	if (!fa_plain_runs_here(task) && fa_plain_enter(task, false))
+		return -EBUSY;
 	fa_plain_guards_end(&task->guards, NULL);
 	fa_plain_end(&task->owned);
-	fa_plain_task_leave(task);
-	fa_plain_lock();
+	fa_plain_lock(); /* out of the family while it is held: who looks at it then finds it running, or not at all */
 	if (task->elder)
 		task->elder->younger = task->younger;
 	else if (task->parent)
@@ -749,6 +779,7 @@ FA_PLAIN int fa_plain_task_end(fa_task *task)
 	if (task->younger)
 		task->younger->elder = task->elder;
 	fa_plain_unlock();
+	fa_plain_task_leave(task);
 	free(task);
 	fa_plain_add(&fa_plain_shared.stats.tasks_ended, 1);
 	return 0;
@@ -796,12 +827,19 @@ FA_PLAIN int fa_plain_task_release(fa_task *task, void *pointer)
 
 FA_PLAIN fa_guard *fa_plain_guard_begin(void)
 {
-	fa_guard *guard = (fa_guard *)calloc(1, sizeof *guard);
+	fa_plain_lock();
+	fa_guard *guard = fa_plain_shared.spare_guards;
+	if (guard)
+		fa_plain_shared.spare_guards = guard->outer;
+	fa_plain_unlock();
+	if (!guard)
+		guard = (fa_guard *)calloc(1, sizeof *guard);
 	if (!guard) {
 		errno = ENOMEM;
 		return NULL;
 	}
 	guard->owner.is_guard = true;
+	guard->task = fa_plain_thread.task;
 	guard->list = fa_plain_guards();
 	guard->outer = *guard->list;
 	*guard->list = guard;
@@ -810,17 +848,14 @@ FA_PLAIN fa_guard *fa_plain_guard_begin(void)
 
 FA_PLAIN int fa_plain_guard_end(fa_guard *guard)
 {
-	bool in_order = *fa_plain_guards() == guard;
-	struct fa_guard **lists[2] = {fa_plain_guards(), &fa_plain_thread.guards};
+	struct fa_guard **list = guard->list;
+	if (!list || (!guard->task && list != &fa_plain_thread.guards))
+		return fa_plain_misused();
+	bool in_order = *list == guard;
 	if (!in_order)
 		fa_plain_misused();
-	for (int i = 0; i < 2; i++)
-		for (const struct fa_guard *open = *lists[i]; open; open = open->outer)
-			if (open == guard) {
-				fa_plain_guards_end(lists[i], guard);
-				return in_order ? 0 : -EINVAL;
-			}
-	return -EINVAL;
+	fa_plain_guards_end(list, guard);
+	return in_order ? 0 : -EINVAL;
 }
 
 FA_PLAIN int fa_plain_guard_release(fa_guard *guard, void *pointer)
@@ -830,14 +865,19 @@ FA_PLAIN int fa_plain_guard_release(fa_guard *guard, void *pointer)
 
 FA_PLAIN void fa_plain_await_begin(void)
 {
-	if (!fa_plain_thread.task)
-		fa_plain_thread.awaits++;
+	if (fa_plain_thread.task)
+		return;
+	fa_plain_thread.awaits++;
+	if (fa_plain_thread.frames && !fa_plain_thread.paused_by)
+		fa_plain_thread.paused_by = fa_plain_thread.awaits;
 }
 
 FA_PLAIN void fa_plain_await_end(void)
 {
-	if (!fa_plain_thread.task && fa_plain_thread.awaits)
-		fa_plain_thread.awaits--;
+	if (fa_plain_thread.task || !fa_plain_thread.awaits)
+		return;
+	if (fa_plain_thread.paused_by == fa_plain_thread.awaits--)
+		fa_plain_thread.paused_by = 0;
 }
 
 FA_PLAIN int fa_plain_transfer(void *pointer)

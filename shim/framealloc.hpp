@@ -89,10 +89,13 @@ public:
 	{
 		return fa_task_release(task_, block);
 	}
-	/* Before the object does. */
+	/* Before the object does. -EBUSY: it runs on another thread, and is this object's still. */
 	int end() noexcept
 	{
-		return task_ ? fa_task_end(std::exchange(task_, nullptr)) : 0;
+		int error = task_ ? fa_task_end(task_) : 0;
+		if (error != -EBUSY)
+			task_ = nullptr;
+		return error;
 	}
 	fa_task *get() const noexcept
 	{
@@ -145,6 +148,7 @@ public:
 /* A growable array of what can be copied as bytes, in one tier. */
 template <typename T> class vec {
 	static_assert(std::is_trivially_copyable_v<T>, "elements are moved as bytes");
+	static_assert(alignof(T) <= 16, "blocks are aligned to 16 bytes");
 
 public:
 	explicit vec(fa_tier tier) : vec_(fa_vec_in(tier, nullptr, sizeof(T)))

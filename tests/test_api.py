@@ -98,7 +98,7 @@ def test_from_cxx_and_c(built, shim, compiler, standard):
     if compiler.endswith("++"):
         program = build("raii", compiler=compiler, standard=standard, suffix=".cpp")
         expected = harness.plain([program]).stdout
-        assert expected == b"frames 3, tasks 2 2, polls 5, live 0, misuse 0\n"
+        assert expected == b"frames 5, tasks 3 3, polls 6, live 0, misuse 0\n"
         assert harness.plain([build("raii", SANITIZED, compiler=compiler, standard=standard, suffix=".cpp")]).stdout == expected
     else:
         program = build("everything", compiler=compiler, standard=standard)

@@ -145,6 +145,131 @@ static void frame_of_async(void)
 	fa_frame_end();
 }
 
+static void free_twice(void)
+{
+	FA_FRAME_SCOPE();
+	void *volatile block = fa_frame_alloc(10);
+	fa_free(block);
+	fa_free(block);
+}
+
+/* A frame that begins inside an await is one, and has awaits of its own. */
+static void frame_in_await(void)
+{
+	fa_await_begin();
+	fa_frame_begin();
+	fa_frame_alloc(10);
+	fa_await_begin();
+	fa_free(fa_frame_alloc(10)); /* not the frame's */
+	fa_await_end();
+	fa_frame_alloc(10);
+	fa_frame_end();
+	fa_await_end();
+}
+
+static void frame_after_await(void)
+{
+	fa_frame_begin();
+	fa_await_begin();
+	fa_frame_end();
+	fa_frame_begin();
+	fa_frame_alloc(10);
+	fa_frame_end();
+	fa_await_end();
+}
+
+static void in_task_then_guarded(fa_task *task)
+{
+	fa_task_enter(task);
+	FA_POOL_GUARD(guard);
+	fa_pool_alloc(10);
+	fa_task_leave(task); /* before the guard ends, which is the task's */
+}
+
+static void guards_and_tasks(void)
+{
+	fa_task *task = fa_task_new("guarded");
+	in_task_then_guarded(task);
+	fa_guard *guard = fa_guard_begin();
+	fa_pool_alloc(10);
+	fa_task_enter(task);
+	int first = fa_guard_end(guard), second = fa_guard_end(guard);
+	fa_task_end(task);
+	printf("%d %d\n", first, second == -EINVAL);
+}
+
+static void vectors(void)
+{
+	FA_POOL_GUARD(guard);
+	fa_vec vec = fa_pool_vec(sizeof(long));
+	for (long i = 77; i < 85; i++)
+		fa_vec_push(&vec, &i);
+	fa_vec_push(&vec, fa_vec_at(&vec, 0)); /* one of its own, as it moves */
+	printf("%ld\n", *(long *)fa_vec_at(&vec, 8));
+	fa_vec_free(&vec); /* no mistake, though the guard owns it */
+}
+
+static void no_name(void)
+{
+	printf("%d %d\n", fa_budget_set("", 1) == -EINVAL, fa_tag_push("") == -EINVAL);
+}
+
+static fa_task *visited;
+static volatile int visiting; /* no bool: UBSan makes gcc read it once */
+
+static void *visit(void *unused)
+{
+	for (int i = 0; i < 300000; i++, visiting = 1)
+		fa_free(fa_task_alloc(visited, 10));
+	return unused;
+}
+
+/* Who makes a block for a task does not run it. */
+static void visits(void)
+{
+	int busy = 0;
+	pthread_t thread;
+	visited = fa_task_new("visited");
+	pthread_create(&thread, NULL, visit, NULL);
+	while (!visiting)
+		;
+	for (int i = 0; i < 50000; i++)
+		if (fa_task_enter(visited))
+			busy++;
+		else
+			fa_task_leave(visited);
+	pthread_join(thread, NULL);
+	printf("%d\n", busy);
+	fa_task_end(visited);
+}
+
+static fa_task *volatile running;
+
+static void *end_child(void *parent)
+{
+	fa_task *child = fa_task_new_child(parent, "child");
+	fa_task_enter(child);
+	running = child;
+	fa_task_end(child);
+	return NULL;
+}
+
+/* Its parent's end is refused until a child that runs elsewhere is gone, at whatever moment that is. */
+static void family(void)
+{
+	for (int i = 0; i < 2000; i++) {
+		pthread_t thread;
+		fa_task *parent = fa_task_new("parent");
+		running = NULL;
+		pthread_create(&thread, NULL, end_child, parent);
+		while (!running)
+			;
+		while (fa_task_end(parent) == -EBUSY)
+			;
+		pthread_join(thread, NULL);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -162,6 +287,14 @@ int main(int argc, char **argv)
 	        {"no-block", no_block},
 	        {"promote-nowhere", promote_nowhere},
 	        {"frame-of-async", frame_of_async},
+	        {"free-twice", free_twice},
+	        {"frame-in-await", frame_in_await},
+	        {"frame-after-await", frame_after_await},
+	        {"guards-and-tasks", guards_and_tasks},
+	        {"vectors", vectors},
+	        {"no-name", no_name},
+	        {"visits", visits},
+	        {"family", family},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
 		if (argc > 1 && !strcmp(argv[1], cases[i].name))

@@ -1,7 +1,9 @@
 /* The objects of framealloc.hpp: frames, tasks, polls, guards, awaits and vectors end with their scopes, also by throw. */
+#include <atomic>
 #include <cassert>
 #include <cstdio>
 #include <stdexcept>
+#include <thread>
 
 #include "framealloc.hpp"
 
@@ -54,6 +56,32 @@ int main()
 		parse("");
 		assert(false);
 	} catch (const std::runtime_error &) {
+	}
+	try {
+		fa::frame frame;
+		fa::guard guard;
+		fa::vec<int> numbers(FA_POOL); /* ends before the guard that owns its array */
+		for (int n = 0; n < 100; n++)
+			numbers.push_back(numbers.size() ? numbers[0] : n);
+		FA_AWAIT(parse("")); /* the await ends with the throw */
+	} catch (const std::runtime_error &) {
+		fa::frame frame;
+		fa_frame_alloc(10);
+	}
+	{
+		fa::task elsewhere("elsewhere");
+		std::atomic<int> turn{0};
+		std::thread other([&] {
+			fa::poll poll(elsewhere);
+			turn = 1;
+			while (turn != 2)
+				;
+		});
+		while (turn != 1)
+			;
+		assert(elsewhere.end() == -EBUSY && elsewhere.get());
+		turn = 2;
+		other.join();
 	}
 	fa_stats_t stats;
 	fa_stats(&stats);

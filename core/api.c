@@ -1,6 +1,6 @@
 /* The C API on the shim's side: frames, awaits, regions, roles, budgets. Each call finds a place as malloc does
    (operation.h) and works with the thread's gate closed. Without a place (the child of a fork that records nothing) blocks
-   come and go unaccounted, and owners free them all the same. */
+   come and go unaccounted, and what is open stands in api_bare. */
 #define _GNU_SOURCE
 #include "core/api_place.h"
 #include "core/automatic.h"
@@ -29,7 +29,9 @@ void api_frame_begin(const uintptr_t *fp)
 {
 	struct place place = api_enter();
 	struct thread *thread = place.thread;
-	if (thread && !thread->api_frames++) {
+	if (!thread) {
+		api_bare_frame_begin();
+	} else if (!thread->api_frames++) {
 		automatic_stop();
 		if (thread->role == TRACE_ROLE_NONE)
 			thread_set_role(thread, TRACE_ROLE_FRAME);
@@ -42,10 +44,11 @@ void api_frame_begin(const uintptr_t *fp)
 
 void api_frame_end(const uintptr_t *fp)
 {
-	(void)fp;
 	struct place place = api_enter();
 	struct thread *thread = place.thread;
-	if (thread && thread->api_frames && !--thread->api_frames) {
+	if (!thread) {
+		api_bare_frame_end(fp);
+	} else if (thread->api_frames && !--thread->api_frames) {
 		thread->api_paused_by = 0;
 		scope_frame_end(thread);
 	}
@@ -79,6 +82,8 @@ void api_await_begin(const uintptr_t *fp)
 		scope_await(place.thread);
 		if (!place.thread->task)
 			begin_await(place.thread);
+	} else {
+		api_bare_await_begin();
 	}
 	api_leave(place);
 }
@@ -91,6 +96,8 @@ void api_await_end(void)
 		resume(thread);
 	else if (thread)
 		thread_new_segment(thread);
+	else
+		api_bare_await_end();
 	api_leave(place);
 }
 
@@ -99,12 +106,17 @@ int api_tag_push(const char *name)
 	struct place place = api_enter();
 	struct thread *thread = place.thread;
 	int error = 0;
-	uint32_t tag = name && name[0] ? tag_named(name) : 0;
-	if (!tag)
-		error = name && name[0] ? -ENOSPC : -EINVAL;
-	else if (thread && thread->tag_depth == THREAD_TAGS_MAX)
+	bool named = name && name[0];
+	uint32_t tag = named && thread ? tag_named(name) : 0;
+	if (!named)
+		error = -EINVAL;
+	else if (!thread)
+		error = api_bare_tag_push();
+	else if (!tag)
+		error = -ENOSPC;
+	else if (thread->tag_depth == THREAD_TAGS_MAX)
 		error = -EOVERFLOW;
-	else if (thread) {
+	else {
 		thread->tag_stack[thread->tag_depth++] = (uint8_t)thread->tag;
 		scope_tag(thread, tag);
 	}
@@ -116,11 +128,11 @@ int api_tag_pop(void)
 {
 	struct place place = api_enter();
 	struct thread *thread = place.thread;
-	bool open = !thread || thread->tag_depth;
-	if (thread && open)
+	int error = !thread ? api_bare_tag_pop() : thread->tag_depth ? 0 : -EINVAL;
+	if (thread && !error)
 		scope_tag(thread, thread->tag_stack[--thread->tag_depth]);
 	api_leave(place);
-	return open ? 0 : -EINVAL;
+	return error;
 }
 
 int api_thread_role(enum trace_role role)
@@ -130,6 +142,8 @@ int api_thread_role(enum trace_role role)
 	struct place place = api_enter();
 	if (place.thread)
 		thread_set_role(place.thread, role);
+	else
+		api_bare.role = role;
 	api_leave(place);
 	return 0;
 }
@@ -137,8 +151,8 @@ int api_thread_role(enum trace_role role)
 int api_budget_set(const char *name, uint64_t bytes)
 {
 	struct place place = api_enter();
-	uint32_t tag = name && name[0] ? tag_named(name) : 0;
-	int error = !name || tag ? 0 : name[0] ? -ENOSPC : -EINVAL;
+	uint32_t tag = name && name[0] && place.thread ? tag_named(name) : 0;
+	int error = !name || tag ? 0 : !name[0] ? -EINVAL : place.thread ? -ENOSPC : 0;
 	if (!name)
 		scope_budget_set(bytes);
 	else if (tag && place.thread)

@@ -30,6 +30,7 @@ static void make_frame_memory(struct block *block)
 {
 	own_uncount_alloc(block);
 	block->state &= ~((uint64_t)BLOCK_HANDED << BLOCK_TAG_SHIFT);
+	block->state |= (uint64_t)BLOCK_ASKED << BLOCK_TAG_SHIFT;
 	own_count_alloc(block);
 }
 
@@ -53,15 +54,30 @@ void api_leave_frame(struct block *block)
 		return;
 	own_count_free(block);
 	/* Without BLOCK_SPECIAL its frame passes it over. */
-	block->state &= ~((uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT);
+	if (!block_is_untracked(block))
+		block->state &= ~((uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT);
 	alloc_hand_over(block + 1);
 	own_count_alloc(block);
+}
+
+/* Frame memory where nothing is recorded. */
+static void *make_bare(size_t size, const uintptr_t *fp)
+{
+	bool in_frame = api_bare.frames && !api_bare.paused_by;
+	struct attach_owner *owner = api_bare.task ? &api_bare.task->owned : in_frame ? &api_bare.frame : NULL;
+	void *pointer = api_make(NULL, TRACE_TIER_HEAP, size, fp);
+	if (!pointer)
+		return NULL;
+	make_frame_memory(block_of(pointer));
+	if (api_bare.task || api_bare.role == TRACE_ROLE_ASYNC || !in_frame)
+		atomic_fetch_add(&api_misuses, 1);
+	return owner ? api_owned(NULL, owner, pointer) : pointer;
 }
 
 /* Frame memory is the frame's, where it is what it was asked for; in a task it is the task's. */
 static void *make_frame(struct thread *thread, size_t size, const uintptr_t *fp)
 {
-	void *pointer = api_make(thread, TRACE_TIER_FRAME, size, fp);
+	void *pointer = thread ? api_make(thread, TRACE_TIER_FRAME, size, fp) : make_bare(size, fp);
 	if (!pointer || !thread)
 		return pointer;
 	if (thread->task || thread->role == TRACE_ROLE_ASYNC || !thread->in_frame)
@@ -85,7 +101,7 @@ void *api_alloc(enum trace_tier tier, size_t size, const uintptr_t *fp)
 		pointer = make_frame(thread, size, fp);
 	} else {
 		pointer = api_make(thread, tier == TRACE_TIER_POOL ? tier : TRACE_TIER_HEAP, size, fp);
-		if (tier == TRACE_TIER_POOL && thread && *api_open_guards(thread))
+		if (tier == TRACE_TIER_POOL && *api_open_guards(thread))
 			pointer = api_owned(thread, &(*api_open_guards(thread))->owner, pointer);
 	}
 	api_leave(place);
@@ -117,6 +133,8 @@ void api_free(void *pointer, const uintptr_t *fp)
 		if (attach_find((uintptr_t)pointer, ATTACH_OWNED, &attached) && ((struct attach_owner *)attached.object)->is_guard)
 			atomic_fetch_add(&api_misuses, 1);
 		own_count_free(block_of(pointer));
+		while (!place.thread && attach_take((uintptr_t)pointer, &attached)) /* else alloc_free does it */
+			;
 	}
 	api_leave(place);
 	if (!told && region_holds(pointer))
@@ -232,5 +250,7 @@ void api_stats_get(struct api_stats *out)
 	*out = (struct api_stats){.frames = atomic_load(&api_frames_begun), .misuse = atomic_load(&api_misuses)};
 	out->frame = get_stats(&own_frame_stats);
 	out->other = get_stats(&own_other_stats);
-	task_totals(TRACE_TASK_API, &out->tasks_started, &out->tasks_ended, &out->polls);
+	if (runtime_current() == RUNTIME_RECORDING) /* else the tables are the parent's, and not there */
+		task_totals(TRACE_TASK_API, &out->tasks_started, &out->tasks_ended, &out->polls);
+	api_bare_totals(out);
 }

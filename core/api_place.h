@@ -16,9 +16,33 @@ struct guard {
 	struct attach_owner owner;
 	struct guard *outer;
 	struct task *task;     /* that it was opened in; NULL: in none */
-	struct thread *thread; /* that it was opened on, when in no task */
+	struct thread *thread; /* that it was opened on, when in no task; NULL: one that records nothing */
 	bool open;
 };
+
+/* A thread's state where nothing is recorded: api_bare.c. */
+struct api_bare {
+	uint32_t frames, awaits, tags;
+	uint32_t paused_by;        /* as in struct thread */
+	enum trace_role role;
+	struct attach_owner frame; /* owns the open frame's blocks */
+	struct guard *guards;
+	struct task *task;
+};
+extern __thread struct api_bare api_bare __attribute__((tls_model("initial-exec")));
+
+void api_bare_frame_begin(void);
+void api_bare_frame_end(const uintptr_t *fp);
+void api_bare_await_begin(void);
+void api_bare_await_end(void);
+int api_bare_tag_push(void);
+int api_bare_tag_pop(void);
+bool api_bare_runs(const struct task *task); /* anywhere */
+bool api_bare_enter(struct task *task, bool polls);
+void api_bare_leave(const struct task *last);
+void api_bare_begun(void);
+void api_bare_ended(void);
+void api_bare_totals(struct api_stats *stats);
 
 extern _Atomic uint64_t api_misuses, api_frames_begun;
 
@@ -74,10 +98,17 @@ void api_handed_on(struct thread *thread, void *pointer, struct task *owner);
 /* A block that its owner gives away is no frame memory any more. api_blocks.c. */
 void api_leave_frame(struct block *block);
 
+/* Innermost of the tasks that run here. */
+static inline struct task *api_present_task(const struct thread *thread)
+{
+	return thread ? thread->task : api_bare.task;
+}
+
 /* Innermost guard of the running task, or else of the thread. */
 static inline struct guard **api_open_guards(struct thread *thread)
 {
-	return thread->task ? &thread->task->guards : &thread->guards;
+	struct task *task = api_present_task(thread);
+	return task ? &task->guards : thread ? &thread->guards : &api_bare.guards;
 }
 
 #endif

@@ -16,13 +16,22 @@ static_assert(sizeof(struct task) <= 192, "record of the store");
 
 static struct base_lock family_lock; /* parents and children of tasks */
 
+void api_child(void)
+{
+	atomic_store(&guards.lock.owner, 0);
+	atomic_store(&spare_tasks.lock.owner, 0);
+	atomic_store(&family_lock.owner, 0);
+}
+
 /* ---- tasks ------------------------------------------------------------------------------------------------------- */
 
 static struct task *unrecorded_task(void)
 {
 	struct task *task = store_take(&spare_tasks);
-	if (task)
-		task->id = UINT32_MAX;
+	if (!task)
+		return NULL;
+	task->id = UINT32_MAX;
+	api_bare_begun();
 	return task;
 }
 
@@ -83,17 +92,17 @@ int api_task_enter(struct task *task)
 	if (!task || !task->id)
 		return -EINVAL;
 	struct place place = api_enter();
-	bool entered = place.thread && claim(place.thread, task);
-	if (entered)
+	bool entered = place.thread ? claim(place.thread, task) : api_bare_enter(task, true);
+	if (entered && place.thread)
 		task->outer = task_enter(place.thread, task);
 	api_leave(place);
-	return entered || !place.thread ? 0 : -EBUSY;
+	return entered ? 0 : -EBUSY;
 }
 
 /* Whether the task can be left here: nothing but tasks of the API runs inside it. */
 static bool runs_here(const struct thread *thread, const struct task *task)
 {
-	for (const struct task *inner = thread->task; inner && inner->of_api; inner = inner->outer)
+	for (const struct task *inner = api_present_task(thread); inner && inner->of_api; inner = inner->outer)
 		if (inner == task)
 			return true;
 	return false;
@@ -102,9 +111,11 @@ static bool runs_here(const struct thread *thread, const struct task *task)
 int api_task_leave(struct task *task)
 {
 	struct place place = api_enter();
-	bool here = !place.thread || (task && runs_here(place.thread, task));
+	bool here = task && runs_here(place.thread, task);
 	if (here && place.thread)
 		task_leave_api(place.thread, task);
+	else if (here)
+		api_bare_leave(task);
 	api_leave(place);
 	return here ? 0 : -EINVAL;
 }
@@ -147,7 +158,7 @@ static void left_behind(struct thread *thread, const struct task *task, const ui
 /* Neither the task nor a child of it runs on another thread. */
 static bool is_ours(const struct thread *thread, const struct task *task)
 {
-	if (thread && atomic_load(&task->runs_on) && !runs_here(thread, task))
+	if ((thread ? atomic_load(&task->runs_on) != 0 : api_bare_runs(task)) && !runs_here(thread, task))
 		return false;
 	for (const struct task *child = task->children; child; child = child->younger)
 		if (!is_ours(thread, child))
@@ -165,16 +176,21 @@ static int end_task(struct thread *thread, struct task *task, const uintptr_t *f
 	while (task->children)
 		if (end_task(thread, task->children, fp))
 			return -EBUSY;
-	if (thread && !runs_here(thread, task)) {
-		if (!task_claim(thread, task))
+	if (!runs_here(thread, task)) {
+		if (!(thread ? task_claim(thread, task) : api_bare_enter(task, false)))
 			return -EBUSY;
-		enter_quietly(thread, task);
+		if (thread)
+			enter_quietly(thread, task);
 	}
 	end_guards(thread, &task->guards, NULL, fp);
 	own_end(thread, &task->owned, fp);
 	leave_family(task);
 	if (!thread) {
-		if (task->id == UINT32_MAX) /* else a record of the table, of the parent or of a thread's last moments */
+		bool spare = task->id == UINT32_MAX; /* else of the table: the parent's, or ended in a thread's last moments */
+		api_bare_leave(task);
+		api_bare_ended();
+		task->id = 0;
+		if (spare)
 			store_give(&spare_tasks, task);
 		return 0;
 	}
@@ -236,11 +252,11 @@ struct guard *api_guard_begin(const uintptr_t *fp)
 {
 	(void)fp;
 	struct place place = api_enter();
-	struct guard *guard = place.thread ? store_take(&guards) : NULL;
+	struct guard *guard = store_take(&guards);
 	if (guard) {
 		guard->owner.is_guard = true;
 		guard->open = true;
-		guard->task = place.thread->task;
+		guard->task = api_present_task(place.thread);
 		guard->thread = guard->task ? NULL : place.thread;
 		guard->outer = *api_open_guards(place.thread);
 		*api_open_guards(place.thread) = guard;
@@ -254,7 +270,7 @@ struct guard *api_guard_begin(const uintptr_t *fp)
 /* The list that holds the guard, when it may be ended from here. */
 static struct guard **list_of(struct thread *thread, const struct guard *guard)
 {
-	struct guard **list = guard->task ? &guard->task->guards : &thread->guards;
+	struct guard **list = guard->task ? &guard->task->guards : thread ? &thread->guards : &api_bare.guards;
 	if (!guard->task && guard->thread != thread)
 		return NULL;
 	for (const struct guard *open = *list; open; open = open->outer)
@@ -266,9 +282,15 @@ static struct guard **list_of(struct thread *thread, const struct guard *guard)
 int api_guard_end(struct guard *guard, const uintptr_t *fp)
 {
 	struct place place = api_enter();
-	struct guard **list = guard && place.thread && guard->open ? list_of(place.thread, guard) : NULL;
+	struct guard **list = guard && guard->open ? list_of(place.thread, guard) : NULL;
+	/* The parent of a fork had opened it: the list that it stood in is not there. */
+	struct guard *alone = guard;
+	if (!list && guard && guard->open && !place.thread && operation_phase() == RUNTIME_UNRECORDED) {
+		guard->outer = NULL;
+		list = &alone;
+	}
 	bool in_order = list && *list == guard;
-	if (!in_order && guard && place.thread)
+	if (!in_order && guard)
 		api_misused(place.thread, NULL, fp);
 	if (list)
 		end_guards(place.thread, list, guard, fp);

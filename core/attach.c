@@ -154,7 +154,7 @@ static bool take(uintptr_t address, const void *object, struct attachment *out)
 		part->count--;
 		if (node->kind == ATTACH_OWNED)
 			leave(node->object, node);
-		if (node->on_block && !find(part, address))
+		if (node->on_block && !find(part, address) && !block_is_untracked(block_of((void *)address)))
 			block_of((void *)address)->state &= ~((uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT);
 		*out = *node;
 	}

@@ -60,6 +60,9 @@ void own_release(struct thread *thread, struct block *block, const uintptr_t *fp
 {
 	own_count_free(block);
 	if (!thread) {
+		struct attachment attached;
+		while (attach_take((uintptr_t)(block + 1), &attached))
+			;
 		alloc_free(block + 1, fp);
 		return;
 	}

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/api.h"
 #include "core/attach.h"
 #include "core/automatic.h"
 #include "core/bind.h"
@@ -443,6 +444,7 @@ void runtime_child(void)
 	violation_child();
 	frames_child();
 	attach_child();
+	api_child();
 	coroutine_child();
 	task_child();
 	thread_child();

@@ -312,7 +312,7 @@ FA_INLINE int fa_budget_set(const char *tag, uint64_t bytes)
 	return fa_calls()->budget_set(tag, bytes);
 }
 
-/* Figures of the moment. */
+/* Figures of the moment. Under the shim those of tasks and polls begin anew in the child of a fork. */
 FA_INLINE void fa_stats(fa_stats_t *stats)
 {
 	fa_calls()->stats(stats);

@@ -1,6 +1,8 @@
 /* corners CASE: rare ways through the C API. Prints what it saw and the figures; the same with and without the shim. */
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "framealloc.h"
 
@@ -270,6 +272,42 @@ static void family(void)
 	}
 }
 
+/* What the parent had open goes on in the child of a fork; a block that was freed by hand is nobody's there either. */
+static void in_child(fa_guard *guard, fa_task *task, void *block)
+{
+	fa_stats_t before, after;
+	fa_stats(&before);
+	int ended = fa_guard_end(guard), entered = fa_task_enter(task), again = fa_task_enter(task);
+	fa_free(fa_task_alloc(task, 100));
+	char *mine = malloc(100); /* likely where that was */
+	strcpy(mine, "mine");
+	int released = fa_task_release(task, block), over = fa_task_end(task);
+	char *other = malloc(100);
+	strcpy(other, "other");
+	fa_free(block);
+	fa_stats(&after);
+	printf("%d %d %d %d %d %s %d\n", ended, entered, again == -EBUSY, released, over, mine,
+	       (int)(after.other.frees - before.other.frees));
+	free(mine);
+	free(other);
+}
+
+static void forked(void)
+{
+	FA_POOL_GUARD(guard);
+	fa_pool_alloc(10);
+	fa_task *task = fa_task_new("parent's");
+	void *block = fa_task_alloc(task, 10);
+	fflush(stdout);
+	if (!fork()) {
+		in_child(guard, task, block);
+		fflush(stdout);
+		_exit(0);
+	}
+	wait(NULL);
+	fa_task_end(task);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -295,6 +333,7 @@ int main(int argc, char **argv)
 	        {"no-name", no_name},
 	        {"visits", visits},
 	        {"family", family},
+	        {"forked", forked},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
 		if (argc > 1 && !strcmp(argv[1], cases[i].name))

@@ -45,6 +45,20 @@ static uint32_t find_type(const struct task_type *wanted)
 	return 0;
 }
 
+/* The last place is for the API's tasks of types beyond: a program asks for the figures of all of them. */
+static uint32_t last_type(const struct task_type *wanted)
+{
+	struct task_type others = {TRACE_TASK_API, 0, "(others)"};
+	struct trace_task_type type = {.kind = TRACE_TASK_API};
+	uint32_t index = trace_count(&trace_task_types);
+	if (wanted->kind != TRACE_TASK_API)
+		return 0;
+	base_text_copy(type.name, sizeof type.name, others.name);
+	if (index < THREAD_TASK_TYPES && !trace_append(&trace_task_types, &type, &index))
+		return 0;
+	return is_type(THREAD_TASK_TYPES - 1, &others) ? THREAD_TASK_TYPES - 1 : 0;
+}
+
 static uint32_t add_type(const struct task_type *wanted)
 {
 	struct trace_task_type type = {.kind = wanted->kind};
@@ -52,7 +66,9 @@ static uint32_t add_type(const struct task_type *wanted)
 		type.node = site_node_of_function(wanted->function);
 	base_text_copy(type.name, sizeof type.name, wanted->name ? wanted->name : "");
 	uint32_t index = trace_count(&trace_task_types);
-	if (index >= THREAD_TASK_TYPES || !trace_append(&trace_task_types, &type, &index))
+	if (index >= THREAD_TASK_TYPES - 1)
+		return last_type(wanted);
+	if (!trace_append(&trace_task_types, &type, &index))
 		return 0;
 	table.function[index] = wanted->function;
 	return index;

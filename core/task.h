@@ -42,7 +42,8 @@ struct task {
 	struct task *parent, *children, *elder, *younger; /* of the API; under its lock */
 };
 
-/* A type of tasks; found again by its function, or by its name when there is none. Never fails: 0 stands for the rest. */
+/* A type of tasks; found again by its function, or by its name when there is none. Never fails: 0 stands for the
+   rest, of the API the last type. */
 struct task_type {
 	enum trace_task_kind kind;
 	uintptr_t function; /* 0: none */

@@ -28,6 +28,7 @@ CASES = {
     "no-name": (("1 1\n", (0, 0), (0, 0), 0, (0, 0), 0, 0), {}),
     "visits": (("0\n", (0, 0), (300000, 300000), 0, (1, 1), 50000, 0), {}),
     "family": (("", (0, 0), (0, 0), 0, (4000, 4000), 2000, 0), {}),
+    "many-types": (("", (0, 0), (0, 0), 0, (300, 300), 300, 0), {}),
     "forked": (("0 0 1 0 0 mine 3\n", (0, 0), (2, 2), 0, (1, 1), 0, 0), {}),
 }
 UNDEFINED = {"free-twice"}  # without the shim a freed block is read: AddressSanitizer's to tell

@@ -272,6 +272,18 @@ static void family(void)
 	}
 }
 
+/* More kinds of tasks than the recording tells apart count all the same. */
+static void many_types(void)
+{
+	for (int i = 0; i < 300; i++) {
+		char name[20];
+		snprintf(name, sizeof name, "type %d", i);
+		fa_task *task = fa_task_new(name);
+		fa_task_enter(task);
+		fa_task_end(task);
+	}
+}
+
 /* What the parent had open goes on in the child of a fork; a block that was freed by hand is nobody's there either. */
 static void in_child(fa_guard *guard, fa_task *task, void *block)
 {
@@ -333,6 +345,7 @@ int main(int argc, char **argv)
 	        {"no-name", no_name},
 	        {"visits", visits},
 	        {"family", family},
+	        {"many-types", many_types},
 	        {"forked", forked},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)

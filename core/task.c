@@ -137,12 +137,7 @@ static struct task *make_place(void)
 			return NULL;
 		*chunk = memory;
 	}
-	/* The last id it had: of the parent's tasks in the child of a fork, else generation 0. */
-	if (at(index)->id)
-		at(index)->awaits = at(index)->id;
-	else if (!at(index)->awaits)
-		at(index)->awaits = index;
-	at(index)->id = 0;
+	at(index)->awaits = index; /* generation 0 */
 	__atomic_store_n(&table.made, index + 1, __ATOMIC_RELEASE);
 	return at(index);
 }
@@ -169,13 +164,9 @@ static struct task *take_place(void)
 	return task;
 }
 
-/* Of a task that has no id any more. */
-static void give_place(struct task *task, uint32_t id)
+/* The lock is held. */
+static void chain(struct task *task)
 {
-	task->awaits = id;
-	task->key = 0;
-	if (!base_lock(&table.lock))
-		return;
 	task->outer = NULL;
 	if (table.free)
 		table.newest->outer = task;
@@ -183,6 +174,16 @@ static void give_place(struct task *task, uint32_t id)
 		table.oldest = task;
 	table.newest = task;
 	table.free++;
+}
+
+/* Of a task that has no id any more. */
+static void give_place(struct task *task, uint32_t id)
+{
+	task->awaits = id;
+	task->key = 0;
+	if (!base_lock(&table.lock))
+		return;
+	chain(task);
 	base_unlock(&table.lock);
 }
 
@@ -257,6 +258,10 @@ void task_end(struct thread *thread, struct task *task)
 	/* Who ends it and who leaves it may both come here: one of them. */
 	if (!id || !__atomic_compare_exchange_n(&task->id, &id, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return;
+	if (task->inherited) {
+		give_place(task, id);
+		return;
+	}
 	struct trace_task_type *type = trace_at(&trace_task_types, task->type);
 	struct trace_task_count *count = task_count(thread, task->type);
 	int64_t blocks = atomic_load(&task->live_blocks) - atomic_load(&task->handed), bytes = atomic_load(&task->live_bytes);
@@ -323,12 +328,32 @@ void task_handed_died(uint32_t id)
 		atomic_fetch_sub_explicit(&task->handed, 1, memory_order_relaxed);
 }
 
+/* The program still knows the API's tasks; all others have ended, and none runs. */
+static void inherit(struct task *task)
+{
+	if (task->id && task->of_api) {
+		task->inherited = true;
+		task->type = 0;
+		task->outer = NULL;
+		atomic_store(&task->runs_on, 0);
+		atomic_store(&task->live_blocks, 0);
+		atomic_store(&task->live_bytes, 0);
+		atomic_store(&task->handed, 0);
+		return;
+	}
+	if (task->id)
+		task->awaits = task->id;
+	task->id = 0;
+	chain(task);
+}
+
 void task_child(void)
 {
 	atomic_store(&table.lock.owner, 0);
 	atomic_store(&table.type_lock.owner, 0);
-	table.made = 1;
 	table.free = 0;
+	for (uint32_t index = 1; index < table.made; index++)
+		inherit(at(index));
 	for (uint32_t i = 0; i < THREAD_TASK_TYPES; i++) {
 		table.function[i] = 0;
 		atomic_store(&table.live[i], 0);

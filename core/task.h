@@ -31,6 +31,7 @@ struct task {
 	uint32_t type;            /* of trace_task_types */
 	_Atomic bool ended;       /* its poll goes on for a moment yet */
 	bool of_api;
+	bool inherited;           /* begun in the parent of this process: in no count of this recording */
 	bool ending;              /* inside the function that ends it: what it does is no poll */
 	uint64_t polls;
 	_Atomic int64_t handed;      /* of live_blocks, those that the API handed on */

@@ -63,3 +63,12 @@ def test_with_the_shim(shim, case, options):
     told.pop("FA510", None)  # of speed
     assert told == findings
     assert run.report["frames"]["count"] == expected[3]
+
+
+def test_a_child_that_records_keeps_its_parents_tasks(built, tmp_path):
+    """A task that the child makes is another one than those that the parent had made."""
+    run = harness.plain([harness.FA_RUN, "--quiet", "--follow", "--output", tmp_path / "%p.fatrace", build("corners"), "forked-tasks"])
+    assert run.stdout.startswith(b"mine, entered 0, ended 0 0\n") and run.stderr == b""
+    reports = [harness.read_report(path) for path in tmp_path.glob("*.fatrace*")]
+    assert [(r["tasks"]["started"], r["tasks"]["ended"]) for r in reports] == [(1, 1), (1, 1)]
+    assert [v for r in reports for v in r["violations"]] == []

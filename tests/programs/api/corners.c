@@ -320,6 +320,26 @@ static void forked(void)
 	fa_task_end(task);
 }
 
+static void forked_tasks(void)
+{
+	fa_task *task = fa_task_new("parent's");
+	fa_task_enter(task);
+	char *block = fa_task_alloc(task, 10);
+	strcpy(block, "mine");
+	fa_task_leave(task);
+	if (!fork()) {
+		fa_task *own = fa_task_new("child's");
+		int entered = fa_task_enter(own) | fa_task_enter(task), ended = fa_task_end(own);
+		strcpy(fa_task_alloc(task, 10), "other");
+		printf("%s, entered %d, ended %d ", block, entered, ended);
+		printf("%d\n", fa_task_end(task));
+		fflush(stdout);
+		_exit(0);
+	}
+	wait(NULL);
+	fa_task_end(task);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -346,6 +366,7 @@ int main(int argc, char **argv)
 	        {"visits", visits},
 	        {"family", family},
 	        {"many-types", many_types},
+	        {"forked-tasks", forked_tasks},
 	        {"forked", forked},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)

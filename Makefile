@@ -14,7 +14,7 @@ OPTIMIZE := $(if $(DEBUG),-O1 -DFA_DEBUG=1,-O2)
 SANITIZE := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
 CFLAGS_ALL := -std=gnu11 -g $(OPTIMIZE) $(WARNINGS) -MMD -MP -I. -DFA_VERSION='"$(VERSION)"' $(CFLAGS)
 # In the target: hidden symbols, initial-exec TLS, no stack protector calls before libc is up, frame pointers for the hooks.
-CFLAGS_shim := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -fexceptions -fasynchronous-unwind-tables -fno-plt
+CFLAGS_shim := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -fno-tree-slp-vectorize -fexceptions -fasynchronous-unwind-tables -fno-plt
 
 READER_SRC := $(wildcard core/trace/reader*.c)
 PRESETS := $(sort $(wildcard presets/*.ini))
@@ -71,6 +71,7 @@ $(GENERAL_ONLY:%=$(BUILD)/shim/%.o): CFLAGS_shim += -mgeneral-regs-only -fno-tre
 
 # The hooks hand their frame address to core.
 $(BUILD)/shim/shim/%.o: CFLAGS_shim += -fno-omit-frame-pointer -fno-optimize-sibling-calls -fno-builtin
+$(BUILD)/shim/shim/hot.o: CFLAGS_shim += -fomit-frame-pointer -foptimize-sibling-calls
 
 # The presets as C strings, a table sorted by name. The folder itself is newer when a preset came or went.
 $(BUILD)/presets_text.c: $(PRESETS) presets

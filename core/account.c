@@ -1,10 +1,12 @@
 /* The slow parts of the accounts: per-frame counts and peaks. */
 #include "core/account.h"
 
+#include "core/region.h"
 #include "core/scope.h"
 #include "core/violation.h"
 
 #define PEAK_STEP_MIN 4096
+#define FRAME_UNSEEN (trace_header->tier_footprint_bytes[TRACE_TIER_FRAME] ? REGION_CHUNK_BYTES : 0)
 
 void account_frame_count_slow(struct thread *thread, struct trace_counter *counter, uint32_t site)
 {
@@ -14,11 +16,11 @@ void account_frame_count_slow(struct thread *thread, struct trace_counter *count
 		uint64_t died = counter->died_in_segment + counter->died_in_frame + counter->crossed_await +
 		                counter->died_elsewhere;
 		counter->old_at_frame = births - died;
-		frame_count = thread->frame_base + 1;
-	} else if (thread->in_frame) {
+	} else if (!(counter->old_at_frame & TRACE_HOT_TOLD)) {
+		counter->old_at_frame |= TRACE_HOT_TOLD;
 		violation_threshold(thread, 602, site, (uint32_t)frame_count, runtime.hot_loop);
 	}
-	counter->frame_count = frame_count;
+	counter->frame_count = thread->frame_base + 1;
 }
 
 void account_heap_in_frame(struct thread *thread, struct trace_counter *counter, uint32_t site)
@@ -39,7 +41,7 @@ static int64_t live_bytes(int64_t tiers[TRACE_TIERS])
 	for (uint32_t i = 0; i < trace_count(&trace_threads); i++) {
 		const struct trace_thread *record = trace_at(&trace_threads, i);
 		for (int tier = 0; tier < TRACE_TIERS; tier++) {
-			int64_t bytes = __atomic_load_n(&record->live_bytes[tier], __ATOMIC_RELAXED);
+			int64_t bytes = trace_thread_live(record, tier);
 			tiers[tier] += bytes;
 			total += bytes;
 		}
@@ -56,7 +58,7 @@ void account_peak_rearm(struct thread *thread)
 {
 	int64_t step = step_of(trace_header->peak_bytes);
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
-		thread->peak_at[tier] = thread->record->live_bytes[tier] + step;
+		thread->peak_at[tier] = trace_thread_live(thread->record, tier) + step;
 }
 
 /* Writes each site's live bytes as of now: the process stands higher than ever before. */
@@ -76,7 +78,7 @@ static void snapshot_sites(void)
 			uint64_t births = 0;
 			for (int b = 0; b < TRACE_BIRTH_COUNT; b++)
 				births += c->births[b];
-			site->live_bytes_at_peak += (uint64_t)c->live_bytes;
+			site->live_bytes_at_peak += (uint64_t)trace_counter_live(c);
 			site->live_blocks_at_peak += births - c->died_in_segment - c->died_in_segment_outside - c->died_in_frame -
 			                             c->outlived_frame - c->died_outside - c->crossed_await - c->died_elsewhere;
 		}
@@ -95,7 +97,7 @@ void account_peak(struct thread *thread)
 				trace_header->tier_peak_bytes[tier] = (uint64_t)tiers[tier];
 		if (total > (int64_t)trace_header->peak_bytes) {
 			trace_header->peak_bytes = (uint64_t)total;
-			trace_header->peak_error_bytes = (uint64_t)step_of((uint64_t)total) * TRACE_TIERS * thread_slot_count();
+			trace_header->peak_error_bytes = ((uint64_t)step_of((uint64_t)total) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
 			if ((uint64_t)total > snapshot_at + snapshot_at / 50) {
 				snapshot_at = (uint64_t)total;
 				trace_header->peak_ns = base_now_ns();

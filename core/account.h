@@ -18,38 +18,51 @@ void account_peak(struct thread *thread);
 /* Marks are set anew, a little above what is live now: at markers. */
 void account_peak_rearm(struct thread *thread);
 
-/* Cost: eight read-modify-writes of hot lines, three compares, no atomics. */
-static always_inline void account_birth(struct thread *thread, struct trace_counter *counter, uint32_t site,
-                                        enum trace_tier tier, uint32_t birth, size_t size)
+/* Counts a birth in the open frame. */
+static always_inline void account_frame_count(struct thread *thread, struct trace_counter *counter, uint32_t site)
 {
-	size_t usable = block_usable(size);
-	counter->births[birth]++;
-	counter->bytes += size;
-	counter->live_bytes += (int64_t)usable;
-	uint64_t frame_count = counter->frame_count + 1;
-	if (likely((frame_count ^ thread->frame_base) >> 32 == 0 && (uint32_t)frame_count != (uint32_t)runtime.hot_loop + 1))
-		counter->frame_count = frame_count;
+	uint64_t count = counter->frame_count + 1;
+	if (likely(count - thread->frame_base <= runtime.hot_loop))
+		counter->frame_count = count;
 	else
 		account_frame_count_slow(thread, counter, site);
+}
 
+/* What the fast and the general path have in common. */
+static always_inline void account_birth_sums(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
+                                             uint32_t birth, size_t size, size_t usable)
+{
+	counter->births[birth]++;
+	counter->bytes += size;
+	counter->usable_bytes += usable;
 	struct trace_thread *record = thread->record;
 	record->allocs[tier]++;
 	record->bytes[tier] += size;
-	record->live_bytes[tier] += (int64_t)usable;
-	if (unlikely(record->live_bytes[tier] > thread->peak_at[tier]))
+	record->usable_bytes[tier] += usable;
+}
+
+/* Cost: seven read-modify-writes of hot lines, two compares, no atomics. The frame tier's peak is looked at where it takes
+   another span. */
+static always_inline void account_birth(struct thread *thread, struct trace_counter *counter, uint32_t site,
+                                        enum trace_tier tier, uint32_t birth, size_t size)
+{
+	account_birth_sums(thread, counter, tier, birth, size, block_usable(size));
+	if (thread->frame_base)
+		account_frame_count(thread, counter, site);
+	if (unlikely(trace_thread_live(thread->record, tier) > thread->peak_at[tier]))
 		account_peak(thread);
 }
 
 static always_inline void account_death(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
                                         size_t size)
 {
-	int64_t usable = (int64_t)block_usable(size);
-	if (counter->live_bytes > counter->peak_bytes)
-		counter->peak_bytes = counter->live_bytes;
-	counter->live_bytes -= usable;
-	counter->frees_bytes += (uint64_t)usable;
+	size_t usable = block_usable(size);
+	int64_t live = trace_counter_live(counter);
+	if (unlikely(live > counter->peak_bytes))
+		counter->peak_bytes = live;
+	counter->frees_bytes += usable;
 	thread->record->frees[tier]++;
-	thread->record->live_bytes[tier] -= usable;
+	thread->record->frees_bytes[tier] += usable;
 }
 
 #endif

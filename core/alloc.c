@@ -1,8 +1,9 @@
-/* Birth of a block: site, route, tier, accounts, in this order. The general form below serves every case; the form for
-   small blocks inside a frame is the one that engines live in. */
+/* Birth of a block: site, route, tier, accounts, in this order. The general form below serves every case, what hot.h leaves
+   over. */
 #define _GNU_SOURCE
 #include "core/alloc.h"
 
+#include "core/hot.h"
 #include "core/next.h"
 #include "core/operation.h"
 #include "core/site.h"
@@ -19,10 +20,11 @@ enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, 
 
 static always_inline void *birth(struct thread *thread, size_t size, size_t align, bool zeroed, const uintptr_t *fp)
 {
+	remote_drain(thread);
 	uint32_t site = site_of_call(thread, size, fp);
 	struct trace_counter *counter = thread_counter(thread, site);
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);
-	uint64_t word = thread->segment << BLOCK_SITE_BITS | site;
+	uint64_t word = thread->birth | site;
 	uint32_t tag = operation_scope_tag(thread, counter, site, size, tier);
 	void *pointer;
 	if (likely(runtime.mode != TRACE_MODE_OBSERVE) || thread->interrupted)
@@ -55,7 +57,7 @@ void *alloc_asked(struct thread *thread, enum trace_tier wanted, size_t size, co
 		rule_asked_for_frame(thread, site, size, tier);
 	else
 		tag |= BLOCK_HANDED;
-	uint64_t word = thread->segment << BLOCK_SITE_BITS | site;
+	uint64_t word = thread->birth | site;
 	void *pointer = runtime.mode == TRACE_MODE_OBSERVE
 	                        ? heap_alloc(size, 0, word, tag | BLOCK_ACCOUNT(tier), false)
 	                        : operation_take_room(thread, site, &tier, size, 0, false, word, tag);
@@ -74,12 +76,7 @@ struct place operation_place(void)
 		return place;
 	if (gate & THREAD_BUSY) {
 		place.nested = true;
-		thread->gate |= THREAD_PENDING;
 	} else if (gate & THREAD_READY) {
-		thread->gate = THREAD_READY; /* not pending any more */
-		thread_busy(thread);
-		remote_drain(thread);
-		thread_idle(thread);
 		place.thread = thread;
 		return place;
 	} else if (!(gate & THREAD_ENDED)) {
@@ -122,17 +119,6 @@ static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const ui
 	return pointer;
 }
 
-/* birth() for the case that engines live in: a small block inside a frame, in route mode. */
-static always_inline void *birth_in_frame(struct thread *thread, struct trace_counter *counter, uint32_t site, size_t size)
-{
-	struct block *room = (struct block *)frame_take(thread, size);
-	if (unlikely(!room))
-		return NULL;
-	void *pointer = block_start(room, thread->segment << BLOCK_SITE_BITS | site, BLOCK_IN_SCOPE, size);
-	account_birth(thread, counter, site, TRACE_TIER_FRAME, TRACE_BIRTH_FRAME_IN, size);
-	return pointer;
-}
-
 static __attribute__((noinline)) void *birth_anywhere(struct thread *thread, size_t size, size_t align, bool zeroed,
                                                       const uintptr_t *fp)
 {
@@ -143,18 +129,21 @@ void *alloc_malloc(size_t size, const uintptr_t *fp)
 {
 	struct thread *thread = thread_self;
 	if (unlikely(thread->gate != THREAD_READY || size > BLOCK_SIZE_MAX))
-		return alloc_new(size, 0, false, fp);
-	thread_busy(thread);
+		return alloc_or_enomem(alloc_new(size, 0, false, fp));
+	thread_shut(thread);
 	void *pointer = NULL;
-	if (likely(size < thread->frame_below)) {
+	if (likely(size - 1 < thread->bump_max || size - 1 < thread->small_max)) {
 		uint32_t site = site_of_call(thread, size, fp);
 		struct trace_counter *counter = thread_counter(thread, site);
-		if (likely(!counter->rules))
-			pointer = birth_in_frame(thread, counter, site, size);
+		uint64_t rules = counter->rules & ~TRACE_IN_TASKS;
+		if (likely(!rules) && size - 1 < thread->bump_max)
+			pointer = hot_birth_in_span(thread, counter, site, size);
+		else if (size - 1 < thread->small_max && rules == thread->small_rules)
+			pointer = hot_birth_in_slab(thread, counter, site, size);
 	}
 	if (unlikely(!pointer))
-		pointer = birth_anywhere(thread, size, 0, false, fp);
-	thread_idle(thread);
+		pointer = alloc_or_enomem(birth_anywhere(thread, size, 0, false, fp));
+	thread_open(thread);
 	return pointer;
 }
 
@@ -165,8 +154,8 @@ void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp)
 	struct thread *thread = thread_self;
 	if (unlikely(thread->gate != THREAD_READY))
 		return new_slow(size, align, zeroed, fp);
-	thread_busy(thread);
+	thread_shut(thread);
 	void *pointer = birth_anywhere(thread, size, align, zeroed, fp);
-	thread_idle(thread);
+	thread_open(thread);
 	return pointer;
 }

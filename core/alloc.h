@@ -1,9 +1,11 @@
 /*
  * malloc, free and realloc as the hooks see them. `fp` is the hook's frame address (core/path/path.h).
- * All preserve errno on success; allocation failures return NULL and leave errno to the hook.
+ * All preserve errno on success; without memory they return NULL and, but for alloc_malloc, leave errno to the hook.
  */
 #ifndef FA_ALLOC_H
 #define FA_ALLOC_H
+
+#include <errno.h>
 
 #include "core/base.h"
 #include "core/trace/format.h"
@@ -11,13 +13,20 @@
 struct block;
 struct thread;
 
-/* malloc. Cost on the fast path: one TLS load, the call path's cache probe, the tier's take, account_birth. */
+static always_inline void *alloc_or_enomem(void *pointer)
+{
+	if (unlikely(!pointer))
+		errno = ENOMEM;
+	return pointer;
+}
+
+/* malloc, where hot.h has not served it: with call paths its fast path is here, since the probe of their cache is a call. */
 void *alloc_malloc(size_t size, const uintptr_t *fp);
 
 /* The general form; align is a power of two, 0 and 1 mean none. */
 void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp);
 
-/* Cost on the fast path: owner lookup, one cache line of the block, account_death, the tier's give. */
+/* free, where hot.h has not served it. */
 void alloc_free(void *pointer, const uintptr_t *fp);
 
 /* Ends what hangs on a block (attach.h) that is about to die; `thread` NULL: takes it off only. */

@@ -46,12 +46,11 @@ struct block {
 #define BLOCK_SPECIAL 0x200u                        /* its end is more than its own: see attach.h; or uncounted */
 #define BLOCK_UNTRACKED (BLOCK_UNCOUNTED | BLOCK_SPECIAL)
 
-extern uint64_t block_secret; /* set once at start-up */
+extern uint64_t block_secret own_data; /* set once at start-up; its low 48 bits are 0 */
 
 static always_inline uint64_t block_check(const void *pointer)
 {
-	uintptr_t address = (uintptr_t)pointer;
-	return ((address >> 4) ^ (address >> 20) ^ block_secret) << 48;
+	return (uintptr_t)pointer << 44 ^ block_secret;
 }
 
 static always_inline struct block *block_of(const void *pointer)
@@ -67,14 +66,21 @@ static always_inline void *block_start(struct block *block, uint64_t birth, uint
 	return pointer;
 }
 
+/* Tag and size of a live block whose address is a multiple of 16; of anything else, more than BLOCK_LIVE_MAX. */
+#define BLOCK_LIVE_MAX ((1ull << 48) - 1)
+static always_inline uint64_t block_contents(const struct block *block)
+{
+	return block->state ^ block_check(block + 1);
+}
+
 static always_inline bool block_is_live(const struct block *block)
 {
-	return ((block->state ^ block_check(block + 1)) >> 48) == 0;
+	return block_contents(block) <= BLOCK_LIVE_MAX;
 }
 
 static always_inline bool block_is_dead(const struct block *block)
 {
-	return ((block->state ^ block_check(block + 1)) >> 48) == 0xffff;
+	return block_contents(block) >> 48 == 0xffff;
 }
 
 static always_inline void block_kill(struct block *block)
@@ -100,8 +106,7 @@ static always_inline size_t block_size(const struct block *block)
 /* What the program may write, and what live and peak figures count: the same in every tier. */
 static always_inline size_t block_usable(size_t size)
 {
-	size_t rounded = round_up(size, 16);
-	return rounded ? rounded : 16;
+	return ((size - (size != 0)) | 15) + 1;
 }
 
 static always_inline uint32_t block_site(const struct block *block)

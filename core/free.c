@@ -6,6 +6,7 @@
 
 #include "core/attach.h"
 #include "core/coroutine.h"
+#include "core/hot.h"
 #include "core/next.h"
 #include "core/operation.h"
 #include "core/own.h"
@@ -119,11 +120,16 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 		thread_late_leave();
 }
 
-/* Any death but that of a frame block in its own segment. */
-static __attribute__((noinline)) void free_elsewhere(struct thread *thread, struct block *block, const uintptr_t *fp)
+void hot_span_emptied(struct thread *thread, struct frame_span *span)
 {
-	operation_die(thread, block, fp);
-	operation_give_room(thread, block, false);
+	frame_span_emptied(thread, span);
+	thread_open(thread);
+}
+
+void hot_slab_emptied(struct thread *thread, struct pool_slab *slab)
+{
+	pool_slab_emptied(thread, slab);
+	thread_open(thread);
 }
 
 void alloc_free(void *pointer, const uintptr_t *fp)
@@ -139,18 +145,10 @@ void alloc_free(void *pointer, const uintptr_t *fp)
 		free_slow(block, fp);
 		return;
 	}
-	thread_busy(thread);
-	if (likely((block_tag(block) & (BLOCK_SCOPE | 0xf)) == BLOCK_IN_SCOPE && block_segment(block) == thread->segment)) {
-		/* A frame block that dies in its segment was born on this thread: its span is ours. */
-		struct trace_counter *counter = thread_counter(thread, block_site(block));
-		block_kill(block);
-		account_death(thread, counter, TRACE_TIER_FRAME, block_size(block));
-		counter->died_in_segment++;
-		frame_give(thread, block);
-	} else {
-		free_elsewhere(thread, block, fp);
-	}
-	thread_idle(thread);
+	thread_shut(thread);
+	operation_die(thread, block, fp);
+	operation_give_room(thread, block, false);
+	thread_open(thread);
 }
 
 size_t alloc_usable(void *pointer)

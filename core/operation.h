@@ -84,17 +84,21 @@ static always_inline void *operation_take_room(struct thread *thread, uint32_t s
 		if (unlikely(!room))
 			*tier = operation_frame_exhausted(thread, site, size);
 	}
+	enum trace_tier lies = *tier;
 	if (*tier == TRACE_TIER_POOL) {
-		room = pool_take(thread, size);
+		room = pool_take(thread, TRACE_TIER_POOL, size);
 		if (unlikely(!room))
 			*tier = TRACE_TIER_HEAP;
+	} else if (*tier == TRACE_TIER_HEAP && size <= POOL_HEAP_MAX && align <= BLOCK_HEADER_BYTES) {
+		room = pool_take(thread, TRACE_TIER_HEAP, size);
+		lies = TRACE_TIER_POOL;
 	}
-	if (*tier == TRACE_TIER_HEAP) {
+	if (!room) {
 		tag |= BLOCK_ACCOUNT(TRACE_TIER_HEAP);
 		return likely(!thread->interrupted) ? heap_alloc(size, align, birth, tag, zeroed)
 		                                    : direct_alloc(size, align, birth, tag);
 	}
-	void *pointer = block_start(room, birth, tag | BLOCK_TIER(*tier) | BLOCK_ACCOUNT(*tier), size);
+	void *pointer = block_start(room, birth, tag | BLOCK_TIER(lies) | BLOCK_ACCOUNT(*tier), size);
 	if (zeroed)
 		memset(pointer, 0, size);
 	return pointer;
@@ -105,7 +109,7 @@ static always_inline void *operation_take_room(struct thread *thread, uint32_t s
 static always_inline void operation_account_death(struct thread *thread, const struct block *block, const uintptr_t *fp)
 {
 	uint32_t tag = block_tag(block);
-	bool clean = block_segment(block) == thread->segment;
+	bool clean = (block->birth ^ thread->birth) >> BLOCK_SITE_BITS == 0;
 	if (unlikely(!clean && segment_is_inherited(block_segment(block))))
 		return;
 	struct trace_counter *counter = thread_counter(thread, block_site(block));
@@ -130,7 +134,11 @@ static always_inline void operation_give_room(struct thread *thread, struct bloc
 	uint32_t tier = block_tag(block) & 3;
 	if (likely(!nested)) {
 		if (tier == TRACE_TIER_FRAME && likely(frame_span_of(block)->owner == thread)) {
-			frame_give(thread, block);
+			frame_give(thread, block, block_size(block));
+			return;
+		}
+		if (tier == TRACE_TIER_POOL && likely(pool_slab_of(block)->owner == thread)) {
+			pool_give(thread, block);
 			return;
 		}
 		if (tier == TRACE_TIER_HEAP) {

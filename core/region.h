@@ -27,7 +27,7 @@ struct region {
 	/* What is still reserved of the two halves; less than half only after region_shrink. Offsets from base. */
 	size_t heap_end, span_end;
 };
-extern struct region region;
+extern struct region region own_data;
 
 /* Reserves the region: 1 TiB, less where limits forbid it. 0 or -ENOMEM. */
 int region_init(void);

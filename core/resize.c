@@ -30,16 +30,16 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 	struct trace_counter *counter = thread_counter(thread, site);
 	enum trace_tier was = (enum trace_tier)(tag & 3), accounted = (enum trace_tier)(tag >> 2 & 3);
 	enum trace_tier wanted = operation_pick_tier(thread, counter, size, 0);
-	if (block_segment(block) != thread->segment)
+	if (block_segment(block) != thread_segment(thread))
 		wanted = route_resize(wanted, accounted, size, runtime.pool_block_max);
 	enum trace_tier tier = wanted;
-	uint64_t word = thread->segment << BLOCK_SITE_BITS | site;
+	uint64_t word = thread->birth | site;
 	uint32_t scope_tag = operation_scope_tag(thread, counter, site, size, tier);
 	bool observe = runtime.mode == TRACE_MODE_OBSERVE;
 	void *pointer;
 
 	/* A block of a frame that has ended would pin its span for another frame's sake: it moves where it belongs. */
-	bool stays = !(tag & BLOCK_ALIGNED) && (uint32_t)was != BLOCK_DIRECT && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread->segment);
+	bool stays = !(tag & BLOCK_ALIGNED) && (uint32_t)was != BLOCK_DIRECT && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread_segment(thread));
 	if (stays && fits_in_place(thread, block, size)) {
 		tier = observe ? wanted : was;
 		operation_account_death(thread, block, fp);
@@ -87,7 +87,7 @@ void *alloc_resize(void *pointer, size_t size, const uintptr_t *fp)
 {
 	if (unlikely(!operation_is_ours(pointer, fp))) {
 		if (region_holds(pointer))
-			return NULL;
+			return NULL; /* told as FA901 or FA902; errno is left alone */
 		runtime_current();
 		if (trace_header)
 			trace_add(&trace_header->foreign_frees, 1);

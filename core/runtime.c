@@ -325,7 +325,7 @@ static enum runtime_phase start(void)
 	if (steps_aside())
 		return RUNTIME_ASIDE;
 	const uint64_t *random = (const uint64_t *)getauxval(AT_RANDOM);
-	block_secret = random ? random[1] : (uintptr_t)&process;
+	block_secret = (random ? random[1] : (uintptr_t)&process >> 4) << 48;
 	if (region_init())
 		return RUNTIME_ASIDE;
 	configure();

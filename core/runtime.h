@@ -28,7 +28,7 @@ struct runtime {
 	size_t frame_block_max, pool_block_max; /* largest block of each tier, bytes */
 	uint64_t hot_loop, heap_hot, long_lived, frame_limit, demote_bytes, promote_frames, frame_budget;
 } __attribute__((aligned(4096))); /* whole pages: nothing else may share them */
-extern struct runtime runtime;
+extern struct runtime runtime own_data;
 extern _Atomic uint32_t runtime_phase; /* enum runtime_phase */
 
 /* True once runtime_start is over on any thread; the caller may then attach itself. */

@@ -35,7 +35,7 @@ void scope_demote(struct thread *thread, uint32_t site)
 	demotion->since_frame = thread->frame;
 	demotion->escaped = counter->outlived_frame + counter->died_elsewhere;
 	demotion->births = counter->births[TRACE_BIRTH_POOL_IN];
-	demotion->live_bytes = counter->live_bytes;
+	demotion->live_bytes = trace_counter_live(counter);
 	counter->rules |= TRACE_DEMOTED;
 	counter->pinned_bytes = 0;
 	__atomic_fetch_add(&record->demotions, 1, __ATOMIC_RELAXED);
@@ -51,7 +51,7 @@ static void judge_demotions(struct thread *thread)
 			continue;
 		uint64_t escaped = counter->outlived_frame + counter->died_elsewhere;
 		uint64_t births = counter->births[TRACE_BIRTH_POOL_IN];
-		bool behaved = escaped == demotion->escaped && counter->live_bytes <= demotion->live_bytes;
+		bool behaved = escaped == demotion->escaped && trace_counter_live(counter) <= demotion->live_bytes;
 		if (behaved && births - demotion->births >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES]) {
 			struct trace_site *record = trace_at(&trace_sites, demotion->site);
 			counter->rules &= ~TRACE_DEMOTED;
@@ -62,7 +62,7 @@ static void judge_demotions(struct thread *thread)
 			demotion->since_frame = thread->frame;
 			demotion->escaped = escaped;
 			demotion->births = births;
-			demotion->live_bytes = counter->live_bytes;
+			demotion->live_bytes = trace_counter_live(counter);
 		}
 	}
 }
@@ -77,11 +77,6 @@ static void survivor(struct thread *thread, uint32_t site, size_t share)
 		scope_demote(thread, site);
 }
 
-static uint64_t sum(const uint64_t tiers[TRACE_TIERS])
-{
-	return tiers[0] + tiers[1] + tiers[2];
-}
-
 static void begin_frame(struct thread *thread, uint64_t now)
 {
 	struct trace_thread *record = thread->record;
@@ -91,9 +86,9 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	scope_settle(thread);
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		thread->at_frame.allocs[tier] = record->allocs[tier];
-	thread->at_frame.bytes = sum(record->bytes);
-	thread->at_frame.frees = sum(record->frees);
-	thread->at_frame.live_bytes = record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2];
+	thread->at_frame.bytes = trace_tier_sum(record->bytes);
+	thread->at_frame.frees = trace_tier_sum(record->frees);
+	thread->at_frame.live_bytes = trace_thread_live_sum(record);
 	if (unlikely(policy_in_force.region_count))
 		tag_frame_begin(thread);
 	thread->slow_frees = 0;
@@ -133,7 +128,7 @@ static void end_frame(struct thread *thread, uint64_t now)
 	record->remote_frees_waiting = backlog;
 	if (backlog > runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG])
 		violation_threshold(thread, 204, 0, backlog, runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG]);
-	uint64_t bytes = sum(record->bytes) - thread->at_frame.bytes;
+	uint64_t bytes = trace_tier_sum(record->bytes) - thread->at_frame.bytes;
 	uint64_t budget = scope_budget();
 	if (budget && bytes > budget)
 		violation_budget(thread, 0, 0, bytes, budget);
@@ -151,16 +146,16 @@ static void end_frame(struct thread *thread, uint64_t now)
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		frame.allocs_tier[tier] = clip(record->allocs[tier] - thread->at_frame.allocs[tier]);
 	frame.allocs = frame.allocs_tier[0] + frame.allocs_tier[1] + frame.allocs_tier[2];
-	uint64_t frees = sum(record->frees) - thread->at_frame.frees;
+	uint64_t frees = trace_tier_sum(record->frees) - thread->at_frame.frees;
 	frame.frees = clip(frees);
 	task_account(thread);
 	int64_t escapes = (int64_t)frame.allocs - (int64_t)(frees - thread->slow_frees) - thread->other_blocks -
 	                  (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed);
 	frame.escapes = escapes > 0 ? clip((uint64_t)escapes) : 0;
 	frame.violations = clip(thread->frame_violations);
-	frame.live_kib = clip((uint64_t)(record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2]) / 1024);
-	if (record->live_bytes[TRACE_TIER_FRAME] > (int64_t)record->frame_live_peak_bytes)
-		record->frame_live_peak_bytes = (uint64_t)record->live_bytes[TRACE_TIER_FRAME];
+	frame.live_kib = clip((uint64_t)trace_thread_live_sum(record) / 1024);
+	if (trace_thread_live(record, TRACE_TIER_FRAME) > (int64_t)record->frame_live_peak_bytes)
+		record->frame_live_peak_bytes = (uint64_t)trace_thread_live(record, TRACE_TIER_FRAME);
 	frames_append(thread, &frame);
 	judge_demotions(thread);
 }
@@ -247,7 +242,7 @@ void scope_check_never_ends(struct thread *thread)
 	}
 	if (!thread->in_frame || thread->frame < 2 || thread->never_ends_frame == thread->frame)
 		return;
-	int64_t piled = record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2] - thread->at_frame.live_bytes;
+	int64_t piled = trace_thread_live_sum(record) - thread->at_frame.live_bytes;
 	uint64_t limit = runtime.options.threshold[TRACE_THRESHOLD_NEVER_ENDS_BYTES];
 	uint64_t limit_ns = runtime.options.threshold[TRACE_THRESHOLD_NEVER_ENDS_MS] * 1000000u;
 	if (piled <= (int64_t)limit || base_now_ns() - record->open_begin_ns <= limit_ns)

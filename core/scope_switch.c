@@ -5,16 +5,18 @@
 #include "core/site.h"
 #include "core/tag.h"
 #include "core/task.h"
+#include "core/tier/pool.h"
 #include "core/trace/writer.h"
 
 void thread_new_segment(struct thread *thread)
 {
-	thread->segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
+	uint64_t segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
+	thread->birth = thread->clean_birth = segment << BLOCK_SITE_BITS;
 	const struct task *task = thread->task;
 	if (unlikely(task != NULL))
-		segment_publish(thread->segment, thread->record_index | SEGMENT_OF_TASK, task->id, task->awaits);
+		segment_publish(segment, thread->record_index | SEGMENT_OF_TASK, task->id, task->awaits);
 	else
-		segment_publish(thread->segment, thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits);
+		segment_publish(segment, thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits);
 }
 
 void scope_settle(struct thread *thread)
@@ -24,13 +26,21 @@ void scope_settle(struct thread *thread)
 	__asm__("" : "+r"(in_frame));
 	thread->in_task = in_task;
 	thread->birth_shift = in_frame | in_task ? 0 : 2;
-	bool bumps = in_frame & !in_task && runtime.mode != TRACE_MODE_OBSERVE;
-	thread->frame_below = bumps ? runtime.frame_block_max + 1 : 0;
+	bool quick = runtime.mode != TRACE_MODE_OBSERVE && !in_task, pool = in_frame || thread->role >= TRACE_ROLE_WORKER;
+	thread->bump_max = quick & in_frame ? runtime.frame_block_max : 0;
+	thread->bump_class_max = !thread->classes ? 0 : thread->bump_max < SITE_STEPPED_MAX ? thread->bump_max : SITE_STEPPED_MAX;
+	thread->small_max = !quick || (in_frame && thread->role == TRACE_ROLE_NONE) ? 0 : pool ? runtime.pool_block_max : POOL_HEAP_MAX;
+	thread->small_tier = pool ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
+	thread->small_birth = (uint8_t)(thread->small_tier + thread->birth_shift);
+	thread->small_tag = (in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(thread->small_tier);
+	thread->small_rules = in_frame ? TRACE_DEMOTED : 0;
+	thread->small_slabs = thread->slabs[thread->small_tier].current;
 }
 
 void thread_choose_classes(struct thread *thread)
 {
-	thread->class_site = site_class_table[thread->role][thread->tag];
+	if (thread->class_table)
+		thread->classes = thread->class_table + (thread->role * POLICY_REGIONS_MAX + thread->tag) * SITE_PLACES;
 }
 
 void tag_account(struct thread *thread)

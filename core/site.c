@@ -27,7 +27,7 @@ static struct {
 	uint64_t *tagged_site;  /* in regions: node << 32 | tag << 24 | site, open addressing */
 } table;
 
-uint32_t site_class_table[TRACE_ROLE_IO + 1][POLICY_REGIONS_MAX][SITE_CLASSES];
+static uint32_t class_sites[TRACE_ROLE_IO + 1][POLICY_REGIONS_MAX][SITE_CLASSES];
 static bool classes_used;
 
 /* Under the lock. The whole path that was asked for last, outermost first: the next one mostly begins like it. */
@@ -48,7 +48,7 @@ int site_init(void)
 	table.site_of_node = memory + NODE_HASH;
 	table.tagged_site = (uint64_t *)(memory + NODE_HASH + NODES_MAX);
 	if (classes_used) /* in the child of a fork */
-		memset(site_class_table, 0, sizeof site_class_table);
+		memset(class_sites, 0, sizeof class_sites);
 	classes_used = false;
 	rule_forget_sites();
 	last.count = 0;
@@ -303,12 +303,13 @@ static uint32_t intern_node(const uintptr_t *pcs, size_t count, bool cut, uint32
 }
 
 /* stacks=none: one site for each size class and role. */
-uint32_t site_of_class(struct thread *thread, uint32_t class_index)
+uint32_t site_of_class(struct thread *thread, size_t size)
 {
+	uint32_t class_index = site_class(size);
 	size_t class_bytes = (size_t)1 << class_index;
 	if (!base_lock(&table.lock))
 		return 0;
-	uint32_t *site = &site_class_table[thread->role][thread->tag][class_index], made = *site;
+	uint32_t *site = &class_sites[thread->role][thread->tag][class_index], made = *site;
 	classes_used = true;
 	if (!made) {
 		struct trace_site record = {.class_bytes = (uint32_t)(class_bytes < UINT32_MAX ? class_bytes : UINT32_MAX),
@@ -318,9 +319,14 @@ uint32_t site_of_class(struct thread *thread, uint32_t class_index)
 			made = 0;
 		else if (unlikely(policy_in_force.rule_count))
 			rule_settle(made, thread->tag, NULL, 0);
-		__atomic_store_n(site, made, __ATOMIC_RELEASE);
+		*site = made;
 	}
 	base_unlock(&table.lock);
+	struct trace_counter *counter = thread_counter(thread, made);
+	if (made && thread->groups[made / TRACE_GROUP_SITES]) {
+		struct thread_class *known = &thread->class_table[thread->classes - thread->class_table + site_place(size)];
+		*known = (struct thread_class){counter, made};
+	}
 	return made;
 }
 

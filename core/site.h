@@ -15,10 +15,22 @@ int site_init(void);
 /* The site of a path under a region, innermost pc first. */
 uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag);
 uint32_t site_of_caller(struct thread *thread, const uintptr_t *fp);
-/* stacks=none: sites by role, region and size class (a power of two, from 16), 0 where there is none yet. */
-#define SITE_CLASSES 64
-extern uint32_t site_class_table[TRACE_ROLE_IO + 1][POLICY_REGIONS_MAX][SITE_CLASSES];
-cold_path uint32_t site_of_class(struct thread *thread, uint32_t class_index);
+/* stacks=none: sites by role, region and size class, a power of two from 16 on. A thread finds small sizes by 16-byte
+   steps, the others, and 0, by their logarithm. */
+#define SITE_STEPS 64u
+#define SITE_STEPPED_MAX (SITE_STEPS * 16)
+#define SITE_CLASSES 64u
+#define SITE_PLACES (SITE_STEPS + SITE_CLASSES)
+#define SITE_CLASS_TABLE_BYTES ((TRACE_ROLE_IO + 1) * POLICY_REGIONS_MAX * SITE_PLACES * sizeof(struct thread_class))
+static always_inline uint32_t site_class(size_t size)
+{
+	return 64u - (uint32_t)__builtin_clzll((size - (size != 0)) | 15); /* 4: up to 16 bytes */
+}
+static always_inline uint32_t site_place(size_t size)
+{
+	return likely(size - 1 < SITE_STEPPED_MAX) ? (uint32_t)(size - 1) / 16 : SITE_STEPS + site_class(size);
+}
+cold_path uint32_t site_of_class(struct thread *thread, size_t size);
 
 /* The site of an allocation made by the caller of the hook whose frame is `fp`. Cost on a hit: one cache probe. */
 static always_inline uint32_t site_of_call(struct thread *thread, size_t size, const uintptr_t *fp)
@@ -27,9 +39,8 @@ static always_inline uint32_t site_of_call(struct thread *thread, size_t size, c
 		return path_value(thread->alloc_paths, fp, thread->tag, site_intern);
 	if (runtime.stacks == TRACE_STACKS_CALLER)
 		return site_of_caller(thread, fp);
-	uint32_t class_index = size <= 16 ? 4u : 64u - (uint32_t)__builtin_clzll(size - 1);
-	uint32_t site = thread->class_site[class_index];
-	return likely(site) ? site : site_of_class(thread, class_index);
+	const struct thread_class *known = &thread->classes[site_place(size)];
+	return likely(known->counter) ? (uint32_t)known->site : site_of_class(thread, size);
 }
 
 /* The node of the current call path (a death, a boundary); 0 when call paths are off. */

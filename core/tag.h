@@ -14,8 +14,7 @@ void tag_account(struct thread *thread);
 /* Requested bytes, all allocations of the thread. */
 static always_inline uint64_t tag_bytes_so_far(const struct thread *thread)
 {
-	const uint64_t *bytes = thread->record->bytes;
-	return bytes[0] + bytes[1] + bytes[2];
+	return trace_tier_sum(thread->record->bytes);
 }
 
 void tag_frame_begin(struct thread *thread);

@@ -3,22 +3,17 @@
 #include "core/scope.h"
 #include "core/task.h"
 
-static uint64_t sum(const uint64_t tiers[TRACE_TIERS])
-{
-	return tiers[0] + tiers[1] + tiers[2];
-}
-
 /* Frees that were not of blocks of their own segment have been told of one by one (death.c); what remains were births
    and clean deaths of the task's own. Nothing born and nothing dead: nothing to account for. */
 void task_account(struct thread *thread)
 {
 	const struct trace_thread *record = thread->record;
-	struct thread_totals was = thread->at_task, now = {.allocs = sum(record->allocs), .frees = sum(record->frees)};
+	struct thread_totals was = thread->at_task, now = {.allocs = trace_tier_sum(record->allocs), .frees = trace_tier_sum(record->frees)};
 	struct task *task = thread->task;
 	if (now.allocs == was.allocs && now.frees == was.frees)
 		return;
-	now.bytes = sum(record->bytes);
-	now.live_bytes = record->live_bytes[0] + record->live_bytes[1] + record->live_bytes[2];
+	now.bytes = trace_tier_sum(record->bytes);
+	now.live_bytes = trace_thread_live_sum(record);
 	now.other_deaths = thread->other_deaths;
 	now.other_deaths_bytes = thread->other_deaths_bytes;
 	thread->at_task = now;

@@ -14,6 +14,7 @@
 #include "core/role.h"
 #include "core/rule.h"
 #include "core/runtime.h"
+#include "core/scope.h"
 #include "core/segment.h"
 #include "core/site.h"
 #include "core/tier/remote.h"
@@ -59,6 +60,8 @@ static struct thread *slot_make(uint32_t slot)
 		if (!thread->alloc_paths || !thread->other_paths)
 			return NULL;
 	}
+	if (runtime.stacks == TRACE_STACKS_NONE && !(thread->class_table = wiped_memory(SITE_CLASS_TABLE_BYTES)))
+		return NULL;
 	if (!thread->groups)
 		return NULL;
 	thread->slot = slot;
@@ -180,10 +183,8 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->handle = (uintptr_t)pthread_self();
 	thread->role = TRACE_ROLE_NONE;
 	thread->in_frame = thread->in_task = thread->frame_paused = false;
-	thread->frame_below = 0;
 	thread->frame = (uint32_t)record->frames;
 	thread->frame_base = 0;
-	thread->birth_shift = 2;
 	if (thread->coroutine) /* the one before ended on a coroutine's stack */
 		thread->scopes = thread->own_stack.scopes;
 	thread->coroutine = NULL;
@@ -200,6 +201,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->await_node = 0;
 	atomic_store(&thread->own_deaths_remote, 0);
 	thread_choose_classes(thread);
+	scope_settle(thread);
 	account_peak_rearm(thread);
 	thread_new_segment(thread);
 }
@@ -249,6 +251,8 @@ int thread_init(void)
 	base_text_copy(record->name, sizeof record->name, "(signals, ended threads)");
 	/* A handler may have interrupted jemalloc: what it allocates comes from the pool. The record keeps no role. */
 	late->role = TRACE_ROLE_WORKER;
+	thread_choose_classes(late);
+	scope_settle(late);
 	late->gate = THREAD_READY;
 	table.late = late;
 	return 0;
@@ -297,6 +301,7 @@ void thread_set_role(struct thread *thread, enum trace_role role)
 	thread->role = (uint8_t)role;
 	thread->record->role = role;
 	thread_choose_classes(thread);
+	scope_settle(thread);
 }
 
 void thread_named(struct thread *thread, const char *name)

@@ -33,10 +33,9 @@
  *   0                 not attached, or wiped by a fork
  *   THREAD_INTERNAL   the shim itself is at work (dlopen of the unwinder, thread start): allocations are untracked
  *   THREAD_BUSY       inside an operation on this state: a signal handler that comes now must keep out
- *   THREAD_PENDING    a signal handler left blocks in the remote queue: take them back soon
  *   THREAD_ENDED      after its last destructor: operations go to a shared slot
  */
-enum { THREAD_READY = 1u, THREAD_PENDING = 2u, THREAD_INTERNAL = 0x100u, THREAD_BUSY = 0x10000u, THREAD_ENDED = 0x1000000u };
+enum { THREAD_READY = 1u, THREAD_INTERNAL = 0x100u, THREAD_BUSY = 0x10000u, THREAD_ENDED = 0x1000000u };
 
 struct coroutine;
 struct frame_span;
@@ -71,19 +70,40 @@ struct thread_demotion {
 	int64_t live_bytes;
 };
 
+/* stacks=none: what a size class stands for in one role and region. */
+struct thread_class {
+	struct trace_counter *counter; /* NULL: not used yet */
+	uint64_t site;
+};
+
+/* Slabs of one tier. */
+struct thread_slabs {
+	struct pool_slab *current[THREAD_POOL_CLASSES]; /* the slab allocations come from */
+	struct pool_slab *others[THREAD_POOL_CLASSES];  /* the rest, a ring: partly or wholly used */
+};
+
 struct thread {
 	/* ---- read at every call */
-	uint64_t segment;    /* current segment id; 0: none, nothing compares equal */
-	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
-	struct trace_thread *record;
-	struct trace_counter **groups; /* by site / TRACE_GROUP_SITES; NULL until used */
-	uint8_t *bump, *limit; /* free room of the current frame span */
-	struct frame_span *span;
-	size_t frame_below;    /* requests below this many bytes go to the frame tier unless their site is demoted; 0: none */
 	uint32_t gate;       /* see above; written with compiler barriers by the owner only */
 	uint8_t role;        /* enum trace_role */
 	bool in_frame, in_task;
 	bool frame_paused;   /* in an await of the API: a frame is open, but what runs is not its code; in_frame is false */
+	uint64_t birth;      /* current segment id, where a header has it (block.h); 0: none */
+	uint64_t clean_birth;/* the same where the fast path of free may compare with it, else a value that no header has */
+	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
+	struct trace_thread *record;
+	struct trace_counter **groups; /* by site / TRACE_GROUP_SITES; NULL until used */
+	const struct thread_class *classes; /* stacks=none: of this role and region, by size class; else NULL */
+	uint8_t *bump, *limit; /* free room of the current frame span */
+	struct frame_span *span;
+	/* Which requests the fast paths may serve (scope_settle): those of 1 to so many bytes. */
+	size_t bump_max;       /* from the frame tier, unless their site is demoted or ruled */
+	size_t bump_class_max; /* the same with stacks=none: the first thing that malloc asks */
+	size_t small_max;      /* from slabs: in a frame for demoted sites, else for all */
+	struct pool_slab **small_slabs; /* current slabs of the tier they are accounted to */
+	uint64_t small_rules;  /* and these rules: TRACE_DEMOTED in a frame, else 0 */
+	uint32_t small_tag;
+	uint8_t small_tier, small_birth; /* enum trace_tier and trace_birth */
 	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
 	uint8_t creator_role; /* enum trace_role of the thread that made this one */
 	uint8_t birth_shift; /* 0 in a scope, 2 outside: births[tier + birth_shift] */
@@ -122,13 +142,12 @@ struct thread {
 	uint32_t spans_owned, spans_empty, spans_empty_low;
 	uint64_t trim_at_ns;
 	/* ---- pool tier */
-	struct pool_slab *slabs[THREAD_POOL_CLASSES];      /* the slab allocations come from */
-	struct pool_slab *slabs_other[THREAD_POOL_CLASSES];/* the rest, a ring: partly or wholly used */
+	struct thread_slabs slabs[TRACE_TIERS]; /* of the pool tier, and of the heap tier for small blocks */
 	/* ---- learned verdicts */
 	struct thread_demotion demoted[THREAD_DEMOTED_MAX];
 	uint32_t demoted_count, demoted_cursor;
 	/* ---- stacks=none and caller */
-	const uint32_t *class_site; /* by size class, of this role and region: site.h */
+	struct thread_class *class_table; /* by role, region and size class: site.h */
 	struct {
 		uintptr_t caller;
 		uint32_t site;
@@ -169,7 +188,7 @@ struct thread {
 };
 
 /* Never NULL: threads that are not attached point to an empty state, ended ones to one that says so. */
-extern __thread struct thread *thread_self __attribute__((tls_model("initial-exec")));
+extern __thread struct thread *thread_self own_data __attribute__((tls_model("initial-exec")));
 
 static always_inline void thread_busy(struct thread *thread)
 {
@@ -181,6 +200,24 @@ static always_inline void thread_idle(struct thread *thread)
 {
 	__asm__ volatile("" ::: "memory");
 	thread->gate &= ~THREAD_BUSY;
+}
+
+/* The same for who has seen the gate open: nothing is read back, so that the next call need not wait for the store. */
+static always_inline void thread_shut(struct thread *thread)
+{
+	thread->gate = THREAD_READY | THREAD_BUSY;
+	__asm__ volatile("" ::: "memory");
+}
+
+static always_inline void thread_open(struct thread *thread)
+{
+	__asm__ volatile("" ::: "memory");
+	thread->gate = THREAD_READY;
+}
+
+static always_inline uint64_t thread_segment(const struct thread *thread)
+{
+	return thread->birth >> BLOCK_SITE_BITS;
 }
 
 int thread_init(void);

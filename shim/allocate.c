@@ -4,65 +4,67 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "core/alloc.h"
 #include "core/base.h"
+#include "core/hot.h"
 #include "shim/hooks.h"
 
 #define FP ((const uintptr_t *)__builtin_frame_address(0))
-#define ALIAS(function, other_name)                                                                                    \
-	extern __typeof__(function) other_name __attribute__((alias(#function), visibility("default"), copy(function)))
 
-static always_inline void *or_enomem(void *pointer)
+void *hook_malloc(size_t size)
 {
-	if (unlikely(!pointer))
-		errno = ENOMEM;
-	return pointer;
+	return alloc_malloc(size, FP);
 }
 
-EXPORT void *malloc(size_t size)
+void hook_free(void *pointer)
 {
-	return or_enomem(alloc_malloc(size, FP));
+	alloc_free(pointer, FP);
 }
 
-EXPORT void free(void *pointer)
+static always_inline void *malloc_here(size_t size, const uintptr_t *fp)
 {
-	if (likely(pointer != NULL))
-		alloc_free(pointer, FP);
+	void *pointer = hot_malloc(size);
+	return likely(pointer != NULL) ? pointer : alloc_malloc(size, fp);
 }
 
 EXPORT void *calloc(size_t count, size_t size)
 {
 	size_t bytes;
 	if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
-		return or_enomem(NULL);
-	return or_enomem(alloc_new(bytes, 0, true, FP));
+		return alloc_or_enomem(NULL);
+	if (likely(bytes <= POOL_HEAP_MAX)) {
+		void *pointer = malloc_here(bytes, FP);
+		return likely(pointer != NULL) ? memset(pointer, 0, bytes) : NULL;
+	}
+	return alloc_or_enomem(alloc_new(bytes, 0, true, FP));
 }
 
 EXPORT void *realloc(void *pointer, size_t size)
 {
 	if (unlikely(!pointer))
-		return or_enomem(alloc_new(size, 0, false, FP));
+		return malloc_here(size, FP);
 	if (unlikely(!size)) {
 		alloc_free(pointer, FP);
 		return NULL;
 	}
-	return or_enomem(alloc_resize(pointer, size, FP));
+	return alloc_or_enomem(alloc_resize(pointer, size, FP));
 }
 
 EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
 {
 	size_t bytes;
 	if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
-		return or_enomem(NULL);
+		return alloc_or_enomem(NULL);
 	if (!pointer)
-		return or_enomem(alloc_new(bytes, 0, false, FP));
+		return alloc_or_enomem(alloc_new(bytes, 0, false, FP));
 	if (!bytes) {
 		alloc_free(pointer, FP);
 		return NULL;
 	}
-	return or_enomem(alloc_resize(pointer, bytes, FP));
+	return alloc_or_enomem(alloc_resize(pointer, bytes, FP));
 }
 
 /* As glibc: an alignment that is no power of two is raised to the next one. */
@@ -77,7 +79,7 @@ EXPORT void *memalign(size_t align, size_t size)
 		errno = EINVAL;
 		return NULL;
 	}
-	return or_enomem(alloc_new(size, next_power_of_two(align), false, FP));
+	return alloc_or_enomem(alloc_new(size, next_power_of_two(align), false, FP));
 }
 
 EXPORT void *aligned_alloc(size_t align, size_t size)
@@ -86,7 +88,7 @@ EXPORT void *aligned_alloc(size_t align, size_t size)
 		errno = EINVAL;
 		return NULL;
 	}
-	return or_enomem(alloc_new(size, next_power_of_two(align), false, FP));
+	return alloc_or_enomem(alloc_new(size, next_power_of_two(align), false, FP));
 }
 
 EXPORT int posix_memalign(void **out, size_t align, size_t size)
@@ -109,15 +111,15 @@ static size_t page_bytes(void)
 
 EXPORT void *valloc(size_t size)
 {
-	return or_enomem(alloc_new(size, page_bytes(), false, FP));
+	return alloc_or_enomem(alloc_new(size, page_bytes(), false, FP));
 }
 
 EXPORT void *pvalloc(size_t size)
 {
 	size_t page = page_bytes();
 	if (size > PTRDIFF_MAX - page)
-		return or_enomem(NULL);
-	return or_enomem(alloc_new(round_up(size ? size : 1, page), page, false, FP));
+		return alloc_or_enomem(NULL);
+	return alloc_or_enomem(alloc_new(round_up(size ? size : 1, page), page, false, FP));
 }
 
 EXPORT size_t malloc_usable_size(void *pointer)
@@ -140,9 +142,6 @@ EXPORT void free_aligned_sized(void *pointer, size_t align, size_t size)
 		alloc_free(pointer, FP);
 }
 
-ALIAS(free, cfree);
-ALIAS(malloc, __libc_malloc);
-ALIAS(free, __libc_free);
 ALIAS(calloc, __libc_calloc);
 ALIAS(realloc, __libc_realloc);
 ALIAS(reallocarray, __libc_reallocarray);

@@ -9,6 +9,12 @@
 #include <stdlib.h>
 
 #define EXPORT __attribute__((visibility("default")))
+#define ALIAS(function, other_name)                                                                                    \
+	extern __typeof__(function) other_name __attribute__((alias(#function), visibility("default"), copy(function)))
+
+/* malloc and free (not of NULL) where no fast path serves them; jumped to, so that their caller is the program. */
+void *hook_malloc(size_t size);
+void hook_free(void *pointer);
 
 void free_sized(void *pointer, size_t size);
 void free_aligned_sized(void *pointer, size_t align, size_t size);

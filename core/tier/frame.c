@@ -2,6 +2,7 @@
    owner's remote queue (alloc.c). */
 #include "core/tier/frame.h"
 
+#include "core/account.h"
 #include "core/runtime.h"
 #include "core/tier/remote.h"
 #include "core/trace/writer.h"
@@ -28,7 +29,7 @@ static void list_remove(struct frame_span **head, struct frame_span *span)
 static void make_current(struct thread *thread, struct frame_span *span)
 {
 	span->end = NULL;
-	span->live = 0;
+	span->born = span->dead = 0;
 	span->judged = 0;
 	span->empty = 0;
 	thread->span = span;
@@ -54,6 +55,8 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 		return NULL;
 	if (remote_drain(thread) && need <= (size_t)(thread->limit - thread->bump))
 		return thread->bump;
+	if (unlikely(trace_thread_live(thread->record, TRACE_TIER_FRAME) > thread->peak_at[TRACE_TIER_FRAME]))
+		account_peak(thread);
 	struct frame_span *span = thread->empty_spans;
 	if (span) {
 		list_remove(&thread->empty_spans, span);
@@ -125,7 +128,7 @@ static size_t walk(struct thread *thread, struct frame_span *span,
 
 size_t frame_end(struct thread *thread, void (*survivor)(struct thread *thread, uint32_t site, size_t share))
 {
-	size_t pinned = thread->span && thread->span->live ? REGION_CHUNK_BYTES : 0;
+	size_t pinned = thread->span && thread->span->born != thread->span->dead ? REGION_CHUNK_BYTES : 0;
 	size_t full = thread->spans_owned - thread->spans_empty - (thread->span ? 1 : 0);
 	/* New full spans are at the head; those already judged follow. */
 	for (struct frame_span *span = thread->full_spans; span && !span->judged; span = span->next) {

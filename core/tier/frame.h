@@ -1,7 +1,7 @@
 /*
  * The frame tier: one bump arena per thread, made of 64 KiB spans (DESIGN §4).
  *
- * Invariant: a span is reused only when no block in it is alive (live == 0, remote frees taken back included). A block
+ * Invariant: a span is reused only when no block in it is alive (born == dead, remote frees taken back included). A block
  * that outlives its frame pins its span; the program can go on using it for as long as it likes.
  * Within a span, blocks lie one after another from FRAME_SPAN_FIRST to the bump pointer, each with its header, so that a
  * span can be walked.
@@ -17,7 +17,7 @@ struct frame_span {
 	struct thread *owner;
 	struct frame_span *next, *previous; /* in the owner's list of full or empty spans */
 	uint8_t *end;       /* bump pointer when it was left; NULL while current */
-	uint32_t live;      /* blocks alive, owner's view: remote frees not yet taken back count as alive */
+	uint32_t born, dead; /* blocks, owner's view: remote frees not yet taken back count as alive */
 	uint32_t judged;    /* 1: its survivors have been counted against their sites */
 	uint32_t empty;     /* 1: on the empty list */
 };
@@ -44,23 +44,29 @@ static always_inline uint8_t *frame_take(struct thread *thread, size_t size)
 	if (unlikely(need > (size_t)(thread->limit - at)) && !(at = frame_refill(thread, need)))
 		return NULL;
 	thread->bump = at + need;
-	thread->span->live++;
+	thread->span->born++;
 	return at;
 }
 
-/* A block of the calling thread's own span; already marked dead. The top block gives its room back. */
-static always_inline void frame_give(struct thread *thread, struct block *block)
+/* A block of `size` bytes in the calling thread's own span; already marked dead. The top block gives its room back.
+   True: the span is not the current one, and nothing in it lives any more. */
+static always_inline bool frame_give_last(struct thread *thread, struct frame_span *span, struct block *block, size_t size)
 {
-	struct frame_span *span = frame_span_of(block);
-	uint8_t *end = (uint8_t *)(block + 1) + block_usable(block_size(block));
+	uint8_t *end = (uint8_t *)(block + 1) + block_usable(size);
 	if (end == thread->bump)
 		thread->bump = (uint8_t *)block;
-	if (--span->live == 0) {
-		if (likely(span == thread->span))
-			thread->bump = (uint8_t *)span + FRAME_SPAN_FIRST;
-		else
-			frame_span_emptied(thread, span);
-	}
+	if (++span->dead != span->born)
+		return false;
+	if (unlikely(span != thread->span))
+		return true;
+	thread->bump = (uint8_t *)span + FRAME_SPAN_FIRST;
+	return false;
+}
+
+static always_inline void frame_give(struct thread *thread, struct block *block, size_t size)
+{
+	if (frame_give_last(thread, frame_span_of(block), block, size))
+		frame_span_emptied(thread, frame_span_of(block));
 }
 
 /* Grows or shrinks the top block where it lies. False: it is not the top block, or the span is full. */

@@ -1,4 +1,4 @@
-/* Slabs of the pool tier. */
+/* Slabs of the pool and the heap tier. */
 #include "core/tier/pool.h"
 
 #include "core/runtime.h"
@@ -33,12 +33,11 @@ static void ring_remove(struct pool_slab **head, struct pool_slab *slab)
 		*head = slab->next;
 }
 
-static void footprint(int64_t bytes)
+static void footprint(enum trace_tier tier, int64_t bytes)
 {
-	uint64_t now = __atomic_add_fetch(&trace_header->tier_footprint_bytes[TRACE_TIER_POOL], (uint64_t)bytes,
-	                                  __ATOMIC_RELAXED);
-	if (bytes > 0 && now > trace_header->tier_footprint_peak_bytes[TRACE_TIER_POOL])
-		trace_header->tier_footprint_peak_bytes[TRACE_TIER_POOL] = now;
+	uint64_t now = __atomic_add_fetch(&trace_header->tier_footprint_bytes[tier], (uint64_t)bytes, __ATOMIC_RELAXED);
+	if (bytes > 0 && now > trace_header->tier_footprint_peak_bytes[tier])
+		trace_header->tier_footprint_peak_bytes[tier] = now;
 }
 
 /* Threads a stretch of never used room onto the free list: a page at a time, so that untouched pages stay untouched. */
@@ -63,27 +62,39 @@ static struct block *take(struct pool_slab *slab)
 {
 	struct block *block = slab->free;
 	slab->free = (struct block *)block->birth;
-	slab->live++;
+	slab->born++;
 	return block;
 }
 
-struct block *pool_take_slow(struct thread *thread, uint32_t class_index)
+/* Takes the place of the slab that allocations come from, which is full. */
+static struct block *take_from_now(struct thread_slabs *slabs, struct pool_slab *slab)
+{
+	struct pool_slab *full = slabs->current[slab->class_index], **ring = &slabs->others[slab->class_index];
+	if (full) {
+		full->dead++;
+		ring_push(ring, full);
+	}
+	if (*ring)
+		*ring = (*ring)->next;
+	slabs->current[slab->class_index] = slab;
+	slab->born++;
+	return take(slab);
+}
+
+struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32_t class_index)
 {
 	remote_drain(thread);
-	struct pool_slab *current = thread->slabs[class_index];
+	struct thread_slabs *slabs = &thread->slabs[tier];
+	struct pool_slab *current = slabs->current[class_index];
 	if (current && (current->free || extend(current)))
 		return take(current);
 	/* A few steps around the ring find a slab with room, if there is one; each refill looks further. */
-	struct pool_slab **ring = &thread->slabs_other[class_index];
+	struct pool_slab **ring = &slabs->others[class_index];
 	for (int steps = 0; *ring && steps < 8; steps++) {
 		struct pool_slab *slab = *ring;
 		if (slab->free || extend(slab)) {
 			ring_remove(ring, slab);
-			if (current)
-				ring_push(ring, current);
-			*ring = *ring ? (*ring)->next : NULL;
-			thread->slabs[class_index] = slab;
-			return take(slab);
+			return take_from_now(slabs, slab);
 		}
 		*ring = slab->next;
 	}
@@ -93,22 +104,16 @@ struct block *pool_take_slow(struct thread *thread, uint32_t class_index)
 	*slab = (struct pool_slab){.owner = thread,
 	                           .bump = (uint8_t *)slab + POOL_SLAB_FIRST,
 	                           .stride = (uint32_t)pool_class_bytes(class_index) + BLOCK_HEADER_BYTES,
-	                           .class_index = class_index};
-	if (current) {
-		ring_push(ring, current);
-		*ring = (*ring)->next;
-	}
-	thread->slabs[class_index] = slab;
-	footprint(REGION_CHUNK_BYTES);
+	                           .class_index = class_index,
+	                           .tier = tier};
+	footprint(tier, REGION_CHUNK_BYTES);
 	extend(slab);
-	return take(slab);
+	return take_from_now(slabs, slab);
 }
 
 void pool_slab_emptied(struct thread *thread, struct pool_slab *slab)
 {
-	if (slab == thread->slabs[slab->class_index])
-		return; /* the hot one stays */
-	ring_remove(&thread->slabs_other[slab->class_index], slab);
-	footprint(-(int64_t)REGION_CHUNK_BYTES);
+	ring_remove(&thread->slabs[slab->tier].others[slab->class_index], slab);
+	footprint((enum trace_tier)slab->tier, -(int64_t)REGION_CHUNK_BYTES);
 	region_span_give(slab);
 }

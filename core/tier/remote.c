@@ -14,7 +14,7 @@ static struct thread *owner_of(struct block *block, enum trace_tier tier)
 static void give_local(struct thread *thread, struct block *block, enum trace_tier tier)
 {
 	if (tier == TRACE_TIER_FRAME)
-		frame_give(thread, block);
+		frame_give(thread, block, block_size(block));
 	else if (tier == TRACE_TIER_POOL)
 		pool_give(thread, block);
 	else if ((uint32_t)tier == BLOCK_DIRECT)

@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC "FATRACE\n"
-#define TRACE_VERSION 3u
+#define TRACE_VERSION 4u
 #define TRACE_PAGE_BYTES 4096u
 #define TRACE_MAX_BYTES (16u << 20)
 #define TRACE_CHUNKS_MAX 512u
@@ -204,17 +204,17 @@ struct trace_counter {
 	/* line 0: written by malloc */
 	uint64_t births[TRACE_BIRTH_COUNT];
 	uint64_t bytes;            /* requested */
-	int64_t live_bytes;        /* (level) usable; may be negative in one slot */
-	int64_t peak_bytes;        /* highest live_bytes of this slot, as seen at frees and at the peaks: see reader */
-	/* line 1: malloc and free in the same segment */
-	uint64_t frame_count;      /* frame number (low 32 bits) << 32 | births in that frame */
-	uint64_t old_at_frame;     /* in-scope blocks alive when that frame began, plus `outlived` at that moment */
+	uint64_t usable_bytes;     /* usable bytes of all births */
+	uint64_t frame_count;      /* frame number (low 32 bits) << 32 | births in it; once FA602 is told it counts anew */
+	/* line 1: free in the same segment */
 	uint64_t died_in_segment;  /* born in a scope, same segment */
 	uint64_t died_in_segment_outside; /* born outside every scope, same segment */
+	uint64_t frees_bytes;      /* usable bytes freed */
+	int64_t peak_bytes;        /* highest live bytes of this slot, as seen at frees and at the peaks: see reader */
+	uint64_t old_at_frame;     /* in-scope blocks alive when that frame began, plus `outlived`; and TRACE_HOT_TOLD */
 	uint64_t died_in_frame;
 	uint64_t outlived_frame;   /* FA601 and FA205 together */
 	uint64_t died_outside;     /* born outside every scope, another segment or thread */
-	uint64_t frees_bytes;      /* usable bytes freed */
 	/* line 2: rare */
 	uint64_t crossed_await;
 	uint64_t died_elsewhere;   /* other thread, frame still open */
@@ -227,7 +227,14 @@ struct trace_counter {
 };
 #define TRACE_DEMOTED (1ull << 63) /* this slot routes the site's blocks to the pool for now */
 #define TRACE_IN_TASKS (1ull << 62) /* some of its blocks were born in tasks */
+#define TRACE_HOT_TOLD (1ull << 63) /* in old_at_frame: FA602 was told of in that frame */
 static_assert(sizeof(struct trace_counter) == 192, "three cache lines");
+
+/* (level) Usable bytes alive; of one slot it may be negative. */
+static inline int64_t trace_counter_live(const struct trace_counter *counter)
+{
+	return (int64_t)(counter->usable_bytes - counter->frees_bytes);
+}
 
 enum { TRACE_GROUP_SITES = 16 };
 struct trace_group {
@@ -250,9 +257,10 @@ struct trace_thread {
 	/* offset 64: written by malloc and free; by the tier the block is accounted to */
 	uint64_t allocs[TRACE_TIERS];
 	uint64_t bytes[TRACE_TIERS];        /* requested */
-	int64_t live_bytes[TRACE_TIERS];    /* (level) usable allocated minus usable freed by this thread; may be negative */
+	uint64_t usable_bytes[TRACE_TIERS]; /* usable, allocated by this thread */
 	uint64_t frees[TRACE_TIERS];
-	uint64_t reserved_hot[4];
+	uint64_t frees_bytes[TRACE_TIERS];  /* usable, freed by this thread */
+	uint64_t reserved_hot;
 	/* offset 192 */
 	uint64_t start_routine;  /* absolute address, 0: unknown or main */
 	uint64_t frames;         /* frames begun: boundaries seen */
@@ -270,6 +278,23 @@ struct trace_thread {
 };
 #define TRACE_THREAD_MAIN 1u
 static_assert(sizeof(struct trace_thread) == 384 && offsetof(struct trace_thread, allocs) == 64, "thread record");
+
+/* (level) Usable bytes allocated less those freed by this thread; may be negative. A sum of two that only grow: malloc and
+   free then need not wait for each other's stores. */
+static inline int64_t trace_thread_live(const struct trace_thread *thread, int tier)
+{
+	return (int64_t)(thread->usable_bytes[tier] - thread->frees_bytes[tier]);
+}
+
+static inline uint64_t trace_tier_sum(const uint64_t tiers[TRACE_TIERS])
+{
+	return tiers[0] + tiers[1] + tiers[2];
+}
+
+static inline int64_t trace_thread_live_sum(const struct trace_thread *thread)
+{
+	return (int64_t)(trace_tier_sum(thread->usable_bytes) - trace_tier_sum(thread->frees_bytes));
+}
 
 /* One completed frame: [begin, end), end is the next boundary's entry; idle = time inside the boundary before begin. */
 struct trace_frame {

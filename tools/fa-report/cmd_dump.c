@@ -77,8 +77,8 @@ static void dump_counter(FILE *out, uint32_t slot, uint32_t site, const struct t
 		", bytes %" PRIu64 ", live %" PRId64 ", peak %" PRId64 ", frame %" PRIu64 ":%" PRIu64 " old %" PRIu64
 		", died in segment %" PRIu64 "+%" PRIu64 ", frame %" PRIu64 ", later %" PRIu64 ", outside %" PRIu64
 		", await %" PRIu64 ", elsewhere %" PRIu64 ", moves %" PRIu64 "\n",
-		c->bytes, c->live_bytes, c->peak_bytes, c->frame_count >> 32, c->frame_count & UINT32_MAX,
-		c->old_at_frame, c->died_in_segment, c->died_in_segment_outside, c->died_in_frame, c->outlived_frame,
+		c->bytes, trace_counter_live(c), c->peak_bytes, c->frame_count >> 32, c->frame_count & UINT32_MAX,
+		(uint64_t)(c->old_at_frame & ~TRACE_HOT_TOLD), c->died_in_segment, c->died_in_segment_outside, c->died_in_frame, c->outlived_frame,
 		c->died_outside, c->crossed_await, c->died_elsewhere, c->tier_moves);
 }
 
@@ -88,7 +88,7 @@ static void dump_thread(FILE *out, uint32_t index, const struct trace_thread *t)
 		index, t->tid, t->slot, text_role(t->role), t->flags, t->name, t->start_ns, t->end_ns);
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		fprintf(out, "  %s: allocs %" PRIu64 ", frees %" PRIu64 ", bytes %" PRIu64 ", live %" PRId64 "\n",
-			text_tier(tier), t->allocs[tier], t->frees[tier], t->bytes[tier], t->live_bytes[tier]);
+			text_tier(tier), t->allocs[tier], t->frees[tier], t->bytes[tier], trace_thread_live(t, tier));
 	fprintf(out,
 		"  frames %" PRIu64 ", whole %" PRIu64
 		" of %u kept, marker %u, merged records %u of %u frames, folded threads %" PRIu64 "\n",

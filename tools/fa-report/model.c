@@ -42,8 +42,8 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
 		site->allocs += c->births[b];
 	}
 	site->bytes += c->bytes;
-	add_level(&site->live_bytes, c->live_bytes);
-	int64_t peak = c->peak_bytes > c->live_bytes ? c->peak_bytes : c->live_bytes;
+	int64_t live = trace_counter_live(c), peak = c->peak_bytes > live ? c->peak_bytes : live;
+	add_level(&site->live_bytes, live);
 	add_level(&site->peak_bytes, peak > 0 ? peak : 0);
 	site->verdicts.died_in_segment += c->died_in_segment;
 	site->verdicts.died_in_frame += c->died_in_frame;
@@ -64,7 +64,7 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
 	if (owner && tag && !owner->end_ns && owner->open_begin_ns && tag == (uint32_t)owner->frames) {
 		uint64_t in_scope = births_in(c->births);
 		uint64_t died = c->died_in_segment + c->died_in_frame + c->crossed_await + c->died_elsewhere;
-		*young += in_scope - died - c->old_at_frame;
+		*young += in_scope - died - (c->old_at_frame & ~TRACE_HOT_TOLD);
 	}
 }
 
@@ -233,11 +233,11 @@ static void sum_threads(struct model *model)
 			model->tier[tier].allocs += thread->allocs[tier];
 			model->tier[tier].frees += thread->frees[tier];
 			model->tier[tier].bytes += thread->bytes[tier];
-			add_level(&model->tier[tier].live_bytes, thread->live_bytes[tier]);
+			add_level(&model->tier[tier].live_bytes, trace_thread_live(thread, tier));
 			model->allocs += thread->allocs[tier];
 			model->frees += thread->frees[tier];
 			model->bytes += thread->bytes[tier];
-			add_level(&model->live_bytes, thread->live_bytes[tier]);
+			add_level(&model->live_bytes, trace_thread_live(thread, tier));
 		}
 	}
 	model->peak_bytes = model->reader->header.peak_bytes;

@@ -1,0 +1,43 @@
+/* malloc and free: the fast paths of core/hot.h, and where those end a jump to the hooks that know their caller. Compiled
+   without frame pointers, so that such a jump leaves no frame of ours behind. */
+#include "core/hot.h"
+#include "shim/hooks.h"
+
+/* What is not served inside a frame. Not inlined: malloc keeps its registers for the case it is made for. */
+static __attribute__((noinline)) void *malloc_small(size_t size)
+{
+	void *pointer = hot_malloc_small(size);
+	if (likely(pointer != NULL))
+		return pointer;
+	return hook_malloc(size);
+}
+
+EXPORT void *malloc(size_t size)
+{
+	void *pointer = hot_malloc(size);
+	if (likely(pointer != NULL))
+		return pointer;
+	return malloc_small(size);
+}
+
+static __attribute__((noinline)) void free_small(struct thread *thread, struct block *block, struct trace_counter *counter,
+                                                 uint64_t contents)
+{
+	if (likely(hot_free_small((struct hot_death){thread, block, counter, contents})))
+		return;
+	hook_free(block + 1);
+}
+
+EXPORT void free(void *pointer)
+{
+	if (unlikely(!pointer))
+		return;
+	struct hot_death death = hot_death_of(pointer);
+	if (likely(hot_free(death)))
+		return;
+	free_small(death.thread, death.block, death.counter, death.contents);
+}
+
+ALIAS(free, cfree);
+ALIAS(malloc, __libc_malloc);
+ALIAS(free, __libc_free);

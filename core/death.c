@@ -9,6 +9,8 @@
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
+#define LONG_LIVED 501u
+
 /* Of a task's block. */
 static struct check_birth resolve_task(const struct thread *thread, const struct block *block)
 {
@@ -70,7 +72,7 @@ static void lifetime_add(uint32_t site_index, uint32_t frames)
 	trace_raise(&record->max, frames);
 }
 
-static void count(struct thread *thread, struct trace_counter *counter, enum check_verdict verdict)
+static inline void count(struct thread *thread, struct trace_counter *counter, enum check_verdict verdict)
 {
 	switch (verdict) {
 	case CHECK_DIED_IN_SEGMENT:
@@ -95,16 +97,18 @@ static void count(struct thread *thread, struct trace_counter *counter, enum che
 	thread->slow_frees++; /* not a block of this thread's open frame */
 }
 
-static void record(struct thread *thread, const struct block *block, const struct check_birth *birth,
-                   const struct check_result *result, const struct thread *owner, const uintptr_t *fp)
+/* The first of its kind, or one of a kind that has lost its place in the thread's short list. */
+static cold_path void record_slow(struct thread *thread, const struct block *block, const struct check_birth *birth,
+                                  const struct check_result *result, const struct thread *owner,
+                                  struct thread_escape *escape, const struct thread_escape *key, uint64_t frame)
 {
-	struct violation v = {.code = result->code,
-	                      .level = check_level(result->code, block_tag(block) & BLOCK_ASKED),
-	                      .site = block_site(block),
-	                      .other = fp ? site_node_of_call(thread, fp) : 0,
+	struct violation v = {.code = key->code,
+	                      .level = (enum trace_level)key->level,
+	                      .site = key->site,
+	                      .other = key->other,
 	                      .count = 1,
 	                      .bytes = block_size(block),
-	                      .frame = thread->in_frame ? thread->frame : owner ? owner->frame : 0,
+	                      .frame = frame,
 	                      .lifetime_frames = result->lifetime_frames,
 	                      .occurrence = {.size_bytes = block_size(block),
 	                                     .born_thread = birth->thread,
@@ -112,14 +116,77 @@ static void record(struct thread *thread, const struct block *block, const struc
 	                                     .scope_end_node = !owner                                   ? 0
 	                                                       : result->verdict == CHECK_CROSSED_AWAIT ? owner->await_node
 	                                                                                                : owner->boundary_node,
-	                                     .born_frame = birth->frame}};
-	v.occurrence.died_node = v.other;
-	v.occurrence.died_frame = (uint32_t)v.frame;
-	violation_record(thread, &v);
+	                                     .born_frame = birth->frame,
+	                                     .died_frame = (uint32_t)frame,
+	                                     .died_node = key->other}};
+	*escape = *key;
+	escape->tally = violation_record(thread, &v);
+	if (key->code != LONG_LIVED && result->lifetime_frames)
+		lifetime_add(key->site, result->lifetime_frames);
+}
+
+static always_inline struct thread_escape *escape_of(struct thread *thread, const struct thread_escape *key)
+{
+	return &thread->escapes[(key->site + key->other * 31 + key->code * 7) % THREAD_ESCAPES];
+}
+
+/* The same has happened before: plain additions to two lines of this slot's own. False: it has not. */
+static always_inline bool record_again(struct thread *thread, const struct thread_escape *escape,
+                                       const struct thread_escape *key, size_t size, uint64_t frame, uint32_t lifetime_frames)
+{
+	struct trace_tally *tally = escape->tally;
+	if (unlikely(!tally || escape->site != key->site || escape->other != key->other || escape->code != key->code ||
+	             escape->level != key->level))
+		return false;
+	thread->frame_violations++;
+	tally->count++;
+	tally->bytes += size;
+	tally->last_frame = frame;
+	if (lifetime_frames > tally->worst_lifetime_frames)
+		tally->worst_lifetime_frames = lifetime_frames;
+	if (key->code != LONG_LIVED && lifetime_frames)
+		tally->lifetime[trace_lifetime_bucket(lifetime_frames)]++;
+	return true;
+}
+
+static void record(struct thread *thread, const struct block *block, const struct check_birth *birth,
+                   const struct check_result *result, const struct thread *owner, const uintptr_t *fp)
+{
+	struct thread_escape key = {.site = block_site(block),
+	                            .other = fp ? site_node_of_call(thread, fp) : 0,
+	                            .code = (uint16_t)result->code,
+	                            .level = (uint16_t)check_lifetime_level(block_tag(block) & BLOCK_ASKED && result->code != LONG_LIVED)};
+	struct thread_escape *escape = escape_of(thread, &key);
+	uint64_t frame = thread->in_frame ? thread->frame : owner ? owner->frame : 0;
+	if (unlikely(!record_again(thread, escape, &key, block_size(block), frame, result->lifetime_frames)))
+		record_slow(thread, block, birth, result, owner, escape, &key, frame);
+}
+
+/* What most deaths in another segment come to: the block was born in an earlier frame of this thread, as others that died
+   here. False: it was not, and nothing is done. Cost: one line of the segment table, three of this slot's own. */
+static always_inline bool outlived_again(struct thread *thread, struct trace_counter *counter, const struct block *block,
+                                         uint32_t tag, const uintptr_t *fp)
+{
+	struct segment_record segment;
+	if (unlikely(tag & (BLOCK_ASKED | BLOCK_HANDED) || thread->task || !thread->in_frame) ||
+	    unlikely(!segment_resolve(block_segment(block), &segment) || segment.thread != thread->record_index))
+		return false;
+	uint32_t lifetime_frames = thread->frame - segment.frame;
+	if (unlikely(lifetime_frames - 1 >= runtime.long_lived))
+		return false;
+	struct thread_escape key = {.site = block_site(block),
+	                            .other = fp ? site_node_of_call(thread, fp) : 0,
+	                            .code = 601,
+	                            .level = (uint16_t)check_lifetime_level(false)};
+	if (unlikely(!record_again(thread, escape_of(thread, &key), &key, block_size(block), thread->frame, lifetime_frames)))
+		return false;
+	counter->outlived_frame++;
+	thread->slow_frees++;
+	return true;
 }
 
 /* A task's block in another segment: a verdict, no code, and the type's count of those that cross awaits. */
-static void check_task_block(struct thread *thread, struct trace_counter *counter, const struct block *block)
+static void task_block_died_elsewhere(struct thread *thread, struct trace_counter *counter, const struct block *block)
 {
 	struct check_birth birth = resolve_task(thread, block);
 	struct check_death death = {.thread = thread->record_index};
@@ -145,9 +212,11 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 		return;
 	}
 	if ((tag & BLOCK_SCOPE) == BLOCK_IN_TASK) {
-		check_task_block(thread, counter, block);
+		task_block_died_elsewhere(thread, counter, block);
 		return;
 	}
+	if (likely(outlived_again(thread, counter, block, tag, fp)))
+		return;
 	const struct trace_thread *owner_record;
 	struct check_birth birth = resolve(thread, block, &owner_record);
 	struct check_death death = {.thread = thread->record_index,
@@ -163,15 +232,16 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 		owner = NULL; /* its slot serves another thread by now */
 	if (result.verdict == CHECK_DIED_ELSEWHERE && owner)
 		atomic_fetch_add_explicit(&owner->own_deaths_remote, 1, memory_order_relaxed);
-	if (result.lifetime_frames)
-		lifetime_add(block_site(block), result.lifetime_frames);
 	bool not_frame = (tag & (BLOCK_ASKED | BLOCK_HANDED)) == (BLOCK_ASKED | BLOCK_HANDED) && (tag >> 2 & 3) != TRACE_TIER_FRAME;
 	bool handed = not_frame || (tag & BLOCK_HANDED && (birth.thread != death.thread || death.task));
-	if (!result.code || handed)
+	if (!result.code || handed) {
+		if (result.lifetime_frames)
+			lifetime_add(block_site(block), result.lifetime_frames);
 		return;
+	}
 	record(thread, block, &birth, &result, owner, fp);
 	if (result.lifetime_frames > runtime.long_lived && (tag >> 2 & 3) == TRACE_TIER_FRAME) {
-		struct check_result long_lived = {result.verdict, 501, result.lifetime_frames};
+		struct check_result long_lived = {result.verdict, LONG_LIVED, result.lifetime_frames};
 		record(thread, block, &birth, &long_lived, owner, NULL);
 	}
 }

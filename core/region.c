@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #define HUGE_BYTES (2ul << 20)
-#define COMMIT_SPANS 16u /* spans made accessible by one system call */
+#define HUGE_SPANS (uint32_t)(HUGE_BYTES >> REGION_CHUNK_BITS)
+#define COMMIT_SPANS 16u   /* spans made accessible by one system call, */
+#define SMALL_SPANS 64u    /* as long as there are no more than these: programs of so little memory stay small */
 #define NO_SPAN UINT32_MAX
 
 struct region region;
@@ -246,11 +248,14 @@ void *region_span_take(enum region_owner owner)
 		spans.purged_count--;
 	} else if (spans.taken < spans.limit) {
 		if (spans.taken == spans.committed) {
-			uint32_t count = spans.limit - spans.committed < COMMIT_SPANS ? spans.limit - spans.committed
-			                                                              : COMMIT_SPANS;
+			bool huge = spans.committed >= SMALL_SPANS;
+			uint32_t most = huge ? HUGE_SPANS : COMMIT_SPANS, left = spans.limit - spans.committed;
+			uint32_t count = left < most ? left : most;
 			size_t bytes = (size_t)count << REGION_CHUNK_BITS;
 			if (mprotect(span_at(spans.committed), bytes, PROT_READ | PROT_WRITE) == 0) {
 				madvise(span_at(spans.committed), bytes, MADV_DODUMP);
+				if (huge) /* what a program touches every frame then needs few entries of the TLB */
+					madvise(span_at(spans.committed), bytes, MADV_HUGEPAGE);
 				spans.committed += count;
 			}
 		}

@@ -48,12 +48,3 @@ bool segment_was_leased(uint64_t id)
 {
 	return id && id < atomic_load_explicit(&next_lease, memory_order_relaxed);
 }
-
-bool segment_resolve(uint64_t id, struct segment_record *out)
-{
-	const struct segment_record *record = &segment_table[id % SEGMENT_TABLE];
-	uint32_t check = __atomic_load_n(&record->check, __ATOMIC_ACQUIRE);
-	*out = *record;
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	return check == (uint32_t)(id / SEGMENT_TABLE) && __atomic_load_n(&record->check, __ATOMIC_RELAXED) == check;
-}

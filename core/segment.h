@@ -32,7 +32,7 @@ static always_inline uint64_t segment_next(uint64_t *at, uint64_t *end)
 }
 
 /* Publishes what `id` stands for. */
-extern struct segment_record *segment_table;
+extern struct segment_record *segment_table own_data;
 static always_inline void segment_publish(uint64_t id, uint32_t thread, uint32_t frame, uint32_t awaits)
 {
 	struct segment_record *record = &segment_table[id % SEGMENT_TABLE];
@@ -56,6 +56,13 @@ static always_inline bool segment_is_inherited(uint64_t id)
 bool segment_was_leased(uint64_t id);
 
 /* False: the id is older than the table. */
-bool segment_resolve(uint64_t id, struct segment_record *out);
+static inline bool segment_resolve(uint64_t id, struct segment_record *out)
+{
+	const struct segment_record *record = &segment_table[id % SEGMENT_TABLE];
+	uint32_t check = __atomic_load_n(&record->check, __ATOMIC_ACQUIRE);
+	*out = *record;
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return check == (uint32_t)(id / SEGMENT_TABLE) && __atomic_load_n(&record->check, __ATOMIC_RELAXED) == check;
+}
 
 #endif

@@ -19,6 +19,7 @@
 #include "core/site.h"
 #include "core/tier/remote.h"
 #include "core/trace/writer.h"
+#include "core/violation.h"
 
 #define DESTRUCTOR_ROUNDS 3u /* of PTHREAD_DESTRUCTOR_ITERATIONS (4) */
 
@@ -53,7 +54,8 @@ static struct thread *slot_make(uint32_t slot)
 	struct thread *thread = wiped_memory(round_up(sizeof *thread, 4096));
 	if (!thread)
 		return NULL;
-	thread->groups = wiped_memory(round_up(THREAD_SITE_GROUPS * sizeof *thread->groups, 4096));
+	thread->groups = wiped_memory(round_up((THREAD_SITE_GROUPS + VIOLATIONS_MAX) * sizeof(void *), 4096));
+	thread->tallies = (struct trace_tally **)(thread->groups + THREAD_SITE_GROUPS);
 	if (runtime.stacks == TRACE_STACKS_FULL) {
 		thread->alloc_paths = wiped_memory(path_cache_bytes());
 		thread->other_paths = wiped_memory(path_cache_bytes());

@@ -24,6 +24,7 @@
 #define THREAD_POOL_CLASSES 40u
 #define THREAD_DEMOTED_MAX 256u
 #define THREAD_TAGS_MAX 64u
+#define THREAD_ESCAPES 128u
 #define THREAD_TASK_TYPES 256u
 #define THREAD_TASK_CACHE 1024u
 #define THREAD_SITE_GROUPS (32768u / TRACE_GROUP_SITES)
@@ -143,6 +144,13 @@ struct thread {
 	uint64_t trim_at_ns;
 	/* ---- pool tier */
 	struct thread_slabs slabs[TRACE_TIERS]; /* of the pool tier, and of the heap tier for small blocks */
+	/* ---- violations of blocks that keep coming: death.c */
+	struct thread_escape {
+		uint32_t site, other;
+		uint16_t code, level;
+		struct trace_tally *tally; /* NULL: not used yet */
+	} escapes[THREAD_ESCAPES];
+	struct trace_tally **tallies; /* the slot's, by violation record */
 	/* ---- learned verdicts */
 	struct thread_demotion demoted[THREAD_DEMOTED_MAX];
 	uint32_t demoted_count, demoted_cursor;

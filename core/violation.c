@@ -25,7 +25,8 @@ int violation_init(void)
 	return 0;
 }
 
-static struct trace_violation *find(const struct violation *v, uint32_t *empty)
+/* The record of a key, and its number. */
+static struct trace_violation *find(const struct violation *v, uint32_t *empty, uint32_t *number)
 {
 	uint64_t h = ((uint64_t)v->site << 32 | v->other) * 0x9e3779b97f4a7c15u ^ (uint64_t)v->code * 0xff51afd7ed558ccdu;
 	uint32_t at = (uint32_t)(h ^ h >> 31) & (KEYS - 1);
@@ -37,8 +38,10 @@ static struct trace_violation *find(const struct violation *v, uint32_t *empty)
 		}
 		struct trace_violation *record = trace_at(&trace_violations, index - 1);
 		if (record->code == v->code && record->site == v->site && record->other == v->other &&
-		    record->tag == v->tag && record->role == v->role)
+		    record->tag == v->tag && record->role == v->role) {
+			*number = index - 1;
 			return record;
+		}
 	}
 }
 
@@ -57,12 +60,12 @@ static void count(struct trace_violation *record, const struct violation *v)
 		record->occurrence[n] = v->occurrence;
 }
 
-static struct trace_violation *add(struct thread *thread, const struct violation *v)
+static struct trace_violation *add(struct thread *thread, const struct violation *v, uint32_t *number)
 {
 	if (!base_lock(&table.lock))
 		return NULL;
-	uint32_t empty, index;
-	struct trace_violation *record = find(v, &empty);
+	uint32_t empty;
+	struct trace_violation *record = find(v, &empty, number);
 	if (!record) {
 		struct trace_violation fresh = {.code = v->code,
 		                                .site = v->site,
@@ -73,25 +76,35 @@ static struct trace_violation *add(struct thread *thread, const struct violation
 		                                .tag = v->tag,
 		                                .role = v->role,
 		                                .thread = thread->record_index};
-		record = trace_append(&trace_violations, &fresh, &index);
+		record = trace_append(&trace_violations, &fresh, number);
 		if (record)
-			atomic_store_explicit(&table.hash[empty], index + 1, memory_order_release);
+			atomic_store_explicit(&table.hash[empty], *number + 1, memory_order_release);
 	}
 	base_unlock(&table.lock);
 	return record;
 }
 
-void violation_record(struct thread *thread, const struct violation *v)
+static struct trace_tally *tally_of(struct thread *thread, uint32_t number)
 {
-	uint32_t empty;
-	struct trace_violation *record = find(v, &empty);
+	struct trace_tally fresh = {.slot = thread->slot, .violation = number};
+	if (!thread->tallies[number])
+		thread->tallies[number] = trace_append(&trace_tallies, &fresh, NULL);
+	return thread->tallies[number];
+}
+
+struct trace_tally *violation_record(struct thread *thread, const struct violation *v)
+{
+	uint32_t empty, number = 0;
+	struct trace_violation *record = find(v, &empty, &number);
 	if (!record)
-		record = add(thread, v);
+		record = add(thread, v, &number);
 	thread->frame_violations += v->count;
-	if (record)
-		count(record, v);
-	else
+	if (!record) {
 		trace_loss(TRACE_LOSS_VIOLATIONS, v->count);
+		return NULL;
+	}
+	count(record, v);
+	return record->occurrences == TRACE_OCCURRENCES && record->level >= v->level ? tally_of(thread, number) : NULL;
 }
 
 static void threshold(struct thread *thread, uint32_t code, uint32_t site, uint32_t tag, uint32_t role, uint64_t value,

@@ -7,6 +7,8 @@
 #include "core/base.h"
 #include "core/thread.h"
 
+#define VIOLATIONS_MAX 8192u
+
 struct violation {
 	uint32_t code;
 	enum trace_level level;
@@ -20,8 +22,9 @@ struct violation {
 	struct trace_occurrence occurrence;
 };
 
-/* Thread-safe. `thread` is the thread it fires on. */
-void violation_record(struct thread *thread, const struct violation *violation);
+/* Thread-safe. `thread` is the thread it fires on. Returns where the next of its kind may be added up, by this thread's slot
+   alone and without the key being looked for; NULL while the first occurrences are kept whole, or when there is no room. */
+struct trace_tally *violation_record(struct thread *thread, const struct violation *violation);
 
 /* A code without a block: nothing but who, where and how much. */
 void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, uint64_t value, uint64_t limit);

@@ -72,6 +72,7 @@ enum trace_kind {
 	TRACE_KIND_TAG,         /* struct trace_tag: named regions; 0 stands for none */
 	TRACE_KIND_TASK_TYPE,   /* struct trace_task_type; 0 stands for those beyond the bound */
 	TRACE_KIND_TASK_COUNT,  /* struct trace_task_count */
+	TRACE_KIND_TALLY,       /* struct trace_tally */
 	TRACE_KIND_COUNT
 };
 
@@ -371,12 +372,12 @@ static inline uint64_t trace_lifetime_low(uint32_t bucket) /* 1..8 exact, then 9
 
 static inline uint32_t trace_lifetime_bucket(uint64_t frames) /* frames >= 1 */
 {
-	uint32_t bucket = frames < TRACE_LIFETIME_BUCKETS ? (uint32_t)frames - 1u : TRACE_LIFETIME_BUCKETS - 1u;
-	while (trace_lifetime_low(bucket) > frames)
-		bucket--;
-	while (bucket + 1u < TRACE_LIFETIME_BUCKETS && trace_lifetime_low(bucket + 1u) <= frames)
-		bucket++;
-	return bucket;
+	uint64_t older = frames - 1u;
+	if (older < 8)
+		return (uint32_t)older;
+	uint32_t octave = 60u - (uint32_t)__builtin_clzll(older);
+	uint32_t bucket = 8u + 2u * octave + (uint32_t)(older >> (octave + 2u) & 1u);
+	return bucket < TRACE_LIFETIME_BUCKETS ? bucket : TRACE_LIFETIME_BUCKETS - 1u;
 }
 
 /* One key (code, site, other path), its totals and its first occurrences. */
@@ -405,6 +406,18 @@ struct trace_violation {
 	struct trace_occurrence occurrence[TRACE_OCCURRENCES];
 };
 static_assert(sizeof(struct trace_occurrence) == 32 && sizeof(struct trace_violation) == 184, "violation record");
+
+/* What one slot's threads add to a violation of a block, once its first occurrences are whole: to its totals, and to the
+   lifetimes of its site. */
+struct trace_tally {
+	uint32_t slot, violation;
+	uint64_t count, bytes;
+	uint64_t last_frame, worst_lifetime_frames;
+	uint64_t reserved0[3];
+	uint32_t lifetime[TRACE_LIFETIME_BUCKETS];
+	uint64_t reserved1[2];
+};
+static_assert(sizeof(struct trace_tally) == 192, "three cache lines");
 
 enum trace_marker_kind {
 	TRACE_MARKER_FRAME = 0,       /* boundary at each entry */

@@ -26,6 +26,7 @@ static const uint32_t record_sizes[TRACE_KIND_COUNT] = {
         [TRACE_KIND_TAG] = sizeof(struct trace_tag),
         [TRACE_KIND_TASK_TYPE] = sizeof(struct trace_task_type),
         [TRACE_KIND_TASK_COUNT] = sizeof(struct trace_task_count),
+        [TRACE_KIND_TALLY] = sizeof(struct trace_tally),
 };
 
 /* The whole file; it is bounded by TRACE_MAX_BYTES. */
@@ -137,6 +138,35 @@ static void terminate_strings(struct reader *reader)
 	}
 }
 
+/* Adds what the slots have counted for themselves to the violations and to the lifetimes of their sites. */
+static void add_tallies(struct reader *reader)
+{
+	const struct reader_array *tallies = reader_array(reader, TRACE_KIND_TALLY, 0);
+	const struct reader_array *violations = reader_array(reader, TRACE_KIND_VIOLATION, 0);
+	const struct reader_array *sites = reader_array(reader, TRACE_KIND_SITE, 0);
+	const struct reader_array *lifetimes = reader_array(reader, TRACE_KIND_LIFETIME, 0);
+	for (uint32_t i = 0; i < tallies->count; i++) {
+		const struct trace_tally *tally = reader_at(tallies, i);
+		if (tally->violation >= violations->count)
+			continue;
+		struct trace_violation *violation = (struct trace_violation *)violations->records + tally->violation;
+		violation->count += tally->count;
+		violation->bytes += tally->bytes;
+		if (tally->last_frame > violation->last_frame)
+			violation->last_frame = tally->last_frame;
+		if (tally->worst_lifetime_frames > violation->worst_lifetime_frames)
+			violation->worst_lifetime_frames = tally->worst_lifetime_frames;
+		const struct trace_site *site = violation->site < sites->count ? reader_at(sites, violation->site) : NULL;
+		if (!site || !site->lifetime || site->lifetime > lifetimes->count)
+			continue;
+		struct trace_lifetime *lifetime = (struct trace_lifetime *)lifetimes->records + site->lifetime - 1;
+		for (uint32_t b = 0; b < TRACE_LIFETIME_BUCKETS; b++)
+			lifetime->bucket[b] += tally->lifetime[b];
+		if (tally->worst_lifetime_frames > lifetime->max)
+			lifetime->max = tally->worst_lifetime_frames;
+	}
+}
+
 int reader_open(struct reader *reader, const char *path)
 {
 	*reader = (struct reader){0};
@@ -191,6 +221,7 @@ int reader_open(struct reader *reader, const char *path)
 		         "%s: cut or damaged: %u of %u chunks unreadable, %llu records missing; the rest is shown", path, bad, wanted,
 		         (unsigned long long)records_missing);
 	terminate_strings(reader);
+	add_tallies(reader);
 	return 0;
 }
 

@@ -20,7 +20,7 @@
 
 struct trace_header *trace_header;
 struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels, trace_groups, trace_threads, trace_lifetimes,
-        trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts;
+        trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts, trace_tallies;
 
 static struct {
 	struct base_lock lock;
@@ -219,6 +219,7 @@ int trace_open(const char *path)
 	trace_array_init(&trace_threads, TRACE_KIND_THREAD, 0, sizeof(struct trace_thread), 64, 4096);
 	trace_array_init(&trace_lifetimes, TRACE_KIND_LIFETIME, 0, sizeof(struct trace_lifetime), 256, 16384);
 	trace_array_init(&trace_violations, TRACE_KIND_VIOLATION, 0, sizeof(struct trace_violation), 128, 8192);
+	trace_array_init(&trace_tallies, TRACE_KIND_TALLY, 0, sizeof(struct trace_tally), 64, 4096);
 	trace_array_init(&trace_markers, TRACE_KIND_MARKER, 0, sizeof(struct trace_marker), 32, 256);
 	trace_array_init(&trace_tags, TRACE_KIND_TAG, 0, sizeof(struct trace_tag), 32, 64);
 	trace_array_init(&trace_task_types, TRACE_KIND_TASK_TYPE, 0, sizeof(struct trace_task_type), 16, 256);

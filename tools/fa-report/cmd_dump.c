@@ -139,6 +139,12 @@ static void dump_violation(FILE *out, uint32_t index, const struct trace_violati
 	}
 }
 
+static void dump_tally(FILE *out, const struct trace_tally *t)
+{
+	fprintf(out, "of violation %u by slot %u: count %" PRIu64 ", bytes %" PRIu64 ", last frame %" PRIu64 ", worst %" PRIu64 "\n",
+		t->violation, t->slot, t->count, t->bytes, t->last_frame, t->worst_lifetime_frames);
+}
+
 static void dump_marker(FILE *out, uint32_t index, const struct trace_marker *m)
 {
 	const char *binding = text_binding(m->binding);
@@ -219,6 +225,9 @@ static void dump_record(struct report *report, const struct reader_array *array,
 	case TRACE_KIND_TASK_COUNT:
 		dump_task_count(report->out, record);
 		break;
+	case TRACE_KIND_TALLY:
+		dump_tally(report->out, record);
+		break;
 	default: /* labels are shown with their groups; a histogram's buckets tell nobody anything */
 		break;
 	}
@@ -229,7 +238,7 @@ void cmd_dump(struct report *report)
 	static const char *const kinds[TRACE_KIND_COUNT] = {
 		"none",         "module",          "node",     "site",      "group label", "group", "thread", "frame",
 		"merged frame", "frame histogram", "lifetime", "violation", "marker", "region",
-		"task type",    "task count"};
+		"task type",    "task count",      "tally"};
 	dump_header(report->out, &report->reader.header);
 	for (size_t i = 0; i < report->reader.array_count; i++) {
 		const struct reader_array *array = &report->reader.arrays[i];

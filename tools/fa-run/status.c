@@ -67,6 +67,14 @@ static void take_violations(int fd, const struct trace_chunk *chunk, struct figu
 	free(violations);
 }
 
+static void take_tallies(int fd, const struct trace_chunk *chunk, struct figures *figures)
+{
+	struct trace_tally *tallies = read_chunk(fd, chunk, sizeof *tallies);
+	for (uint32_t i = 0; tallies && i < chunk->used; i++)
+		figures->violations += tallies[i].count;
+	free(tallies);
+}
+
 static uint64_t histogram_median(const uint32_t *histogram)
 {
 	uint64_t total = 0, below = 0;
@@ -114,6 +122,8 @@ static bool read_figures(int fd, struct figures *figures)
 	for (uint32_t i = 0; i < header.chunk_count; i++) {
 		if (table[i].kind == TRACE_KIND_VIOLATION)
 			take_violations(fd, &table[i], figures);
+		else if (table[i].kind == TRACE_KIND_TALLY)
+			take_tallies(fd, &table[i], figures);
 		else if (table[i].kind == TRACE_KIND_FRAME || table[i].kind == TRACE_KIND_FRAME_HIST)
 			take_frames(fd, &table[i], figures);
 	}

@@ -102,20 +102,62 @@ struct hot_death {
 	uint64_t contents;
 };
 
-static always_inline struct hot_death hot_death_of(void *pointer)
+/* `block` begins with a header, if not with one of ours. */
+static always_inline struct hot_death hot_death_in(struct thread *thread, struct block *block)
 {
-	struct hot_death death = {.thread = thread_self, .block = block_of(pointer)};
-	if (unlikely(region_owner_of(death.block) == REGION_NONE) || unlikely((uintptr_t)pointer & 15) ||
-	    unlikely(death.thread->gate != THREAD_READY))
-		return death;
-	uint64_t site = death.block->birth ^ death.thread->clean_birth;
-	death.contents = block_contents(death.block);
+	struct hot_death death = {.thread = thread, .block = block, .contents = block_contents(block)};
+	uint64_t site = block->birth ^ thread->clean_birth;
 	if (unlikely(site > BLOCK_SITE_MASK))
 		return death;
-	struct trace_counter *group = death.thread->groups[site / TRACE_GROUP_SITES];
+	struct trace_counter *group = thread->groups[site / TRACE_GROUP_SITES];
 	if (likely(group != NULL))
 		death.counter = group + site % TRACE_GROUP_SITES;
 	return death;
+}
+
+static always_inline struct hot_death hot_death_of(void *pointer)
+{
+	struct hot_death none = {.thread = thread_self, .block = block_of(pointer)};
+	if (unlikely(region_owner_of(none.block) == REGION_NONE) || unlikely((uintptr_t)pointer & 15) ||
+	    unlikely(none.thread->gate != THREAD_READY))
+		return none;
+	return hot_death_in(none.thread, none.block);
+}
+
+/* realloc of the block at the end of the open frame's span, born in this segment: it grows or shrinks where it lies, however
+   large, as far as the span reaches. A death with its counter, and a birth at `site`. False: not here, nothing is done. */
+static always_inline bool hot_resize_at_end(struct hot_death death, struct trace_counter *counter, uint32_t site, size_t size)
+{
+	struct thread *thread = death.thread;
+	uint8_t *start = (uint8_t *)(death.block + 1);
+	size_t old_size = death.contents - ((uint64_t)BLOCK_IN_SCOPE << BLOCK_TAG_SHIFT), usable = ((size - 1) | 15) + 1;
+	uint64_t frame_count = counter->frame_count + 1;
+	if (start + block_usable(old_size) != thread->bump || unlikely(old_size > BLOCK_SIZE_MASK) || unlikely(counter->rules) ||
+	    unlikely(usable > (size_t)(thread->limit - start)) ||
+	    unlikely(frame_count - thread->frame_base > runtime.hot_loop))
+		return false;
+	account_death(thread, death.counter, TRACE_TIER_FRAME, old_size);
+	death.counter->died_in_segment++;
+	thread->bump = start + usable;
+	counter->frame_count = frame_count;
+	account_birth_sums(thread, counter, TRACE_TIER_FRAME, TRACE_BIRTH_FRAME_IN, size, usable);
+	block_start(death.block, thread->birth | site, BLOCK_IN_SCOPE, size);
+	return true;
+}
+
+/* The same with stacks=none, of 1 byte or more. */
+static always_inline bool hot_realloc(void *pointer, size_t size)
+{
+	struct hot_death death = hot_death_of(pointer);
+	if (unlikely(!death.counter) || unlikely(!death.thread->bump_class_max) || unlikely(size > REGION_CHUNK_BYTES))
+		return false;
+	const struct thread_class *class = &death.thread->classes[site_place(size)];
+	if (unlikely(!class->counter))
+		return false;
+	thread_shut(death.thread);
+	bool done = hot_resize_at_end(death, class->counter, (uint32_t)class->site, size);
+	thread_open(death.thread);
+	return done;
 }
 
 /* free of what lies in a span. */

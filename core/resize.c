@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "core/alloc.h"
 
+#include "core/hot.h"
 #include "core/next.h"
 #include "core/operation.h"
 #include "core/site.h"
@@ -22,12 +23,46 @@ static bool fits_in_place(struct thread *thread, struct block *block, size_t siz
 	}
 }
 
+/* The plain cases: a death in the segment of the birth, and a birth in the same tier. NULL: not that, nothing is done. */
+static void *resize_clean(struct hot_death death, struct trace_counter *counter, uint32_t site, size_t size)
+{
+	struct thread *thread = death.thread;
+	uint64_t tag = death.contents >> BLOCK_TAG_SHIFT;
+	size_t old_size = death.contents & BLOCK_SIZE_MASK, old_usable = block_usable(old_size);
+	bool in_span = tag == BLOCK_IN_SCOPE;
+	enum trace_tier tier = in_span ? TRACE_TIER_FRAME : (enum trace_tier)thread->small_tier;
+	if (in_span && hot_resize_at_end(death, counter, site, size))
+		return death.block + 1;
+	if (in_span ? counter->rules || size - 1 >= thread->bump_max
+	            : tag != thread->small_tag || counter->rules != thread->small_rules || size - 1 >= thread->small_max)
+		return NULL;
+	if (in_span ? block_usable(size) == old_usable : fits_in_place(thread, death.block, size)) {
+		account_death(thread, death.counter, tier, old_size);
+		(&death.counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
+		account_birth(thread, counter, site, tier, in_span ? TRACE_BIRTH_FRAME_IN : thread->small_birth, size);
+		return block_start(death.block, thread->birth | site, (uint32_t)tag, size);
+	}
+	void *pointer = in_span ? hot_birth_in_span(thread, counter, site, size) : hot_birth_in_slab(thread, counter, site, size);
+	if (unlikely(!pointer))
+		return NULL;
+	memcpy(pointer, death.block + 1, old_usable < size ? old_usable : size);
+	operation_die(thread, death.block, NULL);
+	operation_give_room(thread, death.block, false);
+	return pointer;
+}
+
 /* A realloc is a death and a birth. Where the room can be kept, it is kept. */
 static void *resize(struct thread *thread, struct block *block, size_t size, const uintptr_t *fp)
 {
 	uint32_t site = site_of_call(thread, size, fp), tag = block_tag(block);
 	size_t old_size = block_usable(block_size(block)); /* a program may use all that malloc_usable_size told it */
 	struct trace_counter *counter = thread_counter(thread, site);
+	struct hot_death death = hot_death_in(thread, block);
+	if (death.counter && size - 1 < REGION_CHUNK_BYTES) {
+		void *quick = resize_clean(death, counter, site, size);
+		if (quick)
+			return quick;
+	}
 	enum trace_tier was = (enum trace_tier)(tag & 3), accounted = (enum trace_tier)(tag >> 2 & 3);
 	enum trace_tier wanted = operation_pick_tier(thread, counter, size, 0);
 	if (block_segment(block) != thread_segment(thread))
@@ -99,8 +134,8 @@ void *alloc_resize(void *pointer, size_t size, const uintptr_t *fp)
 	struct thread *thread = thread_self;
 	if (unlikely(thread->gate != THREAD_READY || block_tag(block) & BLOCK_SPECIAL))
 		return resize_slow(block, size, fp);
-	thread_busy(thread);
+	thread_shut(thread);
 	void *moved = resize(thread, block, size, fp);
-	thread_idle(thread);
+	thread_open(thread);
 	return moved;
 }

@@ -42,10 +42,10 @@ EXPORT void *calloc(size_t count, size_t size)
 	return alloc_or_enomem(alloc_new(bytes, 0, true, FP));
 }
 
-EXPORT void *realloc(void *pointer, size_t size)
+void *hook_realloc(void *pointer, size_t size)
 {
 	if (unlikely(!pointer))
-		return malloc_here(size, FP);
+		return alloc_malloc(size, FP);
 	if (unlikely(!size)) {
 		alloc_free(pointer, FP);
 		return NULL;
@@ -143,7 +143,6 @@ EXPORT void free_aligned_sized(void *pointer, size_t align, size_t size)
 }
 
 ALIAS(calloc, __libc_calloc);
-ALIAS(realloc, __libc_realloc);
 ALIAS(reallocarray, __libc_reallocarray);
 ALIAS(memalign, __libc_memalign);
 ALIAS(valloc, __libc_valloc);

@@ -12,8 +12,9 @@
 #define ALIAS(function, other_name)                                                                                    \
 	extern __typeof__(function) other_name __attribute__((alias(#function), visibility("default"), copy(function)))
 
-/* malloc and free (not of NULL) where no fast path serves them; jumped to, so that their caller is the program. */
+/* malloc, realloc and free (not of NULL) where no fast path serves them; jumped to, so that their caller is the program. */
 void *hook_malloc(size_t size);
+void *hook_realloc(void *pointer, size_t size);
 void hook_free(void *pointer);
 
 void free_sized(void *pointer, size_t size);

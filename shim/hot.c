@@ -1,4 +1,4 @@
-/* malloc and free: the fast paths of core/hot.h, and where those end a jump to the hooks that know their caller. Compiled
+/* malloc, realloc and free: the fast paths of core/hot.h, and where those end a jump to the hooks that know their caller. Compiled
    without frame pointers, so that such a jump leaves no frame of ours behind. */
 #include "core/hot.h"
 #include "shim/hooks.h"
@@ -38,6 +38,14 @@ EXPORT void free(void *pointer)
 	free_small(death.thread, death.block, death.counter, death.contents);
 }
 
+EXPORT void *realloc(void *pointer, size_t size)
+{
+	if (likely(pointer != NULL) && likely(size) && likely(hot_realloc(pointer, size)))
+		return pointer;
+	return hook_realloc(pointer, size);
+}
+
 ALIAS(free, cfree);
 ALIAS(malloc, __libc_malloc);
 ALIAS(free, __libc_free);
+ALIAS(realloc, __libc_realloc);

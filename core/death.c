@@ -162,26 +162,46 @@ static void record(struct thread *thread, const struct block *block, const struc
 		record_slow(thread, block, birth, result, owner, escape, &key, frame);
 }
 
-/* What most deaths in another segment come to: the block was born in an earlier frame of this thread, as others that died
-   here. False: it was not, and nothing is done. Cost: one line of the segment table, three of this slot's own. */
-static always_inline bool outlived_again(struct thread *thread, struct trace_counter *counter, const struct block *block,
-                                         uint32_t tag, const uintptr_t *fp)
+/* The thread whose record this is, while it lives. */
+static struct thread *owner_of(const struct trace_thread *record)
+{
+	return record->end_ns ? NULL : thread_of_slot(record->slot);
+}
+
+/* What most deaths in another segment come to: of a frame block whose frame has ended, or on another thread, as others of
+   its kind died here before. False: it is none, and nothing is done. Cost: of the owner's lines only those that a frame
+   changes once; one atomic operation where the frame is still open. */
+static always_inline bool died_again(struct thread *thread, struct trace_counter *counter, const struct block *block,
+                                     uint32_t tag, const uintptr_t *fp)
 {
 	struct segment_record segment;
-	if (unlikely(tag & (BLOCK_ASKED | BLOCK_HANDED) || thread->task || !thread->in_frame) ||
-	    unlikely(!segment_resolve(block_segment(block), &segment) || segment.thread != thread->record_index))
+	if (unlikely(tag & (BLOCK_ASKED | BLOCK_HANDED) || thread->task) ||
+	    unlikely(!segment_resolve(block_segment(block), &segment)))
 		return false;
-	uint32_t lifetime_frames = thread->frame - segment.frame;
-	if (unlikely(lifetime_frames - 1 >= runtime.long_lived))
+	bool own = segment.thread == thread->record_index;
+	const struct trace_thread *owner = own ? thread->record : trace_at(&trace_threads, segment.thread);
+	uint32_t now = (uint32_t)owner->frames, lifetime_frames = now - segment.frame;
+	bool open = !lifetime_frames && owner->open_begin_ns && !owner->end_ns;
+	if (own && open) /* an await lies between, or nothing does */
+		return false;
+	if (!open && !lifetime_frames)
+		lifetime_frames = 1;
+	if (unlikely(lifetime_frames > runtime.long_lived))
 		return false;
 	struct thread_escape key = {.site = block_site(block),
 	                            .other = fp ? site_node_of_call(thread, fp) : 0,
-	                            .code = 601,
+	                            .code = own ? 601 : open ? 201 : 205,
 	                            .level = (uint16_t)check_lifetime_level(false)};
-	if (unlikely(!record_again(thread, escape_of(thread, &key), &key, block_size(block), thread->frame, lifetime_frames)))
+	uint64_t frame = thread->in_frame ? thread->frame : owner->end_ns ? 0 : now;
+	if (unlikely(!record_again(thread, escape_of(thread, &key), &key, block_size(block), frame, lifetime_frames)))
 		return false;
-	counter->outlived_frame++;
-	thread->slow_frees++;
+	if (open) {
+		struct thread *holder = owner_of(owner);
+		if (holder)
+			atomic_fetch_add_explicit(&holder->own_deaths_remote, 1, memory_order_relaxed);
+	}
+	*(open ? &counter->died_elsewhere : &counter->outlived_frame) += 1;
+	thread->slow_frees++; /* as count() does */
 	return true;
 }
 
@@ -215,7 +235,7 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 		task_block_died_elsewhere(thread, counter, block);
 		return;
 	}
-	if (likely(outlived_again(thread, counter, block, tag, fp)))
+	if (likely(died_again(thread, counter, block, tag, fp)))
 		return;
 	const struct trace_thread *owner_record;
 	struct check_birth birth = resolve(thread, block, &owner_record);
@@ -227,9 +247,7 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 	struct check_result result = check_death(&birth, &death, owner_frame);
 	count(thread, counter, result.verdict);
 
-	struct thread *owner = owner_record ? thread_of_slot(owner_record->slot) : thread;
-	if (owner && owner_record && owner->record != owner_record)
-		owner = NULL; /* its slot serves another thread by now */
+	struct thread *owner = owner_record ? owner_of(owner_record) : thread;
 	if (result.verdict == CHECK_DIED_ELSEWHERE && owner)
 		atomic_fetch_add_explicit(&owner->own_deaths_remote, 1, memory_order_relaxed);
 	bool not_frame = (tag & (BLOCK_ASKED | BLOCK_HANDED)) == (BLOCK_ASKED | BLOCK_HANDED) && (tag >> 2 & 3) != TRACE_TIER_FRAME;

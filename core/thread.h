@@ -8,7 +8,7 @@
  *   record   the thread's entry in the recording (struct trace_thread); new for each thread.
  *
  * Thread states lie in MADV_WIPEONFORK memory: in the child of a fork every field reads zero, and zero means "take the
- * slow path", where the child is noticed. Only the owning thread writes its state, but for `remote` (any thread).
+ * slow path", where the child is noticed. Only the owning thread writes its state, but for `remote_*` (any thread).
  */
 #ifndef FA_THREAD_H
 #define FA_THREAD_H
@@ -22,6 +22,7 @@
 
 #define THREAD_SLOTS_MAX 4096u
 #define THREAD_POOL_CLASSES 40u
+#define THREAD_REMOTE_RING 1024u
 #define THREAD_DEMOTED_MAX 256u
 #define THREAD_TAGS_MAX 64u
 #define THREAD_ESCAPES 128u
@@ -135,7 +136,6 @@ struct thread {
 	} at_frame;
 	uint32_t never_ends_frame; /* frame that FA604 has fired in */
 	_Atomic bool frame_abandoned; /* set by the thread that the boundary has moved to: the open frame ends when seen */
-	_Atomic uint64_t own_deaths_remote; /* blocks of the open frame that other threads freed in it */
 
 	/* ---- frame tier */
 	struct frame_span *full_spans;  /* spans that were filled and hold live blocks */
@@ -191,8 +191,12 @@ struct thread {
 	uint64_t tag_from;                        /* bytes allocated so far when the present region was entered */
 	uint64_t tag_bytes[POLICY_REGIONS_MAX];   /* allocated in each since the frame began */
 
-	/* ---- written by other threads */
-	_Alignas(64) _Atomic(struct block *) remote; /* blocks of ours that others freed, chained by block.birth */
+	/* ---- written by other threads: blocks of ours that they freed (remote.h) */
+	_Alignas(64) _Atomic uint64_t remote_pushed; /* places of the ring given out so far */
+	_Atomic uint64_t remote_taken;               /* and taken back, by the owner */
+	_Atomic(struct block *) remote_more;         /* what found no place, chained by block.birth */
+	_Atomic uint64_t own_deaths_remote;          /* blocks of the open frame that other threads freed in it */
+	_Alignas(64) _Atomic(struct block *) remote_ring[THREAD_REMOTE_RING];
 };
 
 /* Never NULL: threads that are not attached point to an empty state, ended ones to one that says so. */

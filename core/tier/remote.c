@@ -6,6 +6,8 @@
 #include "core/tier/heap.h"
 #include "core/tier/pool.h"
 
+#define AHEAD 16u /* blocks fetched before they are looked at */
+
 static struct thread *owner_of(struct block *block, enum trace_tier tier)
 {
 	return tier == TRACE_TIER_FRAME ? frame_span_of(block)->owner : pool_slab_of(block)->owner;
@@ -23,16 +25,34 @@ static void give_local(struct thread *thread, struct block *block, enum trace_ti
 		heap_free(block);
 }
 
-uint64_t remote_drain(struct thread *thread)
+static void give_back(struct thread *thread, struct block *block)
 {
-	if (!atomic_load_explicit(&thread->remote, memory_order_relaxed))
-		return 0;
-	struct block *block = atomic_exchange_explicit(&thread->remote, NULL, memory_order_acquire);
-	uint64_t count = 0;
+	give_local(thread, block, (enum trace_tier)(block_tag(block) & 3));
+}
+
+uint64_t remote_take(struct thread *thread)
+{
+	uint64_t first = atomic_load_explicit(&thread->remote_taken, memory_order_relaxed), next = first;
+	uint64_t end = atomic_load_explicit(&thread->remote_pushed, memory_order_relaxed), ahead = first, count;
+	for (; next != end; next++) {
+		for (; ahead != end && ahead < next + AHEAD; ahead++) /* a place may be given out and still empty */
+			__builtin_prefetch(atomic_load_explicit(&thread->remote_ring[ahead % THREAD_REMOTE_RING], memory_order_relaxed), 1);
+		_Atomic(struct block *) *place = &thread->remote_ring[next % THREAD_REMOTE_RING];
+		struct block *block = atomic_load_explicit(place, memory_order_acquire);
+		if (!block)
+			break;
+		atomic_store_explicit(place, NULL, memory_order_relaxed);
+		give_back(thread, block);
+	}
+	atomic_store_explicit(&thread->remote_taken, next, memory_order_release);
+	count = next - first;
+	struct block *block = atomic_load_explicit(&thread->remote_more, memory_order_relaxed)
+	                              ? atomic_exchange_explicit(&thread->remote_more, NULL, memory_order_acquire)
+	                              : NULL;
 	while (block) {
-		struct block *next = (struct block *)block->birth;
-		give_local(thread, block, (enum trace_tier)(block_tag(block) & 3));
-		block = next;
+		struct block *following = (struct block *)block->birth;
+		give_back(thread, block);
+		block = following;
 		count++;
 	}
 	return count;

@@ -12,7 +12,7 @@
 #define HUGE_BYTES (2ul << 20)
 #define HUGE_SPANS (uint32_t)(HUGE_BYTES >> REGION_CHUNK_BITS)
 #define COMMIT_SPANS 16u   /* spans made accessible by one system call, */
-#define SMALL_SPANS 64u    /* as long as there are no more than these: programs of so little memory stay small */
+#define SMALL_SPANS 512u   /* as long as there are no more than these: huge pages would be felt in what is resident */
 #define NO_SPAN UINT32_MAX
 
 struct region region;

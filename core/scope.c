@@ -195,8 +195,13 @@ void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_
 	trace_header->last_ns = now;
 	if (unlikely(!(thread->frame & 1023)))
 		thread_note_path_stats();
-	if (trace_count(&trace_threads) <= 16 || !(thread->frame & 15))
+	int64_t live = trace_thread_live_sum(thread->record);
+	if (unlikely(live > thread->boundary_live_max)) {
+		thread->boundary_live_max = live;
 		account_peak(thread);
+	} else if (unlikely(!(thread->frame & 15))) {
+		account_peak(thread);
+	}
 	if (now > thread->trim_at_ns) {
 		if (thread->trim_at_ns)
 			frame_trim(thread);

@@ -199,6 +199,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->stack_low = thread->stack_high = 0;
 	thread->destructor_rounds = 0;
 	thread->boundary_node = 0;
+	thread->boundary_live_max = 0;
 	thread->boundary_return = thread->await_return = 0;
 	thread->await_node = 0;
 	atomic_store(&thread->own_deaths_remote, 0);

@@ -134,6 +134,7 @@ struct thread {
 		uint64_t allocs[TRACE_TIERS], bytes, frees;
 		int64_t live_bytes;
 	} at_frame;
+	int64_t boundary_live_max; /* most live bytes of this thread at a boundary so far */
 	uint32_t never_ends_frame; /* frame that FA604 has fired in */
 	_Atomic bool frame_abandoned; /* set by the thread that the boundary has moved to: the open frame ends when seen */
 

@@ -32,7 +32,7 @@ static void *thread(void *given)
 	unsigned number = *(unsigned *)given;
 	lines_frame();
 	/* One place that calls, without a branch around it: its call paths are known after the first pass. */
-	for (unsigned pass = 0; pass < 5; pass++) {
+	for (volatile unsigned pass = 0; pass < 5; pass++) {
 		static volatile _Alignas(64) unsigned unused[2];
 		volatile unsigned *where = pass >= 3 ? &phase : &unused[number];
 		if (pass >= 3)

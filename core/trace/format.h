@@ -202,21 +202,22 @@ enum trace_birth {
    Births are counted by the thread that allocates, deaths by the thread that frees: only sums over all slots mean
    something for live figures. never_died(site) = births in scope - all in-scope deaths, over all slots. */
 struct trace_counter {
-	/* line 0: written by malloc */
+	/* line 0: malloc */
 	uint64_t births[TRACE_BIRTH_COUNT];
 	uint64_t bytes;            /* requested */
 	uint64_t usable_bytes;     /* usable bytes of all births */
+	uint64_t rules;            /* bit n: rule n of the policy holds for the site, but for the size; and below */
+	/* line 1: free in the same segment, malloc inside frames */
 	uint64_t frame_count;      /* frame number (low 32 bits) << 32 | births in it; once FA602 is told it counts anew */
-	/* line 1: free in the same segment */
 	uint64_t died_in_segment;  /* born in a scope, same segment */
 	uint64_t died_in_segment_outside; /* born outside every scope, same segment */
 	uint64_t frees_bytes;      /* usable bytes freed */
 	int64_t peak_bytes;        /* highest live bytes of this slot, as seen at frees and at the peaks: see reader */
-	uint64_t old_at_frame;     /* in-scope blocks alive when that frame began, plus `outlived`; and TRACE_HOT_TOLD */
 	uint64_t died_in_frame;
 	uint64_t outlived_frame;   /* FA601 and FA205 together */
 	uint64_t died_outside;     /* born outside every scope, another segment or thread */
 	/* line 2: rare */
+	uint64_t old_at_frame;     /* in-scope blocks alive when that frame began, plus `outlived`; and TRACE_HOT_TOLD */
 	uint64_t crossed_await;
 	uint64_t died_elsewhere;   /* other thread, frame still open */
 	uint64_t tier_moves;       /* realloc or promotion changed the tier of one of its blocks */
@@ -224,7 +225,6 @@ struct trace_counter {
 	uint64_t heap_frame_count; /* as frame_count, for heap-tier births inside frames */
 	int64_t task_alive;        /* (level) blocks born in tasks less those that died, wherever */
 	uint64_t pinned_bytes;     /* bytes of frame spans its escaped blocks have pinned, summed */
-	uint64_t rules;            /* bit n: rule n of the policy holds for the site, but for the size; and below */
 };
 #define TRACE_DEMOTED (1ull << 63) /* this slot routes the site's blocks to the pool for now */
 #define TRACE_IN_TASKS (1ull << 62) /* some of its blocks were born in tasks */

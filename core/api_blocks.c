@@ -29,8 +29,8 @@ void *api_owned(struct thread *thread, struct attach_owner *owner, void *pointer
 static void make_frame_memory(struct block *block)
 {
 	own_uncount_alloc(block);
-	block->state &= ~((uint64_t)BLOCK_HANDED << BLOCK_TAG_SHIFT);
-	block->state |= (uint64_t)BLOCK_ASKED << BLOCK_TAG_SHIFT;
+	block_unmark(block, BLOCK_HANDED);
+	block_mark(block, BLOCK_ASKED);
 	own_count_alloc(block);
 }
 
@@ -55,7 +55,7 @@ void api_leave_frame(struct block *block)
 	own_count_free(block);
 	/* Without BLOCK_SPECIAL its frame passes it over. */
 	if (!block_is_untracked(block))
-		block->state &= ~((uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT);
+		block_unmark(block, BLOCK_SPECIAL);
 	alloc_hand_over(block + 1);
 	own_count_alloc(block);
 }
@@ -133,8 +133,8 @@ void api_free(void *pointer, const uintptr_t *fp)
 		if (attach_find((uintptr_t)pointer, ATTACH_OWNED, &attached) && ((struct attach_owner *)attached.object)->is_guard)
 			atomic_fetch_add(&api_misuses, 1);
 		own_count_free(block_of(pointer));
-		while (!place.thread && attach_take((uintptr_t)pointer, &attached)) /* else alloc_free does it */
-			;
+		if (!place.thread) /* else alloc_free does it */
+			alloc_end_attached(NULL, block_of(pointer), NULL);
 	}
 	api_leave(place);
 	if (!told && region_holds(pointer))

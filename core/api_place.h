@@ -83,7 +83,7 @@ static inline bool api_is_live(const void *pointer)
 
 static inline enum trace_tier api_tier_of(const struct block *block)
 {
-	return (enum trace_tier)(block_tag(block) >> 2 & 3);
+	return block_account(block_tag(block));
 }
 
 /* A block that the API was asked for, counted; NULL and ENOMEM. api_blocks.c. */

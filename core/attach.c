@@ -129,7 +129,7 @@ bool attach_add(uintptr_t address, enum attach_kind kind, void *object, uint64_t
 		part->count++;
 		node->on_block = is_block(address);
 		if (node->on_block)
-			block_of((void *)address)->state |= (uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT;
+			block_mark(block_of((void *)address), BLOCK_SPECIAL);
 		if (kind == ATTACH_OWNED)
 			join(object, node);
 	}
@@ -155,7 +155,7 @@ static bool take(uintptr_t address, const void *object, struct attachment *out)
 		if (node->kind == ATTACH_OWNED)
 			leave(node->object, node);
 		if (node->on_block && !find(part, address) && !block_is_untracked(block_of((void *)address)))
-			block_of((void *)address)->state &= ~((uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT);
+			block_unmark(block_of((void *)address), BLOCK_SPECIAL);
 		*out = *node;
 	}
 	base_unlock(&part->lock);

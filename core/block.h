@@ -93,6 +93,22 @@ static always_inline uint32_t block_tag(const struct block *block)
 	return (uint32_t)(block->state >> BLOCK_TAG_SHIFT) & 0x3ff;
 }
 
+/* The tier that a block of this tag is accounted to. */
+static always_inline enum trace_tier block_account(uint64_t tag)
+{
+	return (enum trace_tier)(tag >> 2 & 3);
+}
+
+static always_inline void block_mark(struct block *block, uint32_t tag_bits)
+{
+	block->state |= (uint64_t)tag_bits << BLOCK_TAG_SHIFT;
+}
+
+static always_inline void block_unmark(struct block *block, uint32_t tag_bits)
+{
+	block->state &= ~((uint64_t)tag_bits << BLOCK_TAG_SHIFT);
+}
+
 static always_inline bool block_is_untracked(const struct block *block)
 {
 	return (block_tag(block) & BLOCK_SCOPE) == BLOCK_UNCOUNTED;

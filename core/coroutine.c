@@ -342,15 +342,6 @@ void coroutine_jump(struct thread *thread, uintptr_t from, uintptr_t to)
 		change(thread, target, from, "longjmp");
 }
 
-bool coroutine_stack(const struct thread *thread, uintptr_t *low, uintptr_t *high)
-{
-	if (!thread->coroutine)
-		return false;
-	*low = thread->coroutine->low;
-	*high = thread->coroutine->high;
-	return true;
-}
-
 void coroutine_child(void)
 {
 	atomic_store(&table.lock.owner, 0);

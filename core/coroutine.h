@@ -27,9 +27,6 @@ bool coroutine_any(void);
 /* Its stack is freed. Nothing when it has ended otherwise meanwhile. */
 void coroutine_end_named(struct thread *thread, struct coroutine *coroutine, uint64_t serial);
 
-/* Bounds of the stack that the thread runs on now, when it is a coroutine's. */
-bool coroutine_stack(const struct thread *thread, uintptr_t *low, uintptr_t *high);
-
 void coroutine_child(void);
 
 #endif

@@ -250,7 +250,7 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 	struct thread *owner = owner_record ? owner_of(owner_record) : thread;
 	if (result.verdict == CHECK_DIED_ELSEWHERE && owner)
 		atomic_fetch_add_explicit(&owner->own_deaths_remote, 1, memory_order_relaxed);
-	bool not_frame = (tag & (BLOCK_ASKED | BLOCK_HANDED)) == (BLOCK_ASKED | BLOCK_HANDED) && (tag >> 2 & 3) != TRACE_TIER_FRAME;
+	bool not_frame = (tag & (BLOCK_ASKED | BLOCK_HANDED)) == (BLOCK_ASKED | BLOCK_HANDED) && block_account(tag) != TRACE_TIER_FRAME;
 	bool handed = not_frame || (tag & BLOCK_HANDED && (birth.thread != death.thread || death.task));
 	if (!result.code || handed) {
 		if (result.lifetime_frames)
@@ -258,7 +258,7 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 		return;
 	}
 	record(thread, block, &birth, &result, owner, fp);
-	if (result.lifetime_frames > runtime.long_lived && (tag >> 2 & 3) == TRACE_TIER_FRAME) {
+	if (result.lifetime_frames > runtime.long_lived && block_account(tag) == TRACE_TIER_FRAME) {
 		struct check_result long_lived = {result.verdict, LONG_LIVED, result.lifetime_frames};
 		record(thread, block, &birth, &long_lived, owner, NULL);
 	}

@@ -69,7 +69,9 @@ static void free_unaccounted(struct block *block)
 cold_path void alloc_end_attached(struct thread *thread, struct block *block, const uintptr_t *fp)
 {
 	struct attachment attached;
-	while (attach_take((uintptr_t)(block + 1), &attached) && thread)
+	while (attach_take((uintptr_t)(block + 1), &attached)) {
+		if (!thread)
+			continue;
 		switch (attached.kind) {
 		case ATTACH_TASK:
 			task_end_named(thread, attached.object, (uint32_t)attached.mark);
@@ -84,6 +86,7 @@ cold_path void alloc_end_attached(struct thread *thread, struct block *block, co
 			own_freed_by_hand(thread, block, attached.object, fp);
 			break;
 		}
+	}
 }
 
 static cold_path void free_slow(struct block *block, const uintptr_t *fp)
@@ -100,7 +103,7 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 	if (block_tag(block) & BLOCK_SPECIAL && !untracked) {
 		alloc_end_attached(place.thread, block, fp);
 		/* A second free is one of a dead block, not of one that its frame has released (own.h). */
-		block->state &= ~((uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT);
+		block_unmark(block, BLOCK_SPECIAL);
 	}
 	if (place.nested) {
 		if (untracked)
@@ -161,5 +164,5 @@ size_t alloc_usable(void *pointer)
 void alloc_hand_over(void *pointer)
 {
 	if (operation_has_header(pointer) && block_is_live(block_of(pointer)))
-		block_of(pointer)->state |= (uint64_t)BLOCK_HANDED << BLOCK_TAG_SHIFT;
+		block_mark(block_of(pointer), BLOCK_HANDED);
 }

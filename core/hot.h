@@ -188,7 +188,7 @@ static always_inline bool hot_free_small(struct hot_death death)
 		return false;
 	thread_shut(thread);
 	block_kill(death.block);
-	account_death(thread, death.counter, (enum trace_tier)(tag >> 2 & 3), death.contents & BLOCK_SIZE_MASK);
+	account_death(thread, death.counter, block_account(tag), death.contents & BLOCK_SIZE_MASK);
 	(&death.counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
 	if (unlikely(pool_give_last(death.block)))
 		hot_slab_emptied(thread, pool_slab_of(death.block));

@@ -60,9 +60,7 @@ void own_release(struct thread *thread, struct block *block, const uintptr_t *fp
 {
 	own_count_free(block);
 	if (!thread) {
-		struct attachment attached;
-		while (attach_take((uintptr_t)(block + 1), &attached))
-			;
+		alloc_end_attached(NULL, block, NULL);
 		alloc_free(block + 1, fp);
 		return;
 	}
@@ -100,7 +98,7 @@ bool own_add_to_frame(struct thread *thread, void *pointer)
 	if (unlikely(thread->frame_block_count == thread->frame_block_room) && !make_room(thread))
 		return false;
 	struct block *block = block_of(pointer);
-	block->state |= (uint64_t)BLOCK_SPECIAL << BLOCK_TAG_SHIFT;
+	block_mark(block, BLOCK_SPECIAL);
 	thread->frame_blocks[thread->frame_block_count++] = (struct own_frame_block){block, block->birth};
 	return true;
 }

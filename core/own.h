@@ -20,7 +20,7 @@ extern struct own_stats own_frame_stats, own_other_stats;
 static inline bool own_is_frame_memory(const struct block *block)
 {
 	uint32_t tag = block_tag(block);
-	bool of_frame = tag & BLOCK_SPECIAL && (tag >> 2 & 3) == TRACE_TIER_FRAME;
+	bool of_frame = tag & BLOCK_SPECIAL && block_account(tag) == TRACE_TIER_FRAME;
 	return tag & BLOCK_ASKED && (!(tag & BLOCK_HANDED) || of_frame);
 }
 void own_count_alloc(const struct block *block);

@@ -63,7 +63,7 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 		if (quick)
 			return quick;
 	}
-	enum trace_tier was = (enum trace_tier)(tag & 3), accounted = (enum trace_tier)(tag >> 2 & 3);
+	enum trace_tier was = (enum trace_tier)(tag & 3), accounted = block_account(tag);
 	enum trace_tier wanted = operation_pick_tier(thread, counter, size, 0);
 	if (block_segment(block) != thread_segment(thread))
 		wanted = route_resize(wanted, accounted, size, runtime.pool_block_max);

@@ -462,7 +462,7 @@ void runtime_child(void)
 	if (phase == RUNTIME_RECORDING) {
 		site_modules_sync();
 		tag_begin_recording();
-	task_begin_recording();
+		task_begin_recording();
 		bind_child();
 	}
 	atomic_store_explicit(&runtime_phase, phase, memory_order_release);

@@ -197,7 +197,7 @@ static void watch_key(struct task *task, struct trace_task_type *type)
 	    !attach_find(task->key, ATTACH_TASK, &attached) || !attached.on_block)
 		return;
 	struct block *block = block_of((void *)task->key);
-	block->state |= (uint64_t)BLOCK_HANDED << BLOCK_TAG_SHIFT;
+	block_mark(block, BLOCK_HANDED);
 	if (!type->birth_site)
 		type->birth_site = block_site(block);
 }

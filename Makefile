@@ -31,8 +31,8 @@ RUN_OBJ := $(RUN_SRC:%.c=$(BUILD)/tool/%.o)
 # The parser of policies, linked statically: nothing of it is seen from outside.
 INIH ?= /usr/lib/x86_64-linux-gnu/libinih.a
 
-LIBS_report := $(INIH) -ldw -lelf -liberty -ljansson
-LIBS_run := $(INIH)
+LIBS_report := $(INIH) -ldw -lelf -liberty -ljansson -lzstd
+LIBS_run := $(INIH) -lzstd -pthread
 
 .PHONY: all clean help install uninstall test soak bench fuzz check format lint
 all: $(BUILD)/libframealloc.so $(BUILD)/libframealloc-jemalloc.so $(BUILD)/fa-run $(BUILD)/fa-report ## build the library and both tools

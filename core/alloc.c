@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "core/alloc.h"
 
+#include "core/events.h"
 #include "core/hot.h"
 #include "core/next.h"
 #include "core/operation.h"
@@ -34,6 +35,7 @@ static always_inline void *birth(struct thread *thread, size_t size, size_t alig
 	if (unlikely(!pointer))
 		return NULL;
 	account_birth(thread, counter, site, tier, tier + thread->birth_shift, size);
+	events_birth(thread, pointer);
 	if (unlikely(tier == TRACE_TIER_HEAP && thread->in_frame))
 		account_heap_in_frame(thread, counter, site);
 	return pointer;
@@ -61,8 +63,10 @@ void *alloc_asked(struct thread *thread, enum trace_tier wanted, size_t size, co
 	void *pointer = runtime.mode == TRACE_MODE_OBSERVE
 	                        ? heap_alloc(size, 0, word, tag | BLOCK_ACCOUNT(tier), false)
 	                        : operation_take_room(thread, site, &tier, size, 0, false, word, tag);
-	if (pointer)
+	if (pointer) {
 		account_birth(thread, counter, site, tier, tier + thread->birth_shift, size);
+		events_birth(thread, pointer);
+	}
 	return pointer;
 }
 

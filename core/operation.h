@@ -13,6 +13,7 @@
 #include "core/account.h"
 #include "core/block.h"
 #include "core/death.h"
+#include "core/events.h"
 #include "core/region.h"
 #include "core/route.h"
 #include "core/rule.h"
@@ -125,6 +126,7 @@ static always_inline void operation_account_death(struct thread *thread, const s
 /* The block is marked dead; its room is still untouched. */
 static always_inline void operation_die(struct thread *thread, struct block *block, const uintptr_t *fp)
 {
+	events_death(thread, block + 1);
 	block_kill(block);
 	operation_account_death(thread, block, fp);
 }

@@ -76,14 +76,18 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 	/* A block of a frame that has ended would pin its span for another frame's sake: it moves where it belongs. */
 	bool stays = !(tag & BLOCK_ALIGNED) && (uint32_t)was != BLOCK_DIRECT && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread_segment(thread));
 	if (stays && fits_in_place(thread, block, size)) {
-		tier = observe ? wanted : was;
+		tier = observe ? wanted : accounted;
+		events_death(thread, block + 1);
 		operation_account_death(thread, block, fp);
 		pointer = block_start(block, word, scope_tag | BLOCK_TIER(was) | BLOCK_ACCOUNT(tier), size);
 	} else if (stays && was == TRACE_TIER_HEAP && (observe || wanted == TRACE_TIER_HEAP)) {
 		struct block dead = *block;
+		events_death(thread, block + 1); /* before its address can be another's */
 		pointer = heap_realloc(block, size, word, scope_tag | BLOCK_ACCOUNT(wanted));
-		if (!pointer)
+		if (!pointer) {
+			events_birth(thread, block + 1);
 			return NULL;
+		}
 		operation_account_death(thread, &dead, fp);
 	} else {
 		pointer = observe ? heap_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier), false)
@@ -95,6 +99,7 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 		operation_give_room(thread, block, false);
 	}
 	account_birth(thread, counter, site, tier, tier + thread->birth_shift, size);
+	events_birth(thread, pointer);
 	if (tier != accounted) {
 		counter->tier_moves++;
 		counter->last_move_frame = thread->frame;

@@ -22,6 +22,7 @@
 #include "core/bind.h"
 #include "core/block.h"
 #include "core/coroutine.h"
+#include "core/events.h"
 #include "core/frames.h"
 #include "core/mark/mark.h"
 #include "core/next.h"
@@ -318,6 +319,17 @@ static enum runtime_phase begin_recording(void)
 	return RUNTIME_RECORDING;
 }
 
+/* Before the first thread attaches: what it does is recorded whole, or by sums only. */
+static void begin_events(void)
+{
+	if (events_open()) {
+		trace_header->level_full = 1;
+		events_recording(trace_path());
+	} else if (!runtime_environment("FA_EVENTS")) {
+		base_say("level=full: only fa-run can take the events; this run is recorded at level summary");
+	}
+}
+
 static enum runtime_phase start(void)
 {
 	process = (uint32_t)syscall(SYS_getpid);
@@ -330,7 +342,10 @@ static enum runtime_phase start(void)
 		return RUNTIME_ASIDE;
 	configure();
 	make_fork_page();
-	return begin_recording();
+	enum runtime_phase phase = begin_recording();
+	if (phase == RUNTIME_RECORDING && runtime.options.level_full)
+		begin_events();
+	return phase;
 }
 
 void runtime_start(void)
@@ -440,6 +455,7 @@ void runtime_child(void)
 {
 	atomic_store(&runtime_phase, RUNTIME_UNRECORDED);
 	region_child();
+	events_child();
 	site_child();
 	violation_child();
 	frames_child();

@@ -2,6 +2,7 @@
 #include "core/scope.h"
 
 #include "core/account.h"
+#include "core/events.h"
 #include "core/frames.h"
 #include "core/own.h"
 #include "core/policy.h"
@@ -97,6 +98,7 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	atomic_store_explicit(&thread->own_deaths_remote, 0, memory_order_relaxed);
 	record->open_begin_ns = now;
 	__atomic_store_n(&record->frames, record->frames + 1, __ATOMIC_RELEASE);
+	events_frame(thread, true);
 	thread_new_segment(thread);
 }
 
@@ -157,6 +159,7 @@ static void end_frame(struct thread *thread, uint64_t now)
 	if (trace_thread_live(record, TRACE_TIER_FRAME) > (int64_t)record->frame_live_peak_bytes)
 		record->frame_live_peak_bytes = (uint64_t)trace_thread_live(record, TRACE_TIER_FRAME);
 	frames_append(thread, &frame);
+	events_frame(thread, false);
 	judge_demotions(thread);
 }
 

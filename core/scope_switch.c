@@ -1,4 +1,5 @@
 /* What a marker changes on its fast path: the segment, the region. Inside a patched function: general registers only. */
+#include "core/events.h"
 #include "core/runtime.h"
 #include "core/scope.h"
 #include "core/segment.h"
@@ -11,7 +12,8 @@
 void thread_new_segment(struct thread *thread)
 {
 	uint64_t segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
-	thread->birth = thread->clean_birth = segment << BLOCK_SITE_BITS;
+	thread->birth = segment << BLOCK_SITE_BITS;
+	thread->clean_birth = likely(!events_area) ? thread->birth : UINT64_MAX;
 	const struct task *task = thread->task;
 	if (unlikely(task != NULL))
 		segment_publish(segment, thread->record_index | SEGMENT_OF_TASK, task->id, task->awaits);
@@ -26,7 +28,7 @@ void scope_settle(struct thread *thread)
 	__asm__("" : "+r"(in_frame));
 	thread->in_task = in_task;
 	thread->birth_shift = in_frame | in_task ? 0 : 2;
-	bool quick = runtime.mode != TRACE_MODE_OBSERVE && !in_task, pool = in_frame || thread->role >= TRACE_ROLE_WORKER;
+	bool quick = runtime.mode != TRACE_MODE_OBSERVE && !in_task && !events_area, pool = in_frame || thread->role >= TRACE_ROLE_WORKER;
 	thread->bump_max = quick & in_frame ? runtime.frame_block_max : 0;
 	thread->bump_class_max = !thread->classes ? 0 : thread->bump_max < SITE_STEPPED_MAX ? thread->bump_max : SITE_STEPPED_MAX;
 	thread->small_max = !quick || (in_frame && thread->role == TRACE_ROLE_NONE) ? 0 : pool ? runtime.pool_block_max : POOL_HEAP_MAX;

@@ -202,6 +202,9 @@ static int set_word(struct options *options, enum option_id id, const char *valu
 	case OPTION_LEVEL:
 		options->level_full = choice == 1;
 		return 0;
+	case OPTION_EVENTS:
+		options->events_lose = choice == 1;
+		return 0;
 	case OPTION_FOLLOW:
 		options->follow = choice == 1;
 		return 0;

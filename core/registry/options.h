@@ -24,7 +24,7 @@ struct options_list {
 struct options {
 	enum trace_mode mode;
 	enum trace_stacks stacks;
-	bool level_full;
+	bool level_full, events_lose;
 	bool follow;
 	bool abort_on_heap_error;
 	const char *output; /* "" = default */

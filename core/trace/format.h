@@ -134,7 +134,7 @@ struct trace_header {
 	char build_version[32];   /* the shim's version */
 	uint32_t automatic;       /* enum trace_automatic */
 	uint8_t code_level[64];   /* policy: by place in the code registry, enum trace_level + 1; 0: as the code has it */
-	uint32_t reserved0;
+	uint32_t level_full;      /* 1: every event is recorded beside this file (events.h) */
 };
 enum trace_automatic {
 	TRACE_AUTOMATIC_OFF = 0,      /* the frame boundary was given, or there is to be none */

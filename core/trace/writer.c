@@ -235,3 +235,8 @@ void trace_child(void)
 	writer.anonymous = false;
 	writer.ready_pages = writer.taken_pages = 0;
 }
+
+const char *trace_path(void)
+{
+	return writer.anonymous ? NULL : writer.path;
+}

@@ -67,6 +67,9 @@ static inline void trace_raise(uint64_t *highest, uint64_t value)
 		;
 }
 
+/* Where the recording is; NULL when it has no file. */
+const char *trace_path(void);
+
 /* Child of a fork: the mapping is gone (MADV_DONTFORK). */
 void trace_child(void);
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/fa-report/events.h"
 #include "tools/fa-report/report.h"
 
 static void print_target(struct report *report)
@@ -197,6 +198,31 @@ static void print_violations(struct report *report)
 	fprintf(report->out, "%s\n", model->violation_count ? "; `fa-report violations` shows them" : "");
 }
 
+/* The events beside the recording, held against its sums. */
+static void print_events(struct report *report)
+{
+	struct events_totals totals;
+	const struct trace_header *header = &report->reader.header;
+	if (!header->level_full)
+		return;
+	if (!events_read(report->path, NULL, NULL, true, &totals)) {
+		fprintf(report->out, "  events      none: %s.events is not there\n", report->path);
+		return;
+	}
+	uint64_t deaths = totals.deaths + totals.unknown_deaths;
+	fprintf(report->out, "  events      %s births, %s deaths; %s, %.2f bytes a birth", text_count(totals.births),
+	        text_count(deaths), text_bytes((double)totals.bytes), totals.births ? (double)totals.bytes / (double)totals.births : 0);
+	if (totals.lost)
+		fprintf(report->out, "; %s lost", text_count(totals.lost));
+	else if (totals.births == report->model.allocs && deaths == report->model.frees)
+		fputs("; as the sums say", report->out);
+	else
+		fprintf(report->out, "; the sums say %s and %s", text_count(report->model.allocs), text_count(report->model.frees));
+	fprintf(report->out, "%s\n", totals.closed ? "" : "; cut: the launcher was killed");
+	if (totals.damage[0])
+		fprintf(stderr, "fa-report: %s\n", totals.damage);
+}
+
 void cmd_summary(struct report *report)
 {
 	print_target(report);
@@ -210,6 +236,7 @@ void cmd_summary(struct report *report)
 	if (report->model.task_total.started)
 		fputc('\n', report->out);
 	tasks_table(report);
+	print_events(report);
 	text_losses(report);
 	const struct trace_header *header = &report->reader.header;
 	if (header->stack_wrong)

@@ -28,13 +28,14 @@ static const struct command commands[] = {
         {"regions", cmd_regions, "named regions and their budgets"},
         {"tasks", cmd_tasks, "tasks by kind: polls, bytes, what crossed awaits"},
         {"suggest", cmd_suggest, "a policy file made from the run"},
+        {"replay", cmd_replay, "with --route: what other tiers would have done for sites (needs fa-run --level full)"},
         {"dump", cmd_dump, "the recording's records"},
         {"explain", NULL, "CODE: what a code means"},
         {"list", NULL, "[FOLDER|RECORDING]: recordings, one line each"},
         {"policy", NULL, "--check FILE...: what policy files say, and what is wrong in them"},
 };
 
-enum { OPT_FORMAT = 256, OPT_TOP, OPT_DENY, OPT_WARN, OPT_ALLOW, OPT_MIN, OPT_DENY_WARNINGS, OPT_SOURCE, OPT_SYSROOT, OPT_NO_INLINES, OPT_COLOR, OPT_CHECK, OPT_VERSION };
+enum { OPT_FORMAT = 256, OPT_TOP, OPT_DENY, OPT_WARN, OPT_ALLOW, OPT_MIN, OPT_DENY_WARNINGS, OPT_SOURCE, OPT_SYSROOT, OPT_NO_INLINES, OPT_COLOR, OPT_CHECK, OPT_ROUTE, OPT_VERSION };
 
 static const struct option options[] = {{"format", required_argument, NULL, OPT_FORMAT},
                                         {"output", required_argument, NULL, 'o'},
@@ -49,6 +50,7 @@ static const struct option options[] = {{"format", required_argument, NULL, OPT_
                                         {"no-inlines", no_argument, NULL, OPT_NO_INLINES},
                                         {"color", required_argument, NULL, OPT_COLOR},
                                         {"check", no_argument, NULL, OPT_CHECK},
+                                        {"route", required_argument, NULL, OPT_ROUTE},
                                         {"help", no_argument, NULL, 'h'},
                                         {"version", no_argument, NULL, OPT_VERSION},
                                         {NULL, 0, NULL, 0}};
@@ -66,7 +68,7 @@ static struct {
 	enum trace_level min_severity;
 	struct rule rules[64];
 	size_t rule_count;
-	const char *sources[32];
+	const char *sources[32], *routes[64];
 } line = {.color = "auto", .min_severity = TRACE_LEVEL_HINT};
 
 static __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *format, ...)
@@ -97,6 +99,7 @@ static void usage(FILE *out)
 	      "  --sysroot DIR        where the modules' paths begin\n"
 	      "  --no-inlines         functions as they were called, without inlined ones\n"
 	      "  --color auto|always|never\n"
+	      "  --route SITE=TIER    of replay: a site by its number, its function, or all; frame, pool or heap (repeatable)\n"
 	      "  --check              of policy: read the files, say what is wrong\n"
 	      "  --help, --version\n\n"
 	      "exit status: 0 nothing denied; 1 a denied code fired; 2 bad usage, unreadable recording, wrong policy\n",
@@ -181,6 +184,11 @@ static void parse(int argc, char **argv)
 				fail("--color %s: auto, always or never", optarg);
 			line.color = optarg;
 			break;
+		case OPT_ROUTE:
+			if (line.report.routes == sizeof line.routes / sizeof *line.routes)
+				fail("more than %zu --route", line.report.routes);
+			line.routes[line.report.routes++] = optarg;
+			break;
 		case OPT_CHECK:
 			line.check = true;
 			break;
@@ -196,6 +204,7 @@ static void parse(int argc, char **argv)
 		}
 	}
 	line.report.source_path = line.sources;
+	line.report.route = line.routes;
 }
 
 static bool wants_color(FILE *out)

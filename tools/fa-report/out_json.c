@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/registry/codes.h"
+#include "tools/fa-report/events.h"
 #include "tools/fa-report/report.h"
 
 #define COMPACT (JSON_COMPACT | JSON_ENSURE_ASCII)
@@ -455,7 +456,7 @@ static void write_losses(struct report *report)
 {
 	const uint64_t *losses = report->reader.header.losses;
 	json_t *object = json_object(), *reasons = json_array();
-	uint64_t events = losses[TRACE_LOSS_COUNTERS] + losses[TRACE_LOSS_VIOLATIONS];
+	uint64_t events = losses[TRACE_LOSS_COUNTERS] + losses[TRACE_LOSS_VIOLATIONS] + losses[TRACE_LOSS_EVENTS];
 	json_object_set_new(object, "events", number(events));
 	json_object_set_new(object, "sites", number(losses[TRACE_LOSS_SITES]));
 	json_object_set_new(object, "stacks", number(losses[TRACE_LOSS_STACKS] + losses[TRACE_LOSS_DEPTH] + losses[TRACE_LOSS_NODES]));
@@ -480,6 +481,25 @@ static void write_call_paths(struct report *report)
 	json_object_set_new(object, "checked", number(header->stack_checks));
 	json_object_set_new(object, "wrong", number(header->stack_wrong));
 	dump(report, object);
+}
+
+/* null where the run was not recorded at level full. */
+static void write_events(struct report *report)
+{
+	struct events_totals totals;
+	if (!report->reader.header.level_full || !events_read(report->path, NULL, NULL, true, &totals)) {
+		dump(report, json_null());
+		return;
+	}
+	json_t *object = json_object();
+	json_object_set_new(object, "births", number(totals.births));
+	json_object_set_new(object, "deaths", number(totals.deaths + totals.unknown_deaths));
+	json_object_set_new(object, "bytes", number(totals.bytes));
+	json_object_set_new(object, "lost", number(totals.lost));
+	json_object_set_new(object, "whole", json_boolean(totals.closed && !totals.damage[0]));
+	dump(report, object);
+	if (totals.damage[0])
+		fprintf(stderr, "fa-report: %s\n", totals.damage);
 }
 
 void out_json(struct report *report)
@@ -526,6 +546,8 @@ void out_json(struct report *report)
 	fputc(']', report->out);
 	key(report, "call_paths");
 	write_call_paths(report);
+	key(report, "events");
+	write_events(report);
 	key(report, "losses");
 	write_losses(report);
 	fprintf(report->out, "}\n");

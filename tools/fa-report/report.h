@@ -12,6 +12,8 @@ struct report_options {
 	bool color;
 	const char **source_path;
 	size_t source_paths;
+	const char **route; /* replay: SITE=TIER */
+	size_t routes;
 };
 
 struct report {
@@ -39,6 +41,7 @@ void regions_table(struct report *report); /* nothing where there are none */
 void cmd_tasks(struct report *report);
 void tasks_table(struct report *report); /* nothing where there are none */
 void cmd_suggest(struct report *report);
+void cmd_replay(struct report *report); /* ends the program with 2 where it cannot */
 void cmd_dump(struct report *report);
 int cmd_list(FILE *out, const char *place, bool json); /* a folder or a recording */
 int cmd_explain(FILE *out, const char *code, bool json);

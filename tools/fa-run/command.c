@@ -20,7 +20,6 @@ static const struct {
 	const char *key, *value;
 } unavailable[] = {
 	{"mode", "enforce"},
-	{"level", "full"},
 };
 
 enum { LONG_SET = 1, LONG_REPORT, LONG_NO_REPORT, LONG_VERSION, LONG_LIST, LONG_LIST_PRESETS, LONG_QUIET, LONG_SUGGEST, LONG_HELP, LONG_KEY };
@@ -208,8 +207,6 @@ static int take_environment(struct command *command)
 	const char *missing = NULL;
 	if (options->mode == TRACE_MODE_ENFORCE && !is_available("mode", "enforce"))
 		missing = "mode=enforce";
-	if (options->level_full && !is_available("level", "full"))
-		missing = "level=full";
 	if (missing) {
 		say("FA_OPTIONS: %s is not available in this version", missing);
 		return -EINVAL;

@@ -65,6 +65,12 @@ static void set_environment(const struct launch *launch, const struct command *c
 	char number[16];
 	snprintf(number, sizeof number, "%d", (int)getpid());
 	setenv("FA_TARGET_PID", number, 1);
+	if (launch->drain) {
+		setenv("FA_EVENTS", drain_path(launch->drain), 1);
+		drain_admit(launch->drain);
+	} else {
+		unsetenv("FA_EVENTS");
+	}
 
 	char *text = command->shim_options;
 	if (output[0]) {

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "tools/fa-run/command.h"
+#include "tools/fa-run/drain.h"
 #include "tools/fa-run/recording.h"
 
 struct launch {
@@ -18,6 +19,7 @@ struct launch {
 	const sigset_t *mask; /* signal mask of fa-run's own start, given back to the program */
 	bool ignore_children; /* SIGCHLD was ignored at fa-run's start, and will be at the program's */
 	bool records; /* a recording is to be expected */
+	struct drain *drain; /* of its events; NULL: none are taken */
 };
 
 /* Starts the program. Returns its pid and fills `recording` (when one is expected), or the exit status of fa-run,

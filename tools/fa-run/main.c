@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "tools/fa-run/command.h"
+#include "tools/fa-run/drain.h"
 #include "tools/fa-run/launch.h"
 #include "tools/fa-run/program.h"
 #include "tools/fa-run/recording.h"
@@ -97,14 +98,23 @@ static int run(const struct command *command)
 				.mask = &before,
 				.ignore_children = chld.sa_handler == SIG_IGN,
 				.records = program.suits && command->options.mode != TRACE_MODE_OFF};
+	if (launch.records && command->options.level_full && !(launch.drain = drain_open(!command->options.events_lose)))
+		return EXIT_FA_RUN;
 	struct recording recording;
 	pid_t pid = launch_start(&launch, command, &recording);
-	if (pid < 0)
+	if (launch.drain && pid > 0)
+		drain_start(launch.drain);
+	if (pid < 0) {
+		if (launch.drain)
+			drain_finish(launch.drain);
 		return -pid;
+	}
 
 	struct status status = {.recording = &recording};
 	bool live = launch.records && !command->quiet && isatty(STDERR_FILENO);
 	int wait_status = watch_program(pid, launch.records ? &recording : NULL, library, live ? &status : NULL);
+	if (launch.drain)
+		drain_finish(launch.drain);
 	if (launch.records)
 		conclude(command, &recording, wait_status);
 	return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);

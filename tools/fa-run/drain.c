@@ -1,0 +1,161 @@
+/* The area lies in memory (/dev/shm), else beside other temporary files, under a name that only the program is told. */
+#define _GNU_SOURCE
+#include "tools/fa-run/drain.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/trace/events.h"
+#include "tools/fa-run/pack.h"
+#include "tools/fa-run/say.h"
+
+#define IDLE_NS 200000          /* between two looks at an empty queue */
+#define HOLE_LIMIT_NS 2000000000u /* a place that was taken and not filled for so long is passed over: its thread is gone */
+
+struct drain {
+	struct events_area *area;
+	char path[PATH_MAX];
+	pthread_t thread;
+	bool runs, said;
+	_Atomic bool over; /* the program has ended */
+	struct pack *pack;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+struct drain *drain_open(bool waits)
+{
+	struct drain *drain = calloc(1, sizeof *drain);
+	int fd = -1;
+	for (int i = 0; drain && fd < 0 && i < 2; i++) {
+		snprintf(drain->path, sizeof drain->path, "%s/framealloc-events-XXXXXX", i ? "/tmp" : "/dev/shm");
+		fd = mkostemp(drain->path, O_CLOEXEC);
+		if (fd >= 0 && posix_fallocate(fd, 0, sizeof *drain->area)) {
+			close(fd);
+			unlink(drain->path);
+			fd = -1;
+		}
+	}
+	void *area = fd >= 0 ? mmap(NULL, sizeof *drain->area, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+	if (fd >= 0)
+		close(fd);
+	if (area == MAP_FAILED) {
+		say("level=full: no room in /dev/shm or /tmp for %zu MiB of events", sizeof *drain->area >> 20);
+		if (drain && fd >= 0)
+			unlink(drain->path);
+		free(drain);
+		return NULL;
+	}
+	drain->area = area;
+	memcpy(drain->area->magic, EVENTS_AREA_MAGIC, sizeof drain->area->magic);
+	drain->area->version = EVENTS_VERSION;
+	drain->area->waits = waits;
+	return drain;
+}
+
+const char *drain_path(const struct drain *drain)
+{
+	return drain->path;
+}
+
+void drain_admit(struct drain *drain)
+{
+	atomic_store(&drain->area->pid, (uint32_t)getpid());
+}
+
+static void begin_file(struct drain *drain, uint32_t place)
+{
+	char path[EVENTS_PATH_BYTES + 8];
+	if (drain->pack && !pack_close(drain->pack, atomic_load(&drain->area->lost)))
+		say("events of an earlier program are not whole: %s", strerror(errno));
+	drain->pack = NULL;
+	if (place >= EVENTS_RECORDINGS_MAX)
+		return;
+	snprintf(path, sizeof path, "%.*s.events", (int)EVENTS_PATH_BYTES - 1, drain->area->path[place]);
+	drain->pack = pack_open(path);
+	if (!drain->pack)
+		say("%s: %s", path, strerror(errno));
+}
+
+static void take(struct drain *drain, const struct events_raw *event)
+{
+	if ((event->address & 15) == (EVENTS_MARK | EVENTS_RECORDING << 2)) {
+		begin_file(drain, event->site);
+		return;
+	}
+	if (drain->pack && !pack_event(drain->pack, event) && !drain->said) {
+		say("events are not whole from here on: %s", strerror(errno));
+		drain->said = true;
+	}
+}
+
+/* Everything that is there. False: nothing was. A place that is given out and not filled ends it, unless `passes`. */
+static bool take_all(struct drain *drain, bool passes)
+{
+	struct events_area *area = drain->area;
+	uint64_t first = atomic_load_explicit(&area->taken, memory_order_relaxed), at = first;
+	uint64_t end = atomic_load_explicit(&area->pushed, memory_order_acquire);
+	for (; at != end; at++) {
+		struct events_raw *event = &area->queue[at % EVENTS_QUEUE];
+		if (atomic_load_explicit(&event->ready, memory_order_acquire) == at + 1)
+			take(drain, event);
+		else if (passes)
+			atomic_fetch_add(&area->lost, 1);
+		else
+			break;
+		if ((at & 1023) == 1023)
+			atomic_store_explicit(&area->taken, at + 1, memory_order_release);
+	}
+	atomic_store_explicit(&area->taken, at, memory_order_release);
+	return at != first;
+}
+
+static void *run(void *given)
+{
+	struct drain *drain = given;
+	uint64_t moved_ns = now_ns();
+	for (;;) {
+		bool over = atomic_load(&drain->over);
+		bool stuck = now_ns() - moved_ns > HOLE_LIMIT_NS;
+		if (take_all(drain, over || stuck)) {
+			moved_ns = now_ns();
+			continue;
+		}
+		if (over)
+			return NULL;
+		if (atomic_load(&drain->area->pushed) == atomic_load(&drain->area->taken))
+			moved_ns = now_ns();
+		nanosleep(&(struct timespec){0, IDLE_NS}, NULL);
+	}
+}
+
+void drain_start(struct drain *drain)
+{
+	drain->runs = pthread_create(&drain->thread, NULL, run, drain) == 0;
+	if (!drain->runs)
+		say("level=full: no thread to take the events: %s", strerror(errno));
+}
+
+void drain_finish(struct drain *drain)
+{
+	atomic_store(&drain->over, true);
+	if (drain->runs)
+		pthread_join(drain->thread, NULL);
+	if (drain->pack && !pack_close(drain->pack, atomic_load(&drain->area->lost)))
+		say("events are not whole: %s", strerror(errno));
+	unlink(drain->path);
+	munmap(drain->area, sizeof *drain->area);
+	free(drain);
+}

@@ -18,24 +18,27 @@
 
 struct events_area *events_area;
 
-bool events_open(void)
+int events_open(void)
 {
 	const char *path = runtime_environment("FA_EVENTS");
-	int fd = path && path[0] ? base_open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0) : -1;
+	if (!path || !path[0])
+		return -ENOENT;
+	int fd = base_open(path, O_RDWR | O_CLOEXEC, 0);
 	if (fd < 0)
-		return false;
+		return -EACCES;
 	struct events_area *area = mmap(NULL, sizeof *area, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	base_close(fd);
 	if (area == MAP_FAILED)
-		return false;
-	if (memcmp(area->magic, EVENTS_AREA_MAGIC, sizeof area->magic) || area->version != EVENTS_VERSION ||
-	    atomic_load(&area->pid) != (uint32_t)syscall(SYS_getpid) || atomic_load(&area->abandoned)) {
+		return -EACCES;
+	bool is_ours = !memcmp(area->magic, EVENTS_AREA_MAGIC, sizeof area->magic) && area->version == EVENTS_VERSION;
+	if (!is_ours || atomic_load(&area->abandoned) || atomic_load(&area->pid) != (uint32_t)syscall(SYS_getpid)) {
+		bool is_child = is_ours && !atomic_load(&area->abandoned);
 		munmap(area, sizeof *area);
-		return false;
+		return is_child ? -ECHILD : -EACCES;
 	}
 	madvise(area, sizeof *area, MADV_DONTFORK);
 	events_area = area;
-	return true;
+	return 0;
 }
 
 /* False: the launcher has taken nothing for a second, or the event is not to wait. */
@@ -60,7 +63,9 @@ static void push(uint64_t address, uint64_t size, uint32_t site, uint32_t frame)
 	int saved = errno;
 	uint64_t place = atomic_load_explicit(&area->pushed, memory_order_relaxed);
 	for (;;) {
-		if (place - atomic_load_explicit(&area->taken, memory_order_acquire) < EVENTS_QUEUE) {
+		/* Negative where others have pushed since, and the launcher has taken: then the exchange fails. */
+		int64_t waiting = (int64_t)(place - atomic_load_explicit(&area->taken, memory_order_acquire));
+		if (waiting < (int64_t)EVENTS_QUEUE) {
 			if (atomic_compare_exchange_weak_explicit(&area->pushed, &place, place + 1, memory_order_relaxed,
 			                                          memory_order_relaxed))
 				break;

@@ -11,8 +11,9 @@
 struct events_area;
 extern struct events_area *events_area own_data;
 
-/* Maps the area that FA_EVENTS names, if it is meant for this process. False: there is none. */
-bool events_open(void);
+/* Maps the area that FA_EVENTS names. Returns 0, -ENOENT (none is named), -EACCES (it cannot be had), -ECHILD (it is for
+   another process: this one is followed, and its recording has sums only). */
+int events_open(void);
 
 /* The recording that the events from now on belong to. */
 void events_recording(const char *path);

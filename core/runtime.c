@@ -322,11 +322,14 @@ static enum runtime_phase begin_recording(void)
 /* Before the first thread attaches: what it does is recorded whole, or by sums only. */
 static void begin_events(void)
 {
-	if (events_open()) {
+	int error = events_open();
+	if (!error) {
 		trace_header->level_full = 1;
 		events_recording(trace_path());
-	} else if (!runtime_environment("FA_EVENTS")) {
+	} else if (error == -ENOENT) {
 		base_say("level=full: only fa-run can take the events; this run is recorded at level summary");
+	} else if (error == -EACCES) {
+		base_say("level=full: fa-run's memory for events cannot be reached; this run is recorded at level summary");
 	}
 }
 

@@ -13,7 +13,8 @@
 static inline void remote_push(struct thread *owner, struct block *block)
 {
 	uint64_t place = atomic_load_explicit(&owner->remote_pushed, memory_order_relaxed);
-	while (place - atomic_load_explicit(&owner->remote_taken, memory_order_acquire) < THREAD_REMOTE_RING)
+	/* Negative where others have pushed since, and the owner has taken: then the exchange fails. */
+	while ((int64_t)(place - atomic_load_explicit(&owner->remote_taken, memory_order_acquire)) < (int64_t)THREAD_REMOTE_RING)
 		if (atomic_compare_exchange_weak_explicit(&owner->remote_pushed, &place, place + 1, memory_order_relaxed,
 		                                          memory_order_relaxed)) {
 			atomic_store_explicit(&owner->remote_ring[place % THREAD_REMOTE_RING], block, memory_order_release);

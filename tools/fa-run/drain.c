@@ -1,4 +1,5 @@
-/* The area lies in memory (/dev/shm), else beside other temporary files, under a name that only the program is told. */
+/* The area is memory without a name in any folder: the program reaches it as a descriptor of ours in /proc, and nothing is left
+   behind however this process ends. */
 #define _GNU_SOURCE
 #include "tools/fa-run/drain.h"
 
@@ -21,7 +22,8 @@
 
 struct drain {
 	struct events_area *area;
-	char path[PATH_MAX];
+	int fd;
+	char path[48];
 	pthread_t thread;
 	bool runs, said;
 	_Atomic bool over; /* the program has ended */
@@ -38,27 +40,20 @@ static uint64_t now_ns(void)
 struct drain *drain_open(bool waits)
 {
 	struct drain *drain = calloc(1, sizeof *drain);
-	int fd = -1;
-	for (int i = 0; drain && fd < 0 && i < 2; i++) {
-		snprintf(drain->path, sizeof drain->path, "%s/framealloc-events-XXXXXX", i ? "/tmp" : "/dev/shm");
-		fd = mkostemp(drain->path, O_CLOEXEC);
-		if (fd >= 0 && posix_fallocate(fd, 0, sizeof *drain->area)) {
-			close(fd);
-			unlink(drain->path);
-			fd = -1;
-		}
-	}
-	void *area = fd >= 0 ? mmap(NULL, sizeof *drain->area, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
-	if (fd >= 0)
-		close(fd);
+	int fd = drain ? memfd_create("framealloc events", MFD_CLOEXEC) : -1;
+	void *area = fd >= 0 && !posix_fallocate(fd, 0, sizeof *drain->area)
+	                     ? mmap(NULL, sizeof *drain->area, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+	                     : MAP_FAILED;
 	if (area == MAP_FAILED) {
-		say("level=full: no room in /dev/shm or /tmp for %zu MiB of events", sizeof *drain->area >> 20);
-		if (drain && fd >= 0)
-			unlink(drain->path);
+		say("level=full: no memory for a queue of %zu MiB", sizeof *drain->area >> 20);
+		if (fd >= 0)
+			close(fd);
 		free(drain);
 		return NULL;
 	}
 	drain->area = area;
+	drain->fd = fd;
+	snprintf(drain->path, sizeof drain->path, "/proc/%d/fd/%d", (int)getpid(), fd);
 	memcpy(drain->area->magic, EVENTS_AREA_MAGIC, sizeof drain->area->magic);
 	drain->area->version = EVENTS_VERSION;
 	drain->area->waits = waits;
@@ -155,7 +150,7 @@ void drain_finish(struct drain *drain)
 		pthread_join(drain->thread, NULL);
 	if (drain->pack && !pack_close(drain->pack, atomic_load(&drain->area->lost)))
 		say("events are not whole: %s", strerror(errno));
-	unlink(drain->path);
+	close(drain->fd);
 	munmap(drain->area, sizeof *drain->area);
 	free(drain);
 }

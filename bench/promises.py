@@ -5,7 +5,7 @@ what could not be measured says why and counts as neither pass nor short.
 """
 from dataclasses import asdict, dataclass
 
-PASS, SHORT, NOT_BUILT, NOT_MEASURED = "pass", "short", "not built yet", "not measured"
+PASS, SHORT, NOT_MEASURED = "pass", "short", "not measured"
 
 
 @dataclass(frozen=True)

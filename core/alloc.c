@@ -19,10 +19,9 @@ enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, 
 	return size <= runtime.pool_block_max ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
 }
 
-static always_inline void *birth(struct thread *thread, size_t size, size_t align, bool zeroed, const uintptr_t *fp)
+static __attribute__((noinline)) void *birth(struct thread *thread, uint32_t site, size_t size, size_t align, bool zeroed)
 {
 	remote_drain(thread);
-	uint32_t site = site_of_call(thread, size, fp);
 	struct trace_counter *counter = thread_counter(thread, site);
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);
 	uint64_t word = thread->birth | site;
@@ -115,18 +114,12 @@ static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const ui
 	}
 	thread_busy(place.thread);
 	place.thread->interrupted = place.nested;
-	void *pointer = birth(place.thread, size, align, zeroed, fp);
+	void *pointer = birth(place.thread, site_of_call(place.thread, size, fp), size, align, zeroed);
 	place.thread->interrupted = false;
 	thread_idle(place.thread);
 	if (place.late)
 		thread_late_leave();
 	return pointer;
-}
-
-static __attribute__((noinline)) void *birth_anywhere(struct thread *thread, size_t size, size_t align, bool zeroed,
-                                                      const uintptr_t *fp)
-{
-	return birth(thread, size, align, zeroed, fp);
 }
 
 void *alloc_malloc(size_t size, const uintptr_t *fp)
@@ -136,8 +129,8 @@ void *alloc_malloc(size_t size, const uintptr_t *fp)
 		return alloc_or_enomem(alloc_new(size, 0, false, fp));
 	thread_shut(thread);
 	void *pointer = NULL;
+	uint32_t site = site_of_call(thread, size, fp);
 	if (likely(size - 1 < thread->bump_max || size - 1 < thread->small_max)) {
-		uint32_t site = site_of_call(thread, size, fp);
 		struct trace_counter *counter = thread_counter(thread, site);
 		uint64_t rules = counter->rules & ~TRACE_IN_TASKS;
 		if (likely(!rules) && size - 1 < thread->bump_max)
@@ -146,7 +139,7 @@ void *alloc_malloc(size_t size, const uintptr_t *fp)
 			pointer = hot_birth_in_slab(thread, counter, site, size);
 	}
 	if (unlikely(!pointer))
-		pointer = alloc_or_enomem(birth_anywhere(thread, size, 0, false, fp));
+		pointer = alloc_or_enomem(birth(thread, site, size, 0, false));
 	thread_open(thread);
 	return pointer;
 }
@@ -159,7 +152,7 @@ void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp)
 	if (unlikely(thread->gate != THREAD_READY))
 		return new_slow(size, align, zeroed, fp);
 	thread_shut(thread);
-	void *pointer = birth_anywhere(thread, size, align, zeroed, fp);
+	void *pointer = birth(thread, site_of_call(thread, size, fp), size, align, zeroed);
 	thread_open(thread);
 	return pointer;
 }

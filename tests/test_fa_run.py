@@ -288,7 +288,7 @@ def test_no_command(fa_run):
 
 
 @pytest.mark.parametrize("arguments", [
-    ["--level", "full"], ["--mode", "enforce"], ["--set", "level=full"],
+    ["--mode", "enforce"], ["--set", "mode=enforce"],
 ])
 def test_later_options_are_refused(fa_run, tmp_path, arguments):
     done = fa_run(*arguments, "touch", "ran")
@@ -333,7 +333,7 @@ def test_other_preloads_stay(fa_run, tmp_path):
 def test_environment_options_come_first(fa_run):
     seen = environment_of(fa_run, "--mode", "route", env={"FA_OPTIONS": "mode=observe,budget=5"})
     assert seen["FA_OPTIONS"].startswith("mode=observe,budget=5,mode=route,output=")
-    for text, message in (("mode=fast", "FA_OPTIONS: bad value 'fast'"), ("level=full", "FA_OPTIONS: level=full is not avail")):
+    for text, message in (("mode=fast", "FA_OPTIONS: bad value 'fast'"), ("mode=enforce", "FA_OPTIONS: mode=enforce is not avail")):
         done = fa_run("true", env={"FA_OPTIONS": text})
         assert done.returncode == 125 and message in done.stderr.decode()
 

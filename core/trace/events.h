@@ -82,7 +82,7 @@ static_assert(sizeof(struct events_block) == 24 && sizeof(struct events_header) 
 
 static inline uint64_t events_zigzag(int64_t value)
 {
-	return (uint64_t)value << 1 ^ (uint64_t)(value >> 63);
+	return (uint64_t)value << 1 ^ (value < 0 ? UINT64_MAX : 0);
 }
 
 static inline int64_t events_unzigzag(uint64_t code)

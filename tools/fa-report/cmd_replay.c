@@ -100,6 +100,21 @@ static void forget(struct replay *replay, struct living *gone)
 	replay->used--;
 }
 
+static bool spans_grow(struct way *way)
+{
+	uint32_t room = way->span_room ? way->span_room * 2 : 64;
+	struct span *spans = realloc(way->spans, room * sizeof *spans);
+	if (!spans)
+		return false;
+	way->spans = spans;
+	uint32_t *free_spans = realloc(way->free_spans, room * sizeof *free_spans);
+	if (!free_spans)
+		return false;
+	way->free_spans = free_spans;
+	way->span_room = room;
+	return true;
+}
+
 /* The span that `bytes` of this thread's frame memory lie in, + 1; 0: no memory for the model. */
 static uint32_t span_take(struct way *way, uint32_t thread, size_t bytes)
 {
@@ -120,16 +135,8 @@ static uint32_t span_take(struct way *way, uint32_t thread, size_t bytes)
 	if (way->free_count) {
 		number = way->free_spans[--way->free_count];
 	} else {
-		if (way->span_count == way->span_room) {
-			uint32_t room = way->span_room ? way->span_room * 2 : 64;
-			struct span *spans = realloc(way->spans, room * sizeof *spans);
-			uint32_t *free_spans = spans ? realloc(way->free_spans, room * sizeof *free_spans) : NULL;
-			way->spans = spans ? spans : way->spans;
-			way->free_spans = free_spans ? free_spans : way->free_spans;
-			if (!free_spans)
-				return 0;
-			way->span_room = room;
-		}
+		if (way->span_count == way->span_room && !spans_grow(way))
+			return 0;
 		number = way->span_count++;
 	}
 	way->spans[number] = (struct span){.live = 1};

@@ -13,6 +13,7 @@
 #define HUGE_SPANS (uint32_t)(HUGE_BYTES >> REGION_CHUNK_BITS)
 #define COMMIT_SPANS 16u   /* spans made accessible by one system call, */
 #define SMALL_SPANS 512u   /* as long as there are no more than these: huge pages would be felt in what is resident */
+#define PURGE_AFTER 128u   /* spans given back: what nobody needed meanwhile goes to the system, also where no frame ends */
 #define NO_SPAN UINT32_MAX
 
 struct region region;
@@ -38,6 +39,7 @@ static struct {
 	uint32_t purged_head;             /* chain of free spans without pages */
 	uint32_t free_count, purged_count;
 	uint32_t free_low;                /* lowest free_count since the last purge */
+	uint32_t given;                   /* since then */
 	uint32_t *next;                   /* chain links, by span index */
 } spans;
 
@@ -278,7 +280,10 @@ void region_span_give(void *span)
 	spans.next[index] = spans.free_head;
 	spans.free_head = index;
 	spans.free_count++;
+	bool due = ++spans.given >= PURGE_AFTER;
 	base_unlock(&spans.lock);
+	if (unlikely(due))
+		region_span_purge();
 }
 
 void region_span_purge(void)
@@ -296,6 +301,7 @@ void region_span_purge(void)
 		spans.purged_count++;
 	}
 	spans.free_low = spans.free_count;
+	spans.given = 0;
 	base_unlock(&spans.lock);
 }
 

@@ -60,7 +60,8 @@ void region_heap_unmap(void *start, size_t bytes);
 /* Takes one committed 64 KiB span, its chunk marked `owner`; contents undefined. NULL when memory is denied. */
 void *region_span_take(enum region_owner owner);
 void region_span_give(void *span);
-/* Releases the pages of spans that no one needed since the last call. Called about once a second at frame ends. */
+/* Releases the pages of spans that no one needed since the last call. Called about once a second at frame ends, and when
+   many spans were given back. */
 void region_span_purge(void);
 /* Bytes of spans committed and not purged, both tiers and free ones. */
 size_t region_span_committed(void);

@@ -21,6 +21,7 @@
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
+#define RECLAIMED_AT_ONCE 8u
 #define DESTRUCTOR_ROUNDS 3u /* of PTHREAD_DESTRUCTOR_ITERATIONS (4) */
 
 static struct thread state_empty;
@@ -104,6 +105,29 @@ static void slot_give(struct thread *thread)
 	table.in_use[thread->slot] = 0;
 	table.last_free = thread->slot;
 	base_unlock(&table.lock);
+}
+
+void thread_reclaim_idle(void)
+{
+	static _Atomic uint32_t cursor;
+	uint32_t count = atomic_load(&table.count);
+	for (uint32_t i = 0; i < count && i < RECLAIMED_AT_ONCE; i++) {
+		uint32_t slot = atomic_fetch_add_explicit(&cursor, 1, memory_order_relaxed) % count;
+		struct thread *idle = table.slot[slot];
+		if (__atomic_load_n(&table.in_use[slot], __ATOMIC_RELAXED) || !remote_waits(idle) || !base_lock(&table.lock))
+			continue;
+		bool taken = !table.in_use[slot];
+		if (taken)
+			table.in_use[slot] = 1;
+		base_unlock(&table.lock);
+		if (!taken)
+			continue;
+		remote_take(idle);
+		if (base_lock(&table.lock)) {
+			table.in_use[slot] = 0;
+			base_unlock(&table.lock);
+		}
+	}
 }
 
 /* A record for a new thread; when the table is full, one of an ended thread goes on counting for this one as well. */

@@ -255,6 +255,9 @@ void thread_named(struct thread *thread, const char *name);
 void thread_set_role(struct thread *thread, enum trace_role role);
 
 struct thread *thread_of_slot(uint32_t slot);
+
+/* Takes back, for a few slots that no thread has now, what others have freed: blocks of threads that have ended. */
+void thread_reclaim_idle(void);
 uint32_t thread_slot_count(void);
 
 /* Counters of `site` in this thread's slot; allocates the group at first use. Never NULL: site 0's when full. */

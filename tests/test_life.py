@@ -162,3 +162,16 @@ def test_handlers_blocks_are_resized_like_others(shim):
     run = shim.run([harness.program("signals"), 500], {"mode": "route", "frame": "frame_mark"}, timeout=60)
     assert sum(tier["allocs"] for name, tier in run.report["tiers"].items() if name != "foreign") == run.report["totals"]["allocs"]
     assert run.report["totals"]["allocs"] == sum(s["allocs"] for s in run.report["sites"])
+
+
+@pytest.mark.parametrize("stacks", ["none", "full"])
+def test_small_memory_goes_back(shim, stacks):
+    """What is freed serves other sizes and goes back to the system, without frames as well."""
+    with_it, without, other = map(int, shim.run([harness.program("give_back"), "main"], {"stacks": stacks}).stdout.split())
+    assert with_it > 100 and without < with_it / 2 and other < 300
+
+
+@pytest.mark.parametrize("stacks", ["none", "full"])
+def test_memory_of_a_thread_that_has_ended_serves_others(shim, stacks):
+    with_it, _, other = map(int, shim.run([harness.program("give_back"), "thread"], {"stacks": stacks}).stdout.split())
+    assert with_it > 100 and other < with_it + 250 - 80, "what the thread had is not used again"

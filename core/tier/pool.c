@@ -98,6 +98,7 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 		}
 		*ring = slab->next;
 	}
+	thread_reclaim_idle();
 	struct pool_slab *slab = region_span_take(REGION_POOL);
 	if (!slab)
 		return NULL;

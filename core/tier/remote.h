@@ -29,13 +29,16 @@ static inline void remote_push(struct thread *owner, struct block *block)
 
 /* Takes back what waits for the calling thread's slot. Returns the number of blocks. */
 uint64_t remote_take(struct thread *thread);
+static always_inline bool remote_waits(const struct thread *thread)
+{
+	return atomic_load_explicit(&thread->remote_pushed, memory_order_relaxed) !=
+	               atomic_load_explicit(&thread->remote_taken, memory_order_relaxed) ||
+	       atomic_load_explicit(&thread->remote_more, memory_order_relaxed);
+}
+
 static always_inline uint64_t remote_drain(struct thread *thread)
 {
-	if (likely(atomic_load_explicit(&thread->remote_pushed, memory_order_relaxed) ==
-	           atomic_load_explicit(&thread->remote_taken, memory_order_relaxed)) &&
-	    likely(!atomic_load_explicit(&thread->remote_more, memory_order_relaxed)))
-		return 0;
-	return remote_take(thread);
+	return unlikely(remote_waits(thread)) ? remote_take(thread) : 0;
 }
 
 /* Gives a dead, accounted block to its tier: at once on the owner's thread, else through its queue. */

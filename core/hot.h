@@ -81,7 +81,7 @@ static always_inline void *hot_malloc_small(size_t size)
 {
 	struct thread *thread = thread_self;
 	size_t below = size - 1;
-	if (unlikely(below >= thread->small_max) || unlikely(below >= SITE_STEPPED_MAX) || unlikely(!thread->classes) ||
+	if (!thread->classes || unlikely(below >= thread->small_max) || unlikely(below >= SITE_STEPPED_MAX) ||
 	    unlikely(thread->gate != THREAD_READY))
 		return NULL;
 	thread_shut(thread);

@@ -27,6 +27,8 @@ void hook_free(void *pointer)
 static always_inline void *malloc_here(size_t size, const uintptr_t *fp)
 {
 	void *pointer = hot_malloc(size);
+	if (!pointer)
+		pointer = hot_malloc_small(size);
 	return likely(pointer != NULL) ? pointer : alloc_malloc(size, fp);
 }
 

@@ -117,17 +117,24 @@ def test_bare_preload_says_that_it_cannot(built, tmp_path):
 
 
 def started(tmp_path, count, *options):
-    """fa-run with a program that has begun: (fa-run, recording, the program's pid)."""
+    """fa-run with a program that has made 100,000 pairs and waits for a line: (fa-run, recording, the program's pid)."""
     recording = tmp_path / "x.fatrace"
     run = subprocess.Popen([harness.FA_RUN, "--level", "full", "--no-report", *options, "-o", recording, "--",
-                            harness.program("pairs"), str(count), "tell"], stdout=subprocess.PIPE, env=harness.clean_environment())
+                            harness.program("pairs"), str(count), "tell"],
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=harness.clean_environment())
     assert run.stdout.readline() == b"begun\n"
     program = int(subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True).stdout)
     return run, recording, program
 
 
+def let_go(run):
+    run.stdin.write(b"\n")
+    run.stdin.close()
+
+
 def test_a_killed_program_leaves_all_its_events(built, tmp_path):
     run, recording, program = started(tmp_path, 100_000_000)
+    let_go(run)
     time.sleep(0.3)
     os.kill(program, signal.SIGKILL)
     assert run.wait(timeout=30) == 128 + signal.SIGKILL
@@ -139,8 +146,14 @@ def test_a_killed_program_leaves_all_its_events(built, tmp_path):
 
 def test_a_killed_launcher_does_not_stop_the_program(built, tmp_path):
     run, recording, program = started(tmp_path, 3_000_000)
+    events_file = tmp_path / "x.fatrace.events"
+    until = time.monotonic() + 30
+    while not events_file.stat().st_size: # it is written a whole block at a time
+        assert time.monotonic() < until
+        time.sleep(0.01)
     run.kill()
     run.wait(timeout=30)
+    let_go(run)
     assert run.stdout.read() == b"done\n" # the program has come to its end: nobody else writes there
     events, report = events_of(recording)
     assert not events["whole"] and report["totals"]["allocs"] >= 3_000_000
@@ -154,6 +167,7 @@ def test_a_slow_launcher_makes_the_program_wait_or_lose(built, tmp_path):
     for policy in ("wait", "lose"):
         run, recording, program = started(tmp_path, 1_500_000, "--set", f"events={policy}")
         os.kill(run.pid, signal.SIGSTOP)
+        let_go(run)
         time.sleep(0.5)
         os.kill(run.pid, signal.SIGCONT)
         assert run.wait(timeout=60) == 0

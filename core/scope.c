@@ -16,6 +16,7 @@
 #include "core/violation.h"
 
 #define TRIM_PERIOD_NS 1000000000u
+#define TRIM_FRAMES 64u /* a power of 2: spans that so many frames had no need of serve others, slow frames are looked at by time */
 #define DEMOTIONS_JUDGED 8u /* a boundary looks at this many demoted sites */
 
 void scope_demote(struct thread *thread, uint32_t site)
@@ -204,6 +205,8 @@ void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_
 		account_peak(thread);
 	} else if (unlikely(!(thread->frame & 15))) {
 		account_peak(thread);
+		if (!(thread->frame & (TRIM_FRAMES - 1)))
+			frame_trim(thread);
 	}
 	if (now > thread->trim_at_ns) {
 		if (thread->trim_at_ns)

@@ -16,13 +16,15 @@
 #include "core/trace/writer.h"
 
 #define NODES_MAX (1u << 18)
-#define NODE_HASH (1u << 19)
+#define NODE_HASH (1u << 19) /* at most */
+#define NODE_HASH_FIRST (1u << 12)
 #define TAGGED_HASH (1u << 16)
 #define TABLE_BYTES ((NODE_HASH + NODES_MAX) * sizeof(uint32_t) + TAGGED_HASH * sizeof(uint64_t))
 
 static struct {
 	struct base_lock lock;
-	uint32_t *hash;         /* node index + 1 */
+	uint32_t *hash;         /* node index + 1; twice as many places as nodes, so that a small tree touches few pages */
+	uint32_t hash_places;   /* a power of 2 */
 	uint32_t *site_of_node; /* site, 0 = none */
 	uint64_t *tagged_site;  /* in regions: node << 32 | tag << 24 | site, open addressing */
 } table;
@@ -45,6 +47,7 @@ int site_init(void)
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	table.hash = memory;
+	table.hash_places = NODE_HASH_FIRST;
 	table.site_of_node = memory + NODE_HASH;
 	table.tagged_site = (uint64_t *)(memory + NODE_HASH + NODES_MAX);
 	if (classes_used) /* in the child of a fork */
@@ -112,19 +115,38 @@ static uint64_t node_hash(const struct trace_node *node)
 	return h ^ h >> 32;
 }
 
+/* Lock held. The place of `node`, or the empty one where it belongs. */
+static uint32_t *node_place(const struct trace_node *node)
+{
+	uint32_t mask = table.hash_places - 1, at = (uint32_t)node_hash(node) & mask;
+	for (; table.hash[at]; at = (at + 1) & mask) {
+		const struct trace_node *known = trace_at(&trace_nodes, table.hash[at] - 1);
+		if (known->parent == node->parent && known->offset == node->offset && known->module == node->module)
+			break;
+	}
+	return &table.hash[at];
+}
+
+/* Lock held. Cost: each node is placed anew, a third of a time in all. */
+static void hash_grow(void)
+{
+	memset(table.hash, 0, table.hash_places * sizeof table.hash[0]);
+	table.hash_places = table.hash_places * 4 < NODE_HASH ? table.hash_places * 4 : NODE_HASH;
+	for (uint32_t i = 1; i < trace_count(&trace_nodes); i++)
+		*node_place(trace_at(&trace_nodes, i)) = i + 1;
+}
+
 /* Lock held. The node for `node`'s contents; UINT32_MAX when it is new and the tree is full or must not grow. */
 static uint32_t node_intern(const struct trace_node *node, bool may_add)
 {
-	uint32_t at = (uint32_t)node_hash(node) & (NODE_HASH - 1);
-	for (; table.hash[at]; at = (at + 1) & (NODE_HASH - 1)) {
-		const struct trace_node *known = trace_at(&trace_nodes, table.hash[at] - 1);
-		if (known->parent == node->parent && known->offset == node->offset && known->module == node->module)
-			return table.hash[at] - 1;
-	}
-	uint32_t index;
+	uint32_t *place = node_place(node), index;
+	if (*place)
+		return *place - 1;
 	if (!may_add || !trace_append(&trace_nodes, node, &index))
 		return UINT32_MAX;
-	table.hash[at] = index + 1;
+	*place = index + 1;
+	if (unlikely(index * 2 >= table.hash_places) && table.hash_places < NODE_HASH)
+		hash_grow();
 	return index;
 }
 

@@ -12,13 +12,12 @@
 #include "core/path/eh_frame.h"
 #include "core/path/module.h"
 
-#define ROWS CFI_ROWS
-#define ROWS_MAX (ROWS / 4 * 3)
 #define REMEMBERED_MAX 16
 
 enum { REG_RBP = 6, REG_RSP = 7, REG_RA = 16 };
 
 struct cfi_place *cfi_rows;
+_Atomic uint32_t cfi_rows_mask = CFI_ROWS_FIRST - 1;
 static _Atomic uint32_t rows_used;
 
 /* ---- the interpreter -------------------------------------------------------------------------------------------- */
@@ -293,14 +292,26 @@ static bool is_put_by_hand(uintptr_t pc, uint32_t index)
 	       !(code[-3] == 0xff && (code[-2] & 0x38) == 0x10); /* no call before it */
 }
 
+/* Whether there is room for one more: three quarters of the places are used, then eight times as many. */
+static bool rows_have_room(void)
+{
+	uint32_t mask = atomic_load_explicit(&cfi_rows_mask, memory_order_relaxed);
+	if (atomic_load_explicit(&rows_used, memory_order_relaxed) < mask / 4 * 3)
+		return true;
+	if (mask == CFI_ROWS - 1)
+		return false;
+	atomic_compare_exchange_strong(&cfi_rows_mask, &mask, mask * 8 + 7 < CFI_ROWS ? mask * 8 + 7 : CFI_ROWS - 1);
+	return true;
+}
+
 static void row_keep(uintptr_t pc, struct cfi_row row)
 {
 	uint64_t packed;
 	memcpy(&packed, &row, sizeof packed);
-	for (uint32_t at = cfi_place_of(pc);; at = (at + 1) & (ROWS - 1)) {
+	for (uint32_t at = cfi_place_of(pc);; at = cfi_place_after(at)) {
 		uintptr_t known = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
 		if (!known) {
-			if (atomic_load_explicit(&rows_used, memory_order_relaxed) >= ROWS_MAX)
+			if (!rows_have_room())
 				return;
 			if (atomic_compare_exchange_strong(&cfi_rows[at].pc, &known, pc)) {
 				atomic_fetch_add(&rows_used, 1);
@@ -339,7 +350,7 @@ struct cfi_row cfi_row_of(uintptr_t pc, bool exact)
 
 void cfi_forget(uintptr_t start, uintptr_t end)
 {
-	for (uint32_t at = 0; cfi_rows && at < ROWS; at++) {
+	for (uint32_t at = 0; cfi_rows && at < CFI_ROWS; at++) {
 		uintptr_t pc = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
 		if (pc > start && pc <= end)
 			atomic_store_explicit(&cfi_rows[at].row, 0, memory_order_release);
@@ -350,7 +361,7 @@ int cfi_init(void)
 {
 	if (cfi_rows)
 		return 0;
-	void *memory = mmap(NULL, ROWS * sizeof *cfi_rows, PROT_READ | PROT_WRITE,
+	void *memory = mmap(NULL, CFI_ROWS * sizeof *cfi_rows, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;

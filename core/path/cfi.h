@@ -33,23 +33,31 @@ struct cfi_row {
 };
 
 /* Rows of return addresses that were looked up, by open addressing. A place's key is set once and never changes; its row
-   is 0 until known and again after cfi_forget. */
+   is 0 until known and again after cfi_forget. Only the first places are used, so that a small program touches few pages;
+   when there are more, what stood elsewhere is looked up anew. */
 #define CFI_ROWS (1u << 16)
+#define CFI_ROWS_FIRST (1u << 11)
 struct cfi_place {
 	_Atomic uintptr_t pc;
 	_Atomic uint64_t row;
 };
 extern struct cfi_place *cfi_rows;
+extern _Atomic uint32_t cfi_rows_mask; /* of the places in use; it only grows */
 
 static always_inline uint32_t cfi_place_of(uintptr_t pc)
 {
-	return (uint32_t)(pc * 0x9e3779b97f4a7c15u >> 48);
+	return (uint32_t)(pc * 0x9e3779b97f4a7c15u >> 48) & atomic_load_explicit(&cfi_rows_mask, memory_order_relaxed);
+}
+
+static always_inline uint32_t cfi_place_after(uint32_t at)
+{
+	return (at + 1) & atomic_load_explicit(&cfi_rows_mask, memory_order_relaxed);
 }
 
 /* The row for a return address, if it was asked for before. Cost: a hash and one load, mostly. */
 static always_inline bool cfi_row_known(uintptr_t pc, struct cfi_row *row)
 {
-	for (uint32_t at = cfi_place_of(pc);; at = (at + 1) & (CFI_ROWS - 1)) {
+	for (uint32_t at = cfi_place_of(pc);; at = cfi_place_after(at)) {
 		uintptr_t known = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
 		if (known != pc && known)
 			continue;

@@ -1,4 +1,7 @@
 """Nothing grows with the length of a run: frame tier under churn and escapes, recording, call paths."""
+import re
+import subprocess
+
 import pytest
 
 import harness
@@ -24,6 +27,15 @@ def footprint(run):
 
 def test_frame_tier_stays_small_under_churn(shim):
     churn(shim, 10 ** 8)
+
+
+@pytest.mark.parametrize("quiet, kept", [(0, 4 * MIB), (200, 0)])
+def test_a_burst_gives_its_spans_back(shim, quiet, kept):
+    """By frames, not only by time: a short run has need of the memory as well."""
+    run = shim.run([harness.program("burst"), quiet], {"frame": "frame_mark"})
+    dump = subprocess.run([harness.FA_REPORT, "dump", run.recording], capture_output=True, text=True).stdout
+    at_the_end = int(re.search(r"^tier frame: .* footprint (\d+),", dump, re.M)[1])
+    assert footprint(run) >= 4 * MIB and kept <= at_the_end <= kept + MIB
 
 
 def escapes(shim, frames, alive, mode="route"):

@@ -17,8 +17,8 @@
 enum { REG_RBP = 6, REG_RSP = 7, REG_RA = 16 };
 
 struct cfi_place *cfi_rows;
-_Atomic uint32_t cfi_rows_mask = CFI_ROWS_FIRST - 1;
-static _Atomic uint32_t rows_used;
+_Atomic uint32_t cfi_rows_in_use = CFI_ROWS_FIRST;
+static _Atomic uint32_t rows_used; /* of the table in use */
 
 /* ---- the interpreter -------------------------------------------------------------------------------------------- */
 
@@ -292,27 +292,30 @@ static bool is_put_by_hand(uintptr_t pc, uint32_t index)
 	       !(code[-3] == 0xff && (code[-2] & 0x38) == 0x10); /* no call before it */
 }
 
-/* Whether there is room for one more: three quarters of the places are used, then eight times as many. */
-static bool rows_have_room(void)
+/* The table that has room for one more; 0: none has. A thread that still adds to the one before fills the quarter of it that
+   is left free: what it adds is looked up anew. */
+static uint32_t rows_with_room(void)
 {
-	uint32_t mask = atomic_load_explicit(&cfi_rows_mask, memory_order_relaxed);
-	if (atomic_load_explicit(&rows_used, memory_order_relaxed) < mask / 4 * 3)
-		return true;
-	if (mask == CFI_ROWS - 1)
-		return false;
-	atomic_compare_exchange_strong(&cfi_rows_mask, &mask, mask * 8 + 7 < CFI_ROWS ? mask * 8 + 7 : CFI_ROWS - 1);
-	return true;
+	uint32_t rows = atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed);
+	if (atomic_load_explicit(&rows_used, memory_order_relaxed) < rows / 4 * 3)
+		return rows;
+	if (rows == CFI_ROWS_LAST)
+		return 0;
+	if (atomic_compare_exchange_strong(&cfi_rows_in_use, &rows, rows * 8))
+		atomic_store(&rows_used, 0);
+	return atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed);
 }
 
 static void row_keep(uintptr_t pc, struct cfi_row row)
 {
 	uint64_t packed;
 	memcpy(&packed, &row, sizeof packed);
-	for (uint32_t at = cfi_place_of(pc);; at = cfi_place_after(at)) {
+	uint32_t rows = atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed);
+	for (uint32_t at = cfi_place_of(pc, rows);; at = cfi_place_after(at, rows)) {
 		uintptr_t known = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
 		if (!known) {
-			if (!rows_have_room())
-				return;
+			if (rows_with_room() != rows)
+				return; /* it is kept the next time, unless no table has room */
 			if (atomic_compare_exchange_strong(&cfi_rows[at].pc, &known, pc)) {
 				atomic_fetch_add(&rows_used, 1);
 				known = pc;
@@ -350,7 +353,8 @@ struct cfi_row cfi_row_of(uintptr_t pc, bool exact)
 
 void cfi_forget(uintptr_t start, uintptr_t end)
 {
-	for (uint32_t at = 0; cfi_rows && at < CFI_ROWS; at++) {
+	uint32_t end_of_rows = 2 * atomic_load(&cfi_rows_in_use);
+	for (uint32_t at = 0; cfi_rows && at < end_of_rows; at++) {
 		uintptr_t pc = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
 		if (pc > start && pc <= end)
 			atomic_store_explicit(&cfi_rows[at].row, 0, memory_order_release);
@@ -361,7 +365,7 @@ int cfi_init(void)
 {
 	if (cfi_rows)
 		return 0;
-	void *memory = mmap(NULL, CFI_ROWS * sizeof *cfi_rows, PROT_READ | PROT_WRITE,
+	void *memory = mmap(NULL, 2 * CFI_ROWS_LAST * sizeof *cfi_rows, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;

@@ -33,31 +33,32 @@ struct cfi_row {
 };
 
 /* Rows of return addresses that were looked up, by open addressing. A place's key is set once and never changes; its row
-   is 0 until known and again after cfi_forget. Only the first places are used, so that a small program touches few pages;
-   when there are more, what stood elsewhere is looked up anew. */
-#define CFI_ROWS (1u << 16)
+   is 0 until known and again after cfi_forget. The table is replaced by a larger one when three quarters of it are used, so
+   that a small program touches few pages; each begins where the one before it could end at most, and begins empty. */
 #define CFI_ROWS_FIRST (1u << 11)
+#define CFI_ROWS_LAST (1u << 17)
 struct cfi_place {
 	_Atomic uintptr_t pc;
 	_Atomic uint64_t row;
 };
-extern struct cfi_place *cfi_rows;
-extern _Atomic uint32_t cfi_rows_mask; /* of the places in use; it only grows */
+extern struct cfi_place *cfi_rows; /* the table of n places begins at n */
+extern _Atomic uint32_t cfi_rows_in_use; /* n */
 
-static always_inline uint32_t cfi_place_of(uintptr_t pc)
+static always_inline uint32_t cfi_place_of(uintptr_t pc, uint32_t rows)
 {
-	return (uint32_t)(pc * 0x9e3779b97f4a7c15u >> 48) & atomic_load_explicit(&cfi_rows_mask, memory_order_relaxed);
+	return rows | ((uint32_t)(pc * 0x9e3779b97f4a7c15u >> 40) & (rows - 1));
 }
 
-static always_inline uint32_t cfi_place_after(uint32_t at)
+static always_inline uint32_t cfi_place_after(uint32_t at, uint32_t rows)
 {
-	return (at + 1) & atomic_load_explicit(&cfi_rows_mask, memory_order_relaxed);
+	return rows | ((at + 1) & (rows - 1));
 }
 
 /* The row for a return address, if it was asked for before. Cost: a hash and one load, mostly. */
 static always_inline bool cfi_row_known(uintptr_t pc, struct cfi_row *row)
 {
-	for (uint32_t at = cfi_place_of(pc);; at = cfi_place_after(at)) {
+	uint32_t rows = atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed);
+	for (uint32_t at = cfi_place_of(pc, rows);; at = cfi_place_after(at, rows)) {
 		uintptr_t known = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
 		if (known != pc && known)
 			continue;

@@ -6,31 +6,56 @@
 #include "core/violation.h"
 
 #define PEAK_STEP_MIN 4096
+#define LOOK_LEAST (PEAK_STEP_MIN / 8)
 #define FRAME_UNSEEN (trace_header->tier_footprint_bytes[TRACE_TIER_FRAME] ? REGION_CHUNK_BYTES : 0)
 
-void account_frame_count_slow(struct thread *thread, struct trace_counter *counter, uint32_t site)
+#define SEEN_END 1u /* of the chain: no counter lies there */
+
+static uint64_t births_in_scopes(const struct trace_counter *counter)
 {
-	uint64_t frame_count = counter->frame_count + 1;
-	if ((frame_count ^ thread->frame_base) >> 32) {
-		uint64_t births = counter->births[0] + counter->births[1] + counter->births[2] - (thread->in_frame ? 1 : 0);
-		uint64_t died = counter->died_in_segment + counter->died_in_frame + counter->crossed_await +
-		                counter->died_elsewhere;
-		counter->old_at_frame = births - died;
-	} else if (!(counter->old_at_frame & TRACE_HOT_TOLD)) {
-		counter->old_at_frame |= TRACE_HOT_TOLD;
-		violation_threshold(thread, 602, site, (uint32_t)frame_count, runtime.hot_loop);
-	}
-	counter->frame_count = thread->frame_base + 1;
+	return counter->births[TRACE_BIRTH_FRAME_IN] + counter->births[TRACE_BIRTH_POOL_IN] + counter->births[TRACE_BIRTH_HEAP_IN];
 }
 
-void account_heap_in_frame(struct thread *thread, struct trace_counter *counter, uint32_t site)
+void account_seen(struct thread *thread, struct trace_counter *counter)
+{
+	bool first = !counter->next_seen;
+	if (first) {
+		counter->next_seen = thread->seen ? thread->seen : SEEN_END;
+		thread->seen = counter_place(counter);
+	}
+	counter->births_left = INT32_MAX;
+	if (!thread->frame_base)
+		return;
+	if (first) {
+		counter->frame = thread->frame;
+		counter->old_at_frame = births_in_scopes(counter) - counter->died_in_segment - counter->died_in_frame -
+		                        counter->crossed_await - counter->died_elsewhere;
+		counter->births_left = runtime.hot_loop < INT32_MAX ? (int32_t)runtime.hot_loop - 1 : INT32_MAX;
+	} else if (!(counter->old_at_frame & TRACE_HOT_TOLD) && runtime.hot_loop < INT32_MAX) {
+		counter->old_at_frame |= TRACE_HOT_TOLD;
+		violation_threshold(thread, 602, counter->site, runtime.hot_loop + 1, runtime.hot_loop);
+	}
+}
+
+void account_forget_seen(struct thread *thread)
+{
+	for (uint32_t place = thread->seen; place > SEEN_END;) {
+		struct trace_counter *counter = counter_at(place);
+		place = counter->next_seen;
+		counter->next_seen = 0;
+		counter->births_left = 0;
+	}
+	thread->seen = 0;
+}
+
+void account_heap_in_frame(struct thread *thread, struct trace_counter *counter)
 {
 	uint64_t heap_count = counter->heap_frame_count + 1;
 	if ((heap_count ^ thread->frame_base) >> 32)
 		heap_count = thread->frame_base + 1;
 	counter->heap_frame_count = heap_count;
 	if ((uint32_t)heap_count == (uint32_t)runtime.heap_hot + 1)
-		violation_threshold(thread, 530, site, (uint32_t)heap_count, runtime.heap_hot);
+		violation_threshold(thread, 530, counter->site, (uint32_t)heap_count, runtime.heap_hot);
 }
 
 static int64_t live_bytes(int64_t tiers[TRACE_TIERS])
@@ -57,8 +82,21 @@ static int64_t step_of(uint64_t peak)
 void account_peak_rearm(struct thread *thread)
 {
 	int64_t step = step_of(trace_header->peak_bytes);
-	for (int tier = 0; tier < TRACE_TIERS; tier++)
+	for (int tier = 0; tier < TRACE_TIERS; tier++) {
 		thread->peak_at[tier] = trace_thread_live(thread->record, tier) + step;
+		thread->look_at[tier] = thread->record->usable_bytes[tier] + (uint64_t)step;
+	}
+}
+
+/* What was freed meanwhile does not count towards the mark. One that is nearly reached is passed by a little, so that a
+   thread close to it is not stopped at each birth. */
+void account_look(struct thread *thread, enum trace_tier tier)
+{
+	int64_t left = thread->peak_at[tier] - trace_thread_live(thread->record, tier);
+	if (left < 0)
+		account_peak(thread);
+	else
+		thread->look_at[tier] = thread->record->usable_bytes[tier] + (uint64_t)(left > LOOK_LEAST ? left : LOOK_LEAST);
 }
 
 /* Writes each site's live bytes as of now: the process stands higher than ever before. */
@@ -97,7 +135,7 @@ void account_peak(struct thread *thread)
 				trace_header->tier_peak_bytes[tier] = (uint64_t)tiers[tier];
 		if (total > (int64_t)trace_header->peak_bytes) {
 			trace_header->peak_bytes = (uint64_t)total;
-			trace_header->peak_error_bytes = ((uint64_t)step_of((uint64_t)total) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
+			trace_header->peak_error_bytes = (((uint64_t)step_of((uint64_t)total) + LOOK_LEAST) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
 			if ((uint64_t)total > snapshot_at + snapshot_at / 50) {
 				snapshot_at = (uint64_t)total;
 				trace_header->peak_ns = base_now_ns();

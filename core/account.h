@@ -9,58 +9,55 @@
 #include "core/thread.h"
 #include "core/trace/writer.h"
 
-/* A site's first birth in a frame, or the birth that makes it a hot loop (FA602). */
-void account_frame_count_slow(struct thread *thread, struct trace_counter *counter, uint32_t site);
+/* The site is seen for the first time since the frame began, or has used up what it may do unseen (FA602). */
+cold_path void account_seen(struct thread *thread, struct trace_counter *counter);
+/* A frame begins or ends: every site is to be seen again. */
+void account_forget_seen(struct thread *thread);
 /* FA530: a heap-tier birth inside a frame. */
-void account_heap_in_frame(struct thread *thread, struct trace_counter *counter, uint32_t site);
-/* This thread's live bytes passed the mark at which the process's peaks are looked at again. */
+void account_heap_in_frame(struct thread *thread, struct trace_counter *counter);
+/* This thread's live bytes may have passed the mark at which the process's peaks are looked at again. */
+cold_path void account_look(struct thread *thread, enum trace_tier tier);
 void account_peak(struct thread *thread);
 /* Marks are set anew, a little above what is live now: at markers. */
 void account_peak_rearm(struct thread *thread);
 
-/* Counts a birth in the open frame. */
-static always_inline void account_frame_count(struct thread *thread, struct trace_counter *counter, uint32_t site)
-{
-	uint64_t count = counter->frame_count + 1;
-	if (likely(count - thread->frame_base <= runtime.hot_loop))
-		counter->frame_count = count;
-	else
-		account_frame_count_slow(thread, counter, site);
-}
-
-/* What the fast and the general path have in common. */
+/* What the fast and the general path have in common. Cost: six read-modify-writes of hot lines, one branch. */
 static always_inline void account_birth_sums(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
                                              uint32_t birth, size_t size, size_t usable)
 {
 	counter->births[birth]++;
 	counter->bytes += size;
-	counter->usable_bytes += usable;
+	if (unlikely((counter->headroom_bytes -= (int64_t)usable) < 0)) {
+		counter->peak_bytes -= counter->headroom_bytes;
+		counter->headroom_bytes = 0;
+	}
 	struct trace_thread *record = thread->record;
 	record->allocs[tier]++;
 	record->bytes[tier] += size;
 	record->usable_bytes[tier] += usable;
 }
 
-/* Cost: seven read-modify-writes of hot lines, two compares, no atomics. The frame tier's peak is looked at where it takes
-   another span. */
-static always_inline void account_birth(struct thread *thread, struct trace_counter *counter, uint32_t site,
-                                        enum trace_tier tier, uint32_t birth, size_t size)
+/* A birth is allowed to go by unseen. False: account_seen must come first. */
+static always_inline bool account_unseen(struct trace_counter *counter)
 {
+	return likely(--counter->births_left >= 0);
+}
+
+/* The frame tier's peak is looked at where it takes another span. */
+static always_inline void account_birth(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
+                                        uint32_t birth, size_t size)
+{
+	if (!thread->frame_paused && unlikely(!account_unseen(counter)))
+		account_seen(thread, counter);
 	account_birth_sums(thread, counter, tier, birth, size, block_usable(size));
-	if (thread->frame_base)
-		account_frame_count(thread, counter, site);
-	if (unlikely(trace_thread_live(thread->record, tier) > thread->peak_at[tier]))
-		account_peak(thread);
+	if (unlikely(thread->record->usable_bytes[tier] > thread->look_at[tier]))
+		account_look(thread, tier);
 }
 
 static always_inline void account_death(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
-                                        size_t size)
+                                        size_t usable)
 {
-	size_t usable = block_usable(size);
-	int64_t live = trace_counter_live(counter);
-	if (unlikely(live > counter->peak_bytes))
-		counter->peak_bytes = live;
-	counter->frees_bytes += usable;
+	counter->headroom_bytes += (int64_t)usable;
 	thread->record->frees[tier]++;
 	thread->record->frees_bytes[tier] += usable;
 }

@@ -10,7 +10,7 @@
 #include "core/site.h"
 #include "core/violation.h"
 
-uint64_t block_secret;
+uint64_t block_secret, block_birth_secret;
 
 /* The frame tier is at its limit: the block goes to the next tier that may hold it. */
 enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, size_t size)
@@ -19,24 +19,23 @@ enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, 
 	return size <= runtime.pool_block_max ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
 }
 
-static __attribute__((noinline)) void *birth(struct thread *thread, uint32_t site, size_t size, size_t align, bool zeroed)
+static __attribute__((noinline)) void *birth(struct thread *thread, struct trace_counter *counter, size_t size, size_t align,
+                                             bool zeroed)
 {
 	remote_drain(thread);
-	struct trace_counter *counter = thread_counter(thread, site);
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);
-	uint64_t word = thread->birth | site;
-	uint32_t tag = operation_scope_tag(thread, counter, site, size, tier);
+	uint32_t tag = operation_scope_tag(thread, counter, size, tier);
 	void *pointer;
 	if (likely(runtime.mode != TRACE_MODE_OBSERVE) || thread->interrupted)
-		pointer = operation_take_room(thread, site, &tier, size, align, zeroed, word, tag);
+		pointer = operation_take_room(thread, counter, &tier, size, align, zeroed, tag);
 	else
-		pointer = heap_alloc(size, align, word, tag | BLOCK_ACCOUNT(tier), zeroed);
+		pointer = heap_alloc(size, align, thread->birth | counter_place(counter), tag | BLOCK_ACCOUNT(tier), zeroed);
 	if (unlikely(!pointer))
 		return NULL;
-	account_birth(thread, counter, site, tier, tier + thread->birth_shift, size);
+	account_birth(thread, counter, tier, tier + thread->birth_shift, size);
 	events_birth(thread, pointer);
 	if (unlikely(tier == TRACE_TIER_HEAP && thread->in_frame))
-		account_heap_in_frame(thread, counter, site);
+		account_heap_in_frame(thread, counter);
 	return pointer;
 }
 
@@ -46,24 +45,22 @@ void *alloc_asked(struct thread *thread, enum trace_tier wanted, size_t size, co
 {
 	if (unlikely(size > BLOCK_SIZE_MAX))
 		return NULL;
-	uint32_t site = site_of_call(thread, size, fp);
-	struct trace_counter *counter = thread_counter(thread, site);
+	struct trace_counter *counter = site_of_call(thread, size, fp);
 	enum trace_tier tier = wanted;
 	if (wanted == TRACE_TIER_FRAME && (!thread->in_frame || thread->in_task || size > runtime.frame_block_max))
 		tier = thread->in_task ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
 	if (tier == TRACE_TIER_POOL && size > runtime.pool_block_max)
 		tier = TRACE_TIER_HEAP;
-	uint32_t tag = operation_scope_tag(thread, counter, site, 0, tier) | BLOCK_ASKED;
+	uint32_t tag = operation_scope_tag(thread, counter, 0, tier) | BLOCK_ASKED;
 	if (wanted == TRACE_TIER_FRAME)
-		rule_asked_for_frame(thread, site, size, tier);
+		rule_asked_for_frame(thread, counter->site, size, tier);
 	else
 		tag |= BLOCK_HANDED;
-	uint64_t word = thread->birth | site;
 	void *pointer = runtime.mode == TRACE_MODE_OBSERVE
-	                        ? heap_alloc(size, 0, word, tag | BLOCK_ACCOUNT(tier), false)
-	                        : operation_take_room(thread, site, &tier, size, 0, false, word, tag);
+	                        ? heap_alloc(size, 0, thread->birth | counter_place(counter), tag | BLOCK_ACCOUNT(tier), false)
+	                        : operation_take_room(thread, counter, &tier, size, 0, false, tag);
 	if (pointer) {
-		account_birth(thread, counter, site, tier, tier + thread->birth_shift, size);
+		account_birth(thread, counter, tier, tier + thread->birth_shift, size);
 		events_birth(thread, pointer);
 	}
 	return pointer;
@@ -129,17 +126,13 @@ void *alloc_malloc(size_t size, const uintptr_t *fp)
 		return alloc_or_enomem(alloc_new(size, 0, false, fp));
 	thread_shut(thread);
 	void *pointer = NULL;
-	uint32_t site = site_of_call(thread, size, fp);
-	if (likely(size - 1 < thread->bump_max || size - 1 < thread->small_max)) {
-		struct trace_counter *counter = thread_counter(thread, site);
-		uint64_t rules = counter->rules & ~TRACE_IN_TASKS;
-		if (likely(!rules) && size - 1 < thread->bump_max)
-			pointer = hot_birth_in_span(thread, counter, site, size);
-		else if (size - 1 < thread->small_max && rules == thread->small_rules)
-			pointer = hot_birth_in_slab(thread, counter, site, size);
-	}
+	struct trace_counter *counter = site_of_call(thread, size, fp);
+	if (likely(!counter->route) && size - 1 < thread->bump_max)
+		pointer = hot_birth_in_span(thread, counter, thread->birth | counter_place(counter), size);
+	else if (size - 1 < thread->small_max && counter->route == thread->small_route)
+		pointer = hot_birth_in_slab(thread, counter, thread->birth | counter_place(counter), size);
 	if (unlikely(!pointer))
-		pointer = alloc_or_enomem(birth(thread, site, size, 0, false));
+		pointer = alloc_or_enomem(birth(thread, counter, size, 0, false));
 	thread_open(thread);
 	return pointer;
 }

@@ -1,18 +1,21 @@
 /*
  * The header of every block, in every tier: 16 bytes right before the address that the program sees.
  *
- *   birth   63                       20 19             0
- *          +---------------------------+----------------+
- *          | segment (44 bits)         | site (20 bits) |
- *          +---------------------------+----------------+
+ *   birth   63                       20 19 18 17         0
+ *          +---------------------------+--+--+------------+
+ *          | segment (44) ^ secret     |np|sl| counter    |
+ *          +---------------------------+--+--+------------+
  *   state   63    48 47       38 37                     0
  *          +--------+-----------+-----------------------+
  *          | check  | tag (10)  | requested bytes (38)  |
  *          +--------+-----------+-----------------------+
  *
+ * counter = where the site's counters of the slot that allocated lie in the recording, in cache lines; they name the site.
+ * sl = the block lies in a slab, not in a frame span. np = not plain: lies elsewhere, belongs to a task, is in no count, its
+ * end means something, or it is dead. So one compare of `birth` with what the thread's present segment would write there
+ * tells that a block is alive, was born in it, and is one that the fast paths know how to free.
  * check = a function of the address and a secret for a live block, its complement for a freed one; anything else is no
- * block's start. 44 bits of segment last for 5 years at 100,000 markers a second; 20 bits of site exceed what a
- * recording can hold. The header alone decides what a free means, so `free` reads one cache line of the block.
+ * block's start. 44 bits of segment last for 5 years at 100,000 markers a second.
  */
 #ifndef FA_BLOCK_H
 #define FA_BLOCK_H
@@ -21,9 +24,12 @@
 #include "core/trace/format.h"
 
 #define BLOCK_HEADER_BYTES 16u
-#define BLOCK_SITE_BITS 20
+#define BLOCK_SEGMENT_SHIFT 20
+#define BLOCK_NOT_PLAIN (1u << 19)
+#define BLOCK_IN_SLAB (1u << 18)
+#define BLOCK_COUNTER_MASK (BLOCK_IN_SLAB - 1)
+#define BLOCK_COUNTER_BYTES 64u
 #define BLOCK_TAG_SHIFT 38
-#define BLOCK_SITE_MASK ((1u << BLOCK_SITE_BITS) - 1)
 #define BLOCK_SIZE_MASK ((1ull << BLOCK_TAG_SHIFT) - 1)
 #define BLOCK_SIZE_MAX (BLOCK_SIZE_MASK - 4096)
 #define BLOCK_SEGMENT_MAX ((1ull << 44) - 1)
@@ -47,6 +53,7 @@ struct block {
 #define BLOCK_UNTRACKED (BLOCK_UNCOUNTED | BLOCK_SPECIAL)
 
 extern uint64_t block_secret own_data; /* set once at start-up; its low 48 bits are 0 */
+extern uint64_t block_birth_secret own_data; /* the same, its low 20 */
 
 static always_inline uint64_t block_check(const void *pointer)
 {
@@ -58,12 +65,26 @@ static always_inline struct block *block_of(const void *pointer)
 	return (struct block *)((uintptr_t)pointer - BLOCK_HEADER_BYTES);
 }
 
-static always_inline void *block_start(struct block *block, uint64_t birth, uint32_t tag, size_t size)
+/* What a block of this tag has in its birth word besides segment and counter. */
+static always_inline uint64_t block_kind(uint32_t tag)
+{
+	if ((tag & BLOCK_SCOPE) > BLOCK_IN_SCOPE || tag & BLOCK_SPECIAL || (tag & 3) > TRACE_TIER_POOL)
+		return BLOCK_NOT_PLAIN;
+	return (tag & 3) == TRACE_TIER_POOL ? BLOCK_IN_SLAB : 0;
+}
+
+/* `birth` with its kind. */
+static always_inline void *block_start_as(struct block *block, uint64_t birth, uint32_t tag, size_t size)
 {
 	void *pointer = block + 1;
 	block->birth = birth;
 	block->state = block_check(pointer) | (uint64_t)tag << BLOCK_TAG_SHIFT | size;
 	return pointer;
+}
+
+static always_inline void *block_start(struct block *block, uint64_t birth, uint32_t tag, size_t size)
+{
+	return block_start_as(block, birth | block_kind(tag), tag, size);
 }
 
 /* Tag and size of a live block whose address is a multiple of 16; of anything else, more than BLOCK_LIVE_MAX. */
@@ -86,6 +107,19 @@ static always_inline bool block_is_dead(const struct block *block)
 static always_inline void block_kill(struct block *block)
 {
 	block->state ^= 0xffffull << 48;
+	block->birth |= BLOCK_NOT_PLAIN;
+}
+
+/* The same of a plain block, by stores that wait for nothing: what they change is not read back soon. */
+static always_inline void block_kill_plain(struct block *block)
+{
+	__asm__("notw 14(%1)\n\torb %2, 2(%1)" : "+m"(*block) : "r"(block), "i"(BLOCK_NOT_PLAIN >> 16));
+}
+
+/* A block of the heap tier that was killed lives on. */
+static always_inline void block_revive(struct block *block)
+{
+	block->state ^= 0xffffull << 48;
 }
 
 static always_inline uint32_t block_tag(const struct block *block)
@@ -101,6 +135,8 @@ static always_inline enum trace_tier block_account(uint64_t tag)
 
 static always_inline void block_mark(struct block *block, uint32_t tag_bits)
 {
+	if (tag_bits & BLOCK_SPECIAL)
+		block->birth |= BLOCK_NOT_PLAIN;
 	block->state |= (uint64_t)tag_bits << BLOCK_TAG_SHIFT;
 }
 
@@ -125,14 +161,15 @@ static always_inline size_t block_usable(size_t size)
 	return ((size - (size != 0)) | 15) + 1;
 }
 
-static always_inline uint32_t block_site(const struct block *block)
+/* Where its counters lie in the recording. */
+static always_inline uint32_t block_counter(const struct block *block)
 {
-	return (uint32_t)block->birth & BLOCK_SITE_MASK;
+	return (uint32_t)block->birth & BLOCK_COUNTER_MASK;
 }
 
 static always_inline uint64_t block_segment(const struct block *block)
 {
-	return block->birth >> BLOCK_SITE_BITS;
+	return (block->birth ^ block_birth_secret) >> BLOCK_SEGMENT_SHIFT;
 }
 
 #endif

@@ -42,8 +42,8 @@ void operation_bad_pointer(void *pointer, const uintptr_t *fp)
 		v.occurrence.died_node = v.other;
 		if (twice) { /* its header tells where it was born, unless a list of free blocks runs through it */
 			struct block *block = block_of(pointer);
-			bool told = (block_tag(block) & 3) != TRACE_TIER_POOL && segment_was_leased(block_segment(block));
-			v.site = told && block_site(block) < trace_count(&trace_sites) ? block_site(block) : 0;
+			bool told = (block_tag(block) & 3) != TRACE_TIER_POOL;
+			v.site = told ? block_site_doubted(block) : 0;
 			v.bytes = v.occurrence.size_bytes = block_size(block);
 		}
 		violation_record(thread, &v);

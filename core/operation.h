@@ -49,7 +49,7 @@ static always_inline enum trace_tier operation_pick_tier(const struct thread *th
 	                                .role = (enum trace_role)thread->role,
 	                                .in_frame = thread->in_frame,
 	                                .in_task = thread->in_task,
-	                                .demoted = (counter->rules & TRACE_DEMOTED) != 0,
+	                                .demoted = (counter->route & TRACE_ROUTE_DEMOTED) != 0,
 	                                .rule = unlikely(counter->rules) ? rule_tier(counter->rules, size) : 0,
 	                                .frame_max = runtime.frame_block_max,
 	                                .pool_max = runtime.pool_block_max};
@@ -57,16 +57,16 @@ static always_inline enum trace_tier operation_pick_tier(const struct thread *th
 }
 
 /* The tag of a block that is born on this thread; frame memory that a rule asked for is marked as such. */
-static always_inline uint32_t operation_scope_tag(struct thread *thread, struct trace_counter *counter,
-                                                  uint32_t site, size_t size, enum trace_tier tier)
+static always_inline uint32_t operation_scope_tag(struct thread *thread, struct trace_counter *counter, size_t size,
+                                                  enum trace_tier tier)
 {
 	uint32_t tag = thread->in_task ? BLOCK_IN_TASK : thread->in_frame ? BLOCK_IN_SCOPE : 0;
 	if (unlikely(thread->in_task)) {
 		counter->task_alive++;
-		counter->rules |= TRACE_IN_TASKS;
+		counter->in_tasks = 1;
 	}
 	if (unlikely(counter->rules) && rule_tier(counter->rules, size) == TRACE_TIER_FRAME + 1) {
-		rule_asked_for_frame(thread, site, size, tier);
+		rule_asked_for_frame(thread, counter->site, size, tier);
 		tag |= BLOCK_ASKED;
 	}
 	return tag;
@@ -76,14 +76,15 @@ static always_inline uint32_t operation_scope_tag(struct thread *thread, struct 
 enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, size_t size);
 
 /* Room in `*tier`, or in a later one: the tier it came from is left in *tier. */
-static always_inline void *operation_take_room(struct thread *thread, uint32_t site, enum trace_tier *tier, size_t size,
-                                     size_t align, bool zeroed, uint64_t birth, uint32_t tag)
+static always_inline void *operation_take_room(struct thread *thread, const struct trace_counter *counter,
+                                               enum trace_tier *tier, size_t size, size_t align, bool zeroed, uint32_t tag)
 {
 	void *room = NULL;
+	uint64_t birth = thread->birth | counter_place(counter);
 	if (*tier == TRACE_TIER_FRAME) {
 		room = frame_take(thread, size);
 		if (unlikely(!room))
-			*tier = operation_frame_exhausted(thread, site, size);
+			*tier = operation_frame_exhausted(thread, counter->site, size);
 	}
 	enum trace_tier lies = *tier;
 	if (*tier == TRACE_TIER_POOL) {
@@ -110,11 +111,11 @@ static always_inline void *operation_take_room(struct thread *thread, uint32_t s
 static always_inline void operation_account_death(struct thread *thread, const struct block *block, const uintptr_t *fp)
 {
 	uint32_t tag = block_tag(block);
-	bool clean = (block->birth ^ thread->birth) >> BLOCK_SITE_BITS == 0;
+	bool clean = (block->birth ^ thread->birth) >> BLOCK_SEGMENT_SHIFT == 0;
 	if (unlikely(!clean && segment_is_inherited(block_segment(block))))
 		return;
 	struct trace_counter *counter = thread_counter(thread, block_site(block));
-	account_death(thread, counter, block_account(tag), block_size(block));
+	account_death(thread, counter, block_account(tag), block_usable(block_size(block)));
 	if (unlikely((tag & BLOCK_SCOPE) == BLOCK_IN_TASK))
 		counter->task_alive--;
 	if (likely(clean))

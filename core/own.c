@@ -134,7 +134,7 @@ static void mistake(struct thread *thread, uint32_t code, const struct block *bl
 {
 	struct violation v = {.code = code,
 	                      .level = TRACE_LEVEL_ERROR,
-	                      .site = block ? block_site(block) : 0,
+	                      .site = block ? block_site_doubted(block) : 0,
 	                      .other = fp ? site_node_of_call(thread, fp) : 0,
 	                      .count = 1,
 	                      .bytes = block ? block_size(block) : 0,

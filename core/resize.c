@@ -24,25 +24,26 @@ static bool fits_in_place(struct thread *thread, struct block *block, size_t siz
 }
 
 /* The plain cases: a death in the segment of the birth, and a birth in the same tier. NULL: not that, nothing is done. */
-static void *resize_clean(struct hot_death death, struct trace_counter *counter, uint32_t site, size_t size)
+static void *resize_clean(struct hot_death death, struct trace_counter *counter, size_t size)
 {
 	struct thread *thread = death.thread;
-	uint64_t tag = death.contents >> BLOCK_TAG_SHIFT;
-	size_t old_size = death.contents & BLOCK_SIZE_MASK, old_usable = block_usable(old_size);
+	uint32_t tag = block_tag(death.block);
+	uint64_t word = thread->birth | counter_place(counter);
+	size_t old_usable = block_usable(block_size(death.block));
 	bool in_span = tag == BLOCK_IN_SCOPE;
 	enum trace_tier tier = in_span ? TRACE_TIER_FRAME : (enum trace_tier)thread->small_tier;
-	if (in_span && hot_resize_at_end(death, counter, site, size))
+	if (in_span && hot_resize_at_end(death, counter, word, size))
 		return death.block + 1;
-	if (in_span ? counter->rules || size - 1 >= thread->bump_max
-	            : tag != thread->small_tag || counter->rules != thread->small_rules || size - 1 >= thread->small_max)
+	if (in_span ? counter->route || size - 1 >= thread->bump_max
+	            : tag != thread->small_tag || counter->route != thread->small_route || size - 1 >= thread->small_max)
 		return NULL;
 	if (in_span ? block_usable(size) == old_usable : fits_in_place(thread, death.block, size)) {
-		account_death(thread, death.counter, tier, old_size);
+		account_death(thread, death.counter, tier, old_usable);
 		(&death.counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
-		account_birth(thread, counter, site, tier, in_span ? TRACE_BIRTH_FRAME_IN : thread->small_birth, size);
-		return block_start(death.block, thread->birth | site, (uint32_t)tag, size);
+		account_birth(thread, counter, tier, in_span ? TRACE_BIRTH_FRAME_IN : thread->small_birth, size);
+		return block_start(death.block, word, tag, size);
 	}
-	void *pointer = in_span ? hot_birth_in_span(thread, counter, site, size) : hot_birth_in_slab(thread, counter, site, size);
+	void *pointer = in_span ? hot_birth_in_span(thread, counter, word, size) : hot_birth_in_slab(thread, counter, word, size);
 	if (unlikely(!pointer))
 		return NULL;
 	memcpy(pointer, death.block + 1, old_usable < size ? old_usable : size);
@@ -54,12 +55,12 @@ static void *resize_clean(struct hot_death death, struct trace_counter *counter,
 /* A realloc is a death and a birth. Where the room can be kept, it is kept. */
 static void *resize(struct thread *thread, struct block *block, size_t size, const uintptr_t *fp)
 {
-	uint32_t site = site_of_call(thread, size, fp), tag = block_tag(block);
+	uint32_t tag = block_tag(block);
 	size_t old_size = block_usable(block_size(block)); /* a program may use all that malloc_usable_size told it */
-	struct trace_counter *counter = thread_counter(thread, site);
+	struct trace_counter *counter = site_of_call(thread, size, fp);
 	struct hot_death death = hot_death_in(thread, block);
 	if (death.counter && size - 1 < REGION_CHUNK_BYTES) {
-		void *quick = resize_clean(death, counter, site, size);
+		void *quick = resize_clean(death, counter, size);
 		if (quick)
 			return quick;
 	}
@@ -68,8 +69,8 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 	if (block_segment(block) != thread_segment(thread))
 		wanted = route_resize(wanted, accounted, size, runtime.pool_block_max);
 	enum trace_tier tier = wanted;
-	uint64_t word = thread->birth | site;
-	uint32_t scope_tag = operation_scope_tag(thread, counter, site, size, tier);
+	uint64_t word = thread->birth | counter_place(counter);
+	uint32_t scope_tag = operation_scope_tag(thread, counter, size, tier);
 	bool observe = runtime.mode == TRACE_MODE_OBSERVE;
 	void *pointer;
 
@@ -91,14 +92,14 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 		operation_account_death(thread, &dead, fp);
 	} else {
 		pointer = observe ? heap_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier), false)
-		                  : operation_take_room(thread, site, &tier, size, 0, false, word, scope_tag);
+		                  : operation_take_room(thread, counter, &tier, size, 0, false, scope_tag);
 		if (!pointer)
 			return NULL;
 		memcpy(pointer, block + 1, old_size < size ? old_size : size);
 		operation_die(thread, block, fp);
 		operation_give_room(thread, block, false);
 	}
-	account_birth(thread, counter, site, tier, tier + thread->birth_shift, size);
+	account_birth(thread, counter, tier, tier + thread->birth_shift, size);
 	events_birth(thread, pointer);
 	if (tier != accounted) {
 		counter->tier_moves++;
@@ -107,7 +108,7 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 			counter->first_move_frame = thread->frame;
 	}
 	if (unlikely(tier == TRACE_TIER_HEAP && thread->in_frame))
-		account_heap_in_frame(thread, counter, site);
+		account_heap_in_frame(thread, counter);
 	return pointer;
 }
 

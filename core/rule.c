@@ -96,6 +96,14 @@ uint32_t rule_of_site(uint32_t site)
 	return site < SITES_MAX ? of_site[site] : 0;
 }
 
+void rule_apply(struct trace_counter *counter, uint32_t rules)
+{
+	if (!rules)
+		return;
+	__atomic_store_n(&counter->rules, rules, __ATOMIC_RELAXED);
+	__atomic_fetch_or(&counter->route, TRACE_ROUTE_RULED, __ATOMIC_RELAXED);
+}
+
 /* Slots that have counters for the site's group already read its rules there. */
 void rule_settle(uint32_t site, uint32_t tag, const uintptr_t *pcs, size_t count)
 {
@@ -107,14 +115,14 @@ void rule_settle(uint32_t site, uint32_t tag, const uintptr_t *pcs, size_t count
 	for (uint32_t slot = 0; rules && slot < thread_slot_count(); slot++) {
 		struct trace_counter *group = thread_of_slot(slot)->groups[site / TRACE_GROUP_SITES];
 		if (group)
-			__atomic_store_n(&group[site % TRACE_GROUP_SITES].rules, rules, __ATOMIC_RELAXED);
+			rule_apply(&group[site % TRACE_GROUP_SITES], rules);
 	}
 }
 
-uint32_t rule_tier(uint64_t rules, size_t size)
+uint32_t rule_tier(uint32_t rules, size_t size)
 {
-	for (rules &= ~(TRACE_DEMOTED | TRACE_IN_TASKS); rules; rules &= rules - 1) {
-		const struct policy_rule *rule = &policy_in_force.rule[__builtin_ctzll(rules)];
+	for (; rules; rules &= rules - 1) {
+		const struct policy_rule *rule = &policy_in_force.rule[__builtin_ctz(rules)];
 		if (size >= rule->size_min && size <= rule->size_max)
 			return (uint32_t)rule->tier + 1;
 	}

@@ -22,7 +22,7 @@
 void scope_demote(struct thread *thread, uint32_t site)
 {
 	struct trace_counter *counter = thread_counter(thread, site);
-	if (counter->rules & TRACE_DEMOTED || thread->demoted_count == THREAD_DEMOTED_MAX)
+	if (counter->route & TRACE_ROUTE_DEMOTED || thread->demoted_count == THREAD_DEMOTED_MAX)
 		return;
 	struct trace_site *record = trace_at(&trace_sites, site);
 	struct thread_demotion *demotion = NULL;
@@ -38,7 +38,7 @@ void scope_demote(struct thread *thread, uint32_t site)
 	demotion->escaped = counter->outlived_frame + counter->died_elsewhere;
 	demotion->births = counter->births[TRACE_BIRTH_POOL_IN];
 	demotion->live_bytes = trace_counter_live(counter);
-	counter->rules |= TRACE_DEMOTED;
+	__atomic_fetch_or(&counter->route, TRACE_ROUTE_DEMOTED, __ATOMIC_RELAXED);
 	counter->pinned_bytes = 0;
 	__atomic_fetch_add(&record->demotions, 1, __ATOMIC_RELAXED);
 }
@@ -49,14 +49,14 @@ static void judge_demotions(struct thread *thread)
 	for (uint32_t n = 0; n < DEMOTIONS_JUDGED && n < thread->demoted_count; n++) {
 		struct thread_demotion *demotion = &thread->demoted[thread->demoted_cursor++ % thread->demoted_count];
 		struct trace_counter *counter = thread_counter(thread, demotion->site);
-		if (!(counter->rules & TRACE_DEMOTED) || thread->frame - demotion->since_frame < demotion->wait_frames)
+		if (!(counter->route & TRACE_ROUTE_DEMOTED) || thread->frame - demotion->since_frame < demotion->wait_frames)
 			continue;
 		uint64_t escaped = counter->outlived_frame + counter->died_elsewhere;
 		uint64_t births = counter->births[TRACE_BIRTH_POOL_IN];
 		bool behaved = escaped == demotion->escaped && trace_counter_live(counter) <= demotion->live_bytes;
 		if (behaved && births - demotion->births >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES]) {
 			struct trace_site *record = trace_at(&trace_sites, demotion->site);
-			counter->rules &= ~TRACE_DEMOTED;
+			__atomic_fetch_and(&counter->route, (uint16_t)~TRACE_ROUTE_DEMOTED, __ATOMIC_RELAXED);
 			__atomic_fetch_add(&record->promotions, 1, __ATOMIC_RELAXED);
 			continue;
 		}
@@ -75,7 +75,7 @@ static void survivor(struct thread *thread, uint32_t site, size_t share)
 	struct trace_counter *counter = thread_counter(thread, site);
 	counter->pinned_bytes += share;
 	/* A site that escapes now and then earns its place as long as it pins little of what it allocates. */
-	if (!(counter->rules & TRACE_DEMOTED) && counter->pinned_bytes >= runtime.demote_bytes && counter->pinned_bytes > counter->bytes / 4)
+	if (!(counter->route & TRACE_ROUTE_DEMOTED) && counter->pinned_bytes >= runtime.demote_bytes && counter->pinned_bytes > counter->bytes / 4)
 		scope_demote(thread, site);
 }
 
@@ -85,6 +85,7 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	thread->frame++;
 	thread->frame_base = (uint64_t)thread->frame << 32;
 	thread->in_frame = true;
+	account_forget_seen(thread);
 	scope_settle(thread);
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		thread->at_frame.allocs[tier] = record->allocs[tier];
@@ -173,6 +174,7 @@ void scope_frame_end(struct thread *thread)
 	end_frame(thread, now);
 	thread->in_frame = false;
 	thread->frame_base = 0;
+	account_forget_seen(thread);
 	scope_settle(thread);
 	trace_header->last_ns = now;
 	__atomic_store_n(&thread->record->open_begin_ns, 0, __ATOMIC_RELEASE);

@@ -12,7 +12,7 @@
 void thread_new_segment(struct thread *thread)
 {
 	uint64_t segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
-	thread->birth = segment << BLOCK_SITE_BITS;
+	thread->birth = segment << BLOCK_SEGMENT_SHIFT ^ block_birth_secret;
 	thread->clean_birth = likely(!events_area) ? thread->birth : UINT64_MAX;
 	const struct task *task = thread->task;
 	if (unlikely(task != NULL))
@@ -28,14 +28,14 @@ void scope_settle(struct thread *thread)
 	__asm__("" : "+r"(in_frame));
 	thread->in_task = in_task;
 	thread->birth_shift = in_frame | in_task ? 0 : 2;
-	bool quick = runtime.mode != TRACE_MODE_OBSERVE && !in_task && !events_area, pool = in_frame || thread->role >= TRACE_ROLE_WORKER;
+	bool quick = runtime.mode != TRACE_MODE_OBSERVE && !in_task && !events_area && !thread->frame_paused, pool = in_frame || thread->role >= TRACE_ROLE_WORKER;
 	thread->bump_max = quick & in_frame ? runtime.frame_block_max : 0;
 	thread->bump_class_max = !thread->classes ? 0 : thread->bump_max < SITE_STEPPED_MAX ? thread->bump_max : SITE_STEPPED_MAX;
 	thread->small_max = !quick || (in_frame && thread->role == TRACE_ROLE_NONE) ? 0 : pool ? runtime.pool_block_max : POOL_HEAP_MAX;
 	thread->small_tier = pool ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
 	thread->small_birth = (uint8_t)(thread->small_tier + thread->birth_shift);
 	thread->small_tag = (in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(thread->small_tier);
-	thread->small_rules = in_frame ? TRACE_DEMOTED : 0;
+	thread->small_route = in_frame ? TRACE_ROUTE_DEMOTED : 0;
 	thread->small_slabs = thread->slabs[thread->small_tier].current;
 }
 

@@ -311,9 +311,14 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
 	return site;
 }
 
-static uint32_t intern_node(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
+uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
 {
-	(void)tag;
+	return counter_place(thread_counter(thread, site_intern(pcs, count, cut, tag)));
+}
+
+static uint32_t intern_node(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
+{
+	(void)owner, (void)tag;
 	if (!count || !base_lock(&table.lock))
 		return 0;
 	uint32_t node = path_node(pcs, without_interrupted(pcs, count), cut, true);
@@ -325,12 +330,12 @@ static uint32_t intern_node(const uintptr_t *pcs, size_t count, bool cut, uint32
 }
 
 /* stacks=none: one site for each size class and role. */
-uint32_t site_of_class(struct thread *thread, size_t size)
+struct trace_counter *site_of_class(struct thread *thread, size_t size)
 {
 	uint32_t class_index = site_class(size);
 	size_t class_bytes = (size_t)1 << class_index;
 	if (!base_lock(&table.lock))
-		return 0;
+		return thread_counter(thread, 0);
 	uint32_t *site = &class_sites[thread->role][thread->tag][class_index], made = *site;
 	classes_used = true;
 	if (!made) {
@@ -347,21 +352,21 @@ uint32_t site_of_class(struct thread *thread, size_t size)
 	struct trace_counter *counter = thread_counter(thread, made);
 	if (made && thread->groups[made / TRACE_GROUP_SITES]) {
 		struct thread_class *known = &thread->class_table[thread->classes - thread->class_table + site_place(size)];
-		*known = (struct thread_class){counter, made};
+		*known = (struct thread_class){counter, counter_place(counter)};
 	}
-	return made;
+	return counter;
 }
 
-uint32_t site_of_caller(struct thread *thread, const uintptr_t *fp)
+struct trace_counter *site_of_caller(struct thread *thread, const uintptr_t *fp)
 {
 	uintptr_t caller = fp[1], key = caller ^ (uintptr_t)thread->tag << 56;
 	uint32_t slot = (uint32_t)(key * 0x9e3779b97f4a7c15u >> 56);
 	if (likely(thread->caller_site[slot].caller == key))
-		return thread->caller_site[slot].site;
+		return counter_at(thread->caller_site[slot].place);
 	notice_module_of(caller);
-	thread->caller_site[slot].site = site_intern(&caller, 1, false, thread->tag);
+	thread->caller_site[slot].place = site_intern_counter(thread, &caller, 1, false, thread->tag);
 	thread->caller_site[slot].caller = key;
-	return thread->caller_site[slot].site;
+	return counter_at(thread->caller_site[slot].place);
 }
 
 uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp)
@@ -372,7 +377,7 @@ uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp)
 		return path_value(thread->other_paths, fp, 0, intern_node);
 	uintptr_t caller = fp[1];
 	notice_module_of(caller);
-	return intern_node(&caller, 1, false, 0);
+	return intern_node(NULL, &caller, 1, false, 0);
 }
 
 void site_child(void)

@@ -14,7 +14,7 @@ int site_init(void);
 
 /* The site of a path under a region, innermost pc first. */
 uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag);
-uint32_t site_of_caller(struct thread *thread, const uintptr_t *fp);
+struct trace_counter *site_of_caller(struct thread *thread, const uintptr_t *fp);
 /* stacks=none: sites by role, region and size class, a power of two from 16 on. A thread finds small sizes by 16-byte
    steps, the others, and 0, by their logarithm. */
 #define SITE_STEPS 64u
@@ -30,17 +30,20 @@ static always_inline uint32_t site_place(size_t size)
 {
 	return likely(size - 1 < SITE_STEPPED_MAX) ? (uint32_t)(size - 1) / 16 : SITE_STEPS + site_class(size);
 }
-cold_path uint32_t site_of_class(struct thread *thread, size_t size);
+cold_path struct trace_counter *site_of_class(struct thread *thread, size_t size);
 
-/* The site of an allocation made by the caller of the hook whose frame is `fp`. Cost on a hit: one cache probe. */
-static always_inline uint32_t site_of_call(struct thread *thread, size_t size, const uintptr_t *fp)
+/* What path_value calls for a new path of an allocation: its site's counters in the slot that owns the cache. */
+uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag);
+
+/* The site's counters of an allocation made by the caller of the hook whose frame is `fp`. Cost on a hit: one cache probe. */
+static always_inline struct trace_counter *site_of_call(struct thread *thread, size_t size, const uintptr_t *fp)
 {
 	if (likely(runtime.stacks == TRACE_STACKS_FULL))
-		return path_value(thread->alloc_paths, fp, thread->tag, site_intern);
+		return counter_at(path_value(thread->alloc_paths, fp, thread->tag, site_intern_counter));
 	if (runtime.stacks == TRACE_STACKS_CALLER)
 		return site_of_caller(thread, fp);
 	const struct thread_class *known = &thread->classes[site_place(size)];
-	return likely(known->counter) ? (uint32_t)known->site : site_of_class(thread, size);
+	return likely(known->counter) ? known->counter : site_of_class(thread, size);
 }
 
 /* The node of the current call path (a death, a boundary); 0 when call paths are off. */

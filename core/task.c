@@ -199,7 +199,7 @@ static void watch_key(struct task *task, struct trace_task_type *type)
 	struct block *block = block_of((void *)task->key);
 	block_mark(block, BLOCK_HANDED);
 	if (!type->birth_site)
-		type->birth_site = block_site(block);
+		type->birth_site = block_site_doubted(block);
 }
 
 struct task *task_begin(struct thread *thread, uint32_t type, uintptr_t key)

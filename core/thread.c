@@ -62,6 +62,7 @@ static struct thread *slot_make(uint32_t slot)
 		thread->other_paths = wiped_memory(path_cache_bytes());
 		if (!thread->alloc_paths || !thread->other_paths)
 			return NULL;
+		path_cache_own(thread->alloc_paths, thread);
 	}
 	if (runtime.stacks == TRACE_STACKS_NONE && !(thread->class_table = wiped_memory(SITE_CLASS_TABLE_BYTES)))
 		return NULL;
@@ -167,11 +168,13 @@ struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site)
 		if (made) {
 			fa_assert(index == label_index);
 			__atomic_store_n(&made->first_site, group_index * TRACE_GROUP_SITES, __ATOMIC_RELEASE);
+			for (uint32_t i = 0; i < TRACE_GROUP_SITES; i++)
+				group->counter[i].site = group_index * TRACE_GROUP_SITES + i;
 			thread->groups[group_index] = group->counter;
 			/* After the pointer is there: rules that are settled meanwhile are seen by one of both. */
 			atomic_thread_fence(memory_order_seq_cst);
 			for (uint32_t i = 0; i < TRACE_GROUP_SITES && policy_in_force.rule_count; i++)
-				group->counter[i].rules = rule_of_site(group_index * TRACE_GROUP_SITES + i);
+				rule_apply(&group->counter[i], rule_of_site(group->counter[i].site));
 		}
 		base_unlock(&lock);
 	}
@@ -179,6 +182,19 @@ struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site)
 		return &thread->groups[group_index][site % TRACE_GROUP_SITES];
 	trace_loss(TRACE_LOSS_COUNTERS, 1);
 	return &thread->groups[0][0];
+}
+
+uint32_t block_site_doubted(const struct block *block)
+{
+	uintptr_t counter = (uintptr_t)counter_at(block_counter(block));
+	if (!trace_header || segment_is_inherited(block_segment(block)) || !segment_was_leased(block_segment(block)))
+		return 0;
+	for (uint32_t i = 0; i < trace_groups.chunks; i++) {
+		uintptr_t offset = counter - (uintptr_t)trace_groups.base[i];
+		if (offset < trace_groups.per_chunk * sizeof(struct trace_group) && !(offset % sizeof(struct trace_counter)))
+			return ((struct trace_counter *)counter)->site;
+	}
+	return 0;
 }
 
 static void destructor(void *value)
@@ -227,6 +243,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->boundary_return = thread->await_return = 0;
 	thread->await_node = 0;
 	atomic_store(&thread->own_deaths_remote, 0);
+	account_forget_seen(thread);
 	thread_choose_classes(thread);
 	scope_settle(thread);
 	account_peak_rearm(thread);
@@ -379,8 +396,10 @@ void thread_forget_paths(struct thread *thread)
 		path_cache_stats(thread->alloc_paths, &forgotten_stats);
 		base_unlock(&table.lock);
 	}
-	if (fresh)
+	if (fresh) {
+		path_cache_own(fresh, thread);
 		thread->alloc_paths = fresh; /* the old one stays mapped, once a slot: a signal handler may be reading it */
+	}
 }
 
 uint32_t thread_slot_count(void)

@@ -18,7 +18,7 @@
 #include "core/block.h"
 #include "core/path/path.h"
 #include "core/registry/policy.h"
-#include "core/trace/format.h"
+#include "core/trace/writer.h"
 
 #define THREAD_SLOTS_MAX 4096u
 #define THREAD_POOL_CLASSES 40u
@@ -75,7 +75,7 @@ struct thread_demotion {
 /* stacks=none: what a size class stands for in one role and region. */
 struct thread_class {
 	struct trace_counter *counter; /* NULL: not used yet */
-	uint64_t site;
+	uint64_t place;                /* counter_place() of it */
 };
 
 /* Slabs of one tier. */
@@ -98,22 +98,25 @@ struct thread {
 	const struct thread_class *classes; /* stacks=none: of this role and region, by size class; else NULL */
 	uint8_t *bump, *limit; /* free room of the current frame span */
 	struct frame_span *span;
+	uint64_t span_born;  /* blocks born in it */
 	/* Which requests the fast paths may serve (scope_settle): those of 1 to so many bytes. */
 	size_t bump_max;       /* from the frame tier, unless their site is demoted or ruled */
 	size_t bump_class_max; /* the same with stacks=none: the first thing that malloc asks */
 	size_t small_max;      /* from slabs: in a frame for demoted sites, else for all */
 	struct pool_slab **small_slabs; /* current slabs of the tier they are accounted to */
-	uint64_t small_rules;  /* and these rules: TRACE_DEMOTED in a frame, else 0 */
+	uint32_t small_route;  /* whose route is this: TRACE_ROUTE_DEMOTED in a frame, else 0 */
 	uint32_t small_tag;
 	uint8_t small_tier, small_birth; /* enum trace_tier and trace_birth */
 	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
 	uint8_t creator_role; /* enum trace_role of the thread that made this one */
 	uint8_t birth_shift; /* 0 in a scope, 2 outside: births[tier + birth_shift] */
-	int64_t peak_at[TRACE_TIERS]; /* live bytes of this thread at which peaks are looked at again */
+	uint64_t look_at[TRACE_TIERS]; /* usable bytes of this thread's births at which its peak may be reached: account.c */
 
 	/* ---- slow paths */
 	uint32_t slot, record_index;
 	uintptr_t handle;    /* pthread_t */
+	int64_t peak_at[TRACE_TIERS]; /* live bytes of this thread at which peaks are looked at again */
+	uint32_t seen;       /* counters that were seen since the frame began, or ended: place of the first, 0: none */
 	uint32_t frame;      /* current frame number, 0 before the first boundary */
 	uint32_t awaits;
 	uint64_t segment_lease, segment_lease_end;
@@ -159,7 +162,7 @@ struct thread {
 	struct thread_class *class_table; /* by role, region and size class: site.h */
 	struct {
 		uintptr_t caller;
-		uint32_t site;
+		uint32_t place; /* counter_place() */
 	} caller_site[256];
 
 	/* ---- tasks */
@@ -230,7 +233,7 @@ static always_inline void thread_open(struct thread *thread)
 
 static always_inline uint64_t thread_segment(const struct thread *thread)
 {
-	return thread->birth >> BLOCK_SITE_BITS;
+	return (thread->birth ^ block_birth_secret) >> BLOCK_SEGMENT_SHIFT;
 }
 
 int thread_init(void);
@@ -259,6 +262,27 @@ struct thread *thread_of_slot(uint32_t slot);
 /* Takes back, for a few slots that no thread has now, what others have freed: blocks of threads that have ended. */
 void thread_reclaim_idle(void);
 uint32_t thread_slot_count(void);
+
+/* Where counters lie in the recording: what a block's header says of its site. Every record is in the one mapping. */
+static always_inline struct trace_counter *counter_at(uint32_t place)
+{
+	return (struct trace_counter *)((char *)trace_header + (size_t)place * BLOCK_COUNTER_BYTES);
+}
+
+static always_inline uint32_t counter_place(const struct trace_counter *counter)
+{
+	return (uint32_t)((size_t)((const char *)counter - (const char *)trace_header) / BLOCK_COUNTER_BYTES);
+}
+static_assert(TRACE_MAX_BYTES / BLOCK_COUNTER_BYTES == BLOCK_COUNTER_MASK + 1, "a header names every line of a recording");
+
+/* The site of a block that is in this recording's counts. */
+static always_inline uint32_t block_site(const struct block *block)
+{
+	return counter_at(block_counter(block))->site;
+}
+
+/* The same of what may be no block of ours, or one of another recording; 0: it says nothing. */
+uint32_t block_site_doubted(const struct block *block);
 
 /* Counters of `site` in this thread's slot; allocates the group at first use. Never NULL: site 0's when full. */
 struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site);

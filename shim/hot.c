@@ -20,22 +20,27 @@ EXPORT void *malloc(size_t size)
 	return malloc_small(size);
 }
 
-static __attribute__((noinline)) void free_small(struct thread *thread, struct block *block, struct trace_counter *counter,
-                                                 uint64_t contents)
+/* Not inlined, for the same reason. */
+static __attribute__((noinline)) void free_small(struct thread *thread, struct block *block, struct trace_counter *counter)
 {
-	if (likely(hot_free_small((struct hot_death){thread, block, counter, contents})))
-		return;
-	hook_free(block + 1);
+	hot_free_in_slab((struct hot_death){.thread = thread, .block = block, .counter = counter, .in_slab = true});
+}
+
+static __attribute__((noinline)) void free_other(void *pointer)
+{
+	if (pointer)
+		hook_free(pointer);
 }
 
 EXPORT void free(void *pointer)
 {
-	if (unlikely(!pointer))
-		return;
 	struct hot_death death = hot_death_of(pointer);
-	if (likely(hot_free(death)))
-		return;
-	free_small(death.thread, death.block, death.counter, death.contents);
+	if (unlikely(!death.counter))
+		free_other(pointer);
+	else if (likely(!death.in_slab))
+		hot_free_in_span(death);
+	else
+		free_small(death.thread, death.block, death.counter);
 }
 
 EXPORT void *realloc(void *pointer, size_t size)

@@ -19,6 +19,7 @@ struct path_cache {
 	uint32_t ready; /* the module epoch it agrees with; 0 = new, BUSY = in use */
 	uint32_t random; /* for the hits that are re-verified */
 	uint64_t check_at; /* hits */
+	void *owner;
 	struct path_stats stats;
 	uint32_t changes; /* module_changes when last looked at */
 	bool nested;
@@ -62,11 +63,11 @@ static uint32_t agree(struct path_cache *cache)
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
 
-static uint32_t intern_barred(path_intern_fn intern, const struct walk *walk, uint32_t tag)
+static uint32_t intern_barred(const struct path_cache *cache, path_intern_fn intern, const struct walk *walk, uint32_t tag)
 {
 	bool barred = module_refresh_barred;
 	module_refresh_barred = true;
-	uint32_t value = intern(walk->pcs, walk->count, walk->cut, tag);
+	uint32_t value = intern(cache->owner, walk->pcs, walk->count, walk->cut, tag);
 	module_refresh_barred = barred;
 	return value;
 }
@@ -87,11 +88,11 @@ static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, uint
 	uintptr_t caller = fp[1];
 	struct walk walk = {.pcs = &caller, .count = 1, .cut = true, .max = PATH_DEPTH_MAX};
 	if (cache->nested) /* a handler within a handler: its caller only */
-		return intern_barred(intern, &walk, tag);
+		return intern_barred(cache, intern, &walk, tag);
 	cache->nested = true;
 	walk.pcs = cache->nested_pcs;
 	walk_run(fp, &walk);
-	uint32_t value = intern_barred(intern, &walk, tag);
+	uint32_t value = intern_barred(cache, intern, &walk, tag);
 	cache->stats.captures++;
 	cache->nested = false;
 	return value;
@@ -107,7 +108,7 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	walk_run(fp, &walk);
 	cache->stats.captures++;
 	cache->stats.failed += walk.failed;
-	uint32_t value = intern_barred(intern, &walk, tag);
+	uint32_t value = intern_barred(cache, intern, &walk, tag);
 	/* The loader allocates whenever it maps: its own calls are never cached, so each of them comes by here and makes
 	   every cache look at the modules again. */
 	if (by_loader) {
@@ -148,7 +149,7 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 	uint32_t epoch = atomic_load(&module_epoch), value;
 	if (epoch == MODULE_NOT_STARTED) {
 		uintptr_t caller = fp[1];
-		value = intern(&caller, 1, false, tag);
+		value = intern(cache->owner, &caller, 1, false, tag);
 	} else if (cache->ready == BUSY) {
 		value = value_nested(cache, fp, tag, intern);
 	} else {
@@ -211,6 +212,11 @@ size_t path_capture(const uintptr_t *fp, uintptr_t *pcs, size_t max, bool *cut)
 size_t path_cache_bytes(void)
 {
 	return round_up(sizeof(struct path_cache), 4096);
+}
+
+void path_cache_own(struct path_cache *cache, void *owner)
+{
+	cache->owner = owner;
 }
 
 void path_cache_stats(const struct path_cache *cache, struct path_stats *stats)

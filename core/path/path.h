@@ -18,7 +18,7 @@
 
 /* Called on a miss with the exact path, innermost first; must not call malloc. `cut`: deeper than the cap. The modules
    of the path are known then; path_modules_refresh does nothing inside, so that the callee may hold a lock. */
-typedef uint32_t (*path_intern_fn)(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag);
+typedef uint32_t (*path_intern_fn)(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag);
 
 struct path_cache; /* opaque; path_cache_bytes() long, page aligned */
 
@@ -35,6 +35,9 @@ int path_init(size_t depth_max);
 void path_check_every(uint32_t hits);
 
 size_t path_cache_bytes(void);
+
+/* What `intern` is handed as owner; NULL in a new cache. */
+void path_cache_own(struct path_cache *cache, void *owner);
 
 /* The value of the current path under `tag` (below 256: paths under different tags are different), from the cache or by
    `intern`. Re-entrant per thread (signal handlers get a full

@@ -17,11 +17,13 @@ struct frame_span {
 	struct thread *owner;
 	struct frame_span *next, *previous; /* in the owner's list of full or empty spans */
 	uint8_t *end;       /* bump pointer when it was left; NULL while current */
-	uint32_t born, dead; /* blocks, owner's view: remote frees not yet taken back count as alive */
+	uint64_t born, dead; /* blocks, owner's view: remote frees not yet taken back count as alive. `born` of the current span
+	                        is thread->span_born, and here FRAME_SPAN_CURRENT */
 	uint32_t judged;    /* 1: its survivors have been counted against their sites */
 	uint32_t empty;     /* 1: on the empty list */
 };
 #define FRAME_SPAN_FIRST 64u
+#define FRAME_SPAN_CURRENT UINT64_MAX
 _Static_assert(sizeof(struct frame_span) <= FRAME_SPAN_FIRST, "header room");
 
 static always_inline struct frame_span *frame_span_of(const void *pointer)
@@ -44,28 +46,38 @@ static always_inline uint8_t *frame_take(struct thread *thread, size_t size)
 	if (unlikely(need > (size_t)(thread->limit - at)) && !(at = frame_refill(thread, need)))
 		return NULL;
 	thread->bump = at + need;
-	thread->span->born++;
+	thread->span_born++;
 	return at;
 }
 
-/* A block of `size` bytes in the calling thread's own span; already marked dead. The top block gives its room back.
-   True: the span is not the current one, and nothing in it lives any more. */
-static always_inline bool frame_give_last(struct thread *thread, struct frame_span *span, struct block *block, size_t size)
+/* Nothing lives in the current span. */
+static always_inline void frame_begin_anew(struct thread *thread, struct frame_span *span)
 {
-	uint8_t *end = (uint8_t *)(block + 1) + block_usable(size);
-	if (end == thread->bump)
-		thread->bump = (uint8_t *)block;
-	if (++span->dead != span->born)
-		return false;
-	if (unlikely(span != thread->span))
-		return true;
 	thread->bump = (uint8_t *)span + FRAME_SPAN_FIRST;
-	return false;
+	thread->span_born = span->dead = 0;
+}
+
+/* The current span's top block has died. */
+static always_inline void frame_retract(struct thread *thread, struct frame_span *span, struct block *block)
+{
+	thread->bump = (uint8_t *)block;
+	if (span->dead == thread->span_born)
+		frame_begin_anew(thread, span);
+}
+
+/* A block of `usable` bytes in the calling thread's own span; already marked dead. The top block gives its room back.
+   True: the span is not the current one, and nothing in it lives any more. */
+static always_inline bool frame_give_last(struct thread *thread, struct frame_span *span, struct block *block, size_t usable)
+{
+	bool emptied = ++span->dead == span->born;
+	if ((uint8_t *)(block + 1) + usable == thread->bump)
+		frame_retract(thread, span, block);
+	return emptied;
 }
 
 static always_inline void frame_give(struct thread *thread, struct block *block, size_t size)
 {
-	if (frame_give_last(thread, frame_span_of(block), block, size))
+	if (frame_give_last(thread, frame_span_of(block), block, block_usable(size)))
 		frame_span_emptied(thread, frame_span_of(block));
 }
 

@@ -85,7 +85,7 @@ void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t ta
 	void *base = fa_je_rallocx(block, block_usable(size) + BLOCK_HEADER_BYTES, 0);
 	if (base)
 		return start_at(base, BLOCK_HEADER_BYTES, birth, tag, size);
-	block_kill(block); /* alive again */
+	block_revive(block);
 	return NULL;
 }
 

@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC "FATRACE\n"
-#define TRACE_VERSION 4u
+#define TRACE_VERSION 5u
 #define TRACE_PAGE_BYTES 4096u
 #define TRACE_MAX_BYTES (16u << 20)
 #define TRACE_CHUNKS_MAX 512u
@@ -198,21 +198,26 @@ enum trace_birth {
 	TRACE_BIRTH_COUNT = 5
 };
 
-/* What one slot's threads did at one site. Three cache lines: allocation, death in the segment, everything else.
-   Births are counted by the thread that allocates, deaths by the thread that frees: only sums over all slots mean
-   something for live figures. never_died(site) = births in scope - all in-scope deaths, over all slots. */
+/* What one slot's threads did at one site. Three cache lines: what malloc writes, what free in the same segment writes, and
+   everything else. Births are counted by the thread that allocates, deaths by the thread that frees: only sums over all
+   slots mean something for live figures. never_died(site) = births in scope - all in-scope deaths, over all slots.
+   live = peak_bytes - headroom_bytes: malloc and free then find out about a new peak by the sign of what they write. */
 struct trace_counter {
 	/* line 0: malloc */
+	int32_t births_left;       /* before the slot looks at the site again (account.c): FA602's limit, or none */
+	uint16_t route;            /* TRACE_ROUTE_*: what keeps the site's blocks off the plain way */
+	uint16_t in_tasks;         /* 1: some of its blocks were born in tasks */
 	uint64_t births[TRACE_BIRTH_COUNT];
 	uint64_t bytes;            /* requested */
-	uint64_t usable_bytes;     /* usable bytes of all births */
-	uint64_t rules;            /* bit n: rule n of the policy holds for the site, but for the size; and below */
-	/* line 1: free in the same segment, malloc inside frames */
-	uint64_t frame_count;      /* frame number (low 32 bits) << 32 | births in it; once FA602 is told it counts anew */
+	int64_t headroom_bytes;    /* (level) peak_bytes less the usable bytes alive */
+	/* line 1: free in the same segment */
 	uint64_t died_in_segment;  /* born in a scope, same segment */
 	uint64_t died_in_segment_outside; /* born outside every scope, same segment */
-	uint64_t frees_bytes;      /* usable bytes freed */
-	int64_t peak_bytes;        /* highest live bytes of this slot, as seen at frees and at the peaks: see reader */
+	int64_t peak_bytes;        /* most usable bytes alive so far, of what this slot has allocated and freed */
+	uint32_t site;
+	uint32_t rules;            /* bit n: rule n of the policy holds for the site, but for the size */
+	uint32_t frame;            /* number of the last frame with a birth in it (low 32 bits), 0: none */
+	uint32_t next_seen;        /* the shim's own: sites that were seen since its frame began, chained */
 	uint64_t died_in_frame;
 	uint64_t outlived_frame;   /* FA601 and FA205 together */
 	uint64_t died_outside;     /* born outside every scope, another segment or thread */
@@ -222,19 +227,20 @@ struct trace_counter {
 	uint64_t died_elsewhere;   /* other thread, frame still open */
 	uint64_t tier_moves;       /* realloc or promotion changed the tier of one of its blocks */
 	uint32_t first_move_frame, last_move_frame;
-	uint64_t heap_frame_count; /* as frame_count, for heap-tier births inside frames */
+	uint64_t heap_frame_count; /* frame number (low 32 bits) << 32 | heap-tier births in it */
 	int64_t task_alive;        /* (level) blocks born in tasks less those that died, wherever */
 	uint64_t pinned_bytes;     /* bytes of frame spans its escaped blocks have pinned, summed */
 };
-#define TRACE_DEMOTED (1ull << 63) /* this slot routes the site's blocks to the pool for now */
-#define TRACE_IN_TASKS (1ull << 62) /* some of its blocks were born in tasks */
+#define TRACE_ROUTE_DEMOTED 1u /* this slot routes the site's blocks to the pool for now */
+#define TRACE_ROUTE_RULED 2u   /* `rules` is not 0 */
 #define TRACE_HOT_TOLD (1ull << 63) /* in old_at_frame: FA602 was told of in that frame */
-static_assert(sizeof(struct trace_counter) == 192, "three cache lines");
+static_assert(sizeof(struct trace_counter) == 192 && offsetof(struct trace_counter, died_in_segment) == 64 &&
+                      offsetof(struct trace_counter, old_at_frame) == 128, "three cache lines");
 
 /* (level) Usable bytes alive; of one slot it may be negative. */
 static inline int64_t trace_counter_live(const struct trace_counter *counter)
 {
-	return (int64_t)(counter->usable_bytes - counter->frees_bytes);
+	return counter->peak_bytes - counter->headroom_bytes;
 }
 
 enum { TRACE_GROUP_SITES = 16 };

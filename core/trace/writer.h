@@ -26,7 +26,7 @@ struct trace_array {
 	char *base[TRACE_ARRAY_CHUNKS];
 };
 
-extern struct trace_header *trace_header; /* never NULL after trace_open */
+extern struct trace_header *trace_header own_data; /* never NULL after trace_open */
 extern struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels, trace_groups, trace_threads,
         trace_lifetimes, trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts, trace_tallies;
 

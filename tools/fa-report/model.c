@@ -53,15 +53,14 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
 	site->died_in_segment_outside += c->died_in_segment_outside;
 	site->died_outside += c->died_outside;
 	add_level(&site->task_alive, c->task_alive);
-	site->in_tasks |= (c->rules & TRACE_IN_TASKS) != 0;
+	site->in_tasks |= c->in_tasks != 0;
 	site->tier_moves += c->tier_moves;
 	if (c->first_move_frame && (!site->first_move_frame || c->first_move_frame < site->first_move_frame))
 		site->first_move_frame = c->first_move_frame;
 	if (c->last_move_frame > site->last_move_frame)
 		site->last_move_frame = c->last_move_frame;
 	/* Alive and born in the open frame: alive in all, less those that were alive when it began and still are. */
-	uint32_t tag = (uint32_t)(c->frame_count >> 32);
-	if (owner && tag && !owner->end_ns && owner->open_begin_ns && tag == (uint32_t)owner->frames) {
+	if (owner && c->frame && !owner->end_ns && owner->open_begin_ns && c->frame == (uint32_t)owner->frames) {
 		uint64_t in_scope = births_in(c->births);
 		uint64_t died = c->died_in_segment + c->died_in_frame + c->crossed_await + c->died_elsewhere;
 		*young += in_scope - died - (c->old_at_frame & ~TRACE_HOT_TOLD);

@@ -38,14 +38,13 @@ static always_inline void *hot_birth_in_span(struct thread *thread, struct trace
 static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace_counter *counter, uint64_t word, size_t size)
 {
 	size_t usable = ((size - 1) | 15) + 1;
-	struct pool_slab *slab = thread->small_slabs[pool_class(usable)];
+	struct thread_cache *cache = &thread->small_caches[pool_class(usable)];
+	struct block *room = cache->head;
 	enum trace_tier tier = (enum trace_tier)thread->small_tier;
-	if (unlikely(!slab || !slab->free) || unlikely(thread->record->usable_bytes[tier] + usable > thread->look_at[tier]) ||
+	if (unlikely(!room) || unlikely(thread->record->usable_bytes[tier] + usable > thread->look_at[tier]) ||
 	    unlikely(!account_unseen(counter)))
 		return NULL;
-	struct block *room = slab->free;
-	slab->free = (struct block *)room->birth;
-	slab->born++;
+	pool_pop(cache);
 	account_birth_sums(thread, counter, tier, thread->small_birth, size, usable);
 	return block_start_as(room, word | BLOCK_IN_SLAB, thread->small_tag, size);
 }
@@ -178,9 +177,10 @@ static always_inline void hot_free_in_slab(struct hot_death death)
 	uint32_t tag = block_tag(death.block);
 	size_t usable = block_usable((uint32_t)death.block->state);
 	block_kill_plain(death.block);
-	account_death(thread, death.counter, block_account(tag), usable);
+	enum trace_tier tier = block_account(tag);
+	account_death(thread, death.counter, tier, usable);
 	(&death.counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
-	if (unlikely(pool_give_last(death.block)))
+	if (unlikely(pool_give_last(&thread->slabs[tier].cache[pool_class(usable)], death.block)))
 		hot_slab_emptied(thread, pool_slab_of(death.block));
 	else
 		thread_open(thread);

@@ -23,6 +23,15 @@ static bool fits_in_place(struct thread *thread, struct block *block, size_t siz
 	}
 }
 
+/* The header of a block that stays where it is. One that has left its slab's size class is plain no longer (pool.h). */
+static void *start_in_place(struct block *block, uint64_t word, uint32_t tag, size_t size)
+{
+	void *pointer = block_start(block, word, tag, size);
+	if ((tag & 3) == TRACE_TIER_POOL && pool_class(block_usable(size)) != pool_slab_of(block)->class_index)
+		block->birth |= BLOCK_NOT_PLAIN;
+	return pointer;
+}
+
 /* The plain cases: a death in the segment of the birth, and a birth in the same tier. NULL: not that, nothing is done. */
 static void *resize_clean(struct hot_death death, struct trace_counter *counter, size_t size)
 {
@@ -41,7 +50,7 @@ static void *resize_clean(struct hot_death death, struct trace_counter *counter,
 		account_death(thread, death.counter, tier, old_usable);
 		(&death.counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
 		account_birth(thread, counter, tier, in_span ? TRACE_BIRTH_FRAME_IN : thread->small_birth, size);
-		return block_start(death.block, word, tag, size);
+		return start_in_place(death.block, word, tag, size);
 	}
 	void *pointer = in_span ? hot_birth_in_span(thread, counter, word, size) : hot_birth_in_slab(thread, counter, word, size);
 	if (unlikely(!pointer))
@@ -80,7 +89,7 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 		tier = observe ? wanted : accounted;
 		events_death(thread, block + 1);
 		operation_account_death(thread, block, fp);
-		pointer = block_start(block, word, scope_tag | BLOCK_TIER(was) | BLOCK_ACCOUNT(tier), size);
+		pointer = start_in_place(block, word, scope_tag | BLOCK_TIER(was) | BLOCK_ACCOUNT(tier), size);
 	} else if (stays && was == TRACE_TIER_HEAP && (observe || wanted == TRACE_TIER_HEAP)) {
 		struct block dead = *block;
 		events_death(thread, block + 1); /* before its address can be another's */

@@ -36,7 +36,7 @@ void scope_settle(struct thread *thread)
 	thread->small_birth = (uint8_t)(thread->small_tier + thread->birth_shift);
 	thread->small_tag = (in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(thread->small_tier);
 	thread->small_route = in_frame ? TRACE_ROUTE_DEMOTED : 0;
-	thread->small_slabs = thread->slabs[thread->small_tier].current;
+	thread->small_caches = thread->slabs[thread->small_tier].cache;
 }
 
 void thread_choose_classes(struct thread *thread)

@@ -17,6 +17,7 @@
 #include "core/scope.h"
 #include "core/segment.h"
 #include "core/site.h"
+#include "core/tier/pool.h"
 #include "core/tier/remote.h"
 #include "core/trace/writer.h"
 #include "core/violation.h"
@@ -124,6 +125,7 @@ void thread_reclaim_idle(void)
 		if (!taken)
 			continue;
 		remote_take(idle);
+		pool_empty_caches(idle);
 		if (base_lock(&table.lock)) {
 			table.in_use[slot] = 0;
 			base_unlock(&table.lock);
@@ -211,6 +213,7 @@ static void destructor(void *value)
 	base_unlock_all(); /* cancelled inside an operation, asynchronously */
 	thread->gate &= ~THREAD_BUSY;
 	remote_drain(thread);
+	pool_empty_caches(thread);
 	thread->record->end_ns = trace_header->last_ns = base_now_ns();
 	thread->gate = 0;
 	thread_self = &state_ended;

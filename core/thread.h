@@ -78,9 +78,17 @@ struct thread_class {
 	uint64_t place;                /* counter_place() of it */
 };
 
+/* Blocks of one size class that are dead and may be handed out at once, the last freed first: what a free has just touched,
+   the next malloc touches again. Their slabs count them as alive. */
+struct thread_cache {
+	struct block *head; /* chained by block.birth */
+	int64_t room;       /* for so many more */
+};
+
 /* Slabs of one tier. */
 struct thread_slabs {
-	struct pool_slab *current[THREAD_POOL_CLASSES]; /* the slab allocations come from */
+	struct thread_cache cache[THREAD_POOL_CLASSES];
+	struct pool_slab *current[THREAD_POOL_CLASSES]; /* the slab that caches are filled from */
 	struct pool_slab *others[THREAD_POOL_CLASSES];  /* the rest, a ring: partly or wholly used */
 };
 
@@ -103,7 +111,7 @@ struct thread {
 	size_t bump_max;       /* from the frame tier, unless their site is demoted or ruled */
 	size_t bump_class_max; /* the same with stacks=none: the first thing that malloc asks */
 	size_t small_max;      /* from slabs: in a frame for demoted sites, else for all */
-	struct pool_slab **small_slabs; /* current slabs of the tier they are accounted to */
+	struct thread_cache *small_caches; /* of the tier they are accounted to */
 	uint32_t small_route;  /* whose route is this: TRACE_ROUTE_DEMOTED in a frame, else 0 */
 	uint32_t small_tag;
 	uint8_t small_tier, small_birth; /* enum trace_tier and trace_birth */
@@ -147,6 +155,7 @@ struct thread {
 	uint32_t spans_owned, spans_empty, spans_empty_low;
 	uint64_t trim_at_ns;
 	/* ---- pool tier */
+	uint32_t slabs_left; /* that had nothing alive in them any more */
 	struct thread_slabs slabs[TRACE_TIERS]; /* of the pool tier, and of the heap tier for small blocks */
 	/* ---- violations of blocks that keep coming: death.c */
 	struct thread_escape {

@@ -5,6 +5,10 @@
 #include "core/tier/remote.h"
 #include "core/trace/writer.h"
 
+#define CACHE_BLOCKS 64u
+#define CACHE_BYTES 16384u
+#define LEFT_EMPTIES 16u /* slabs that have left: after so many all caches are emptied */
+
 _Static_assert(THREAD_POOL_CLASSES >= 16 + 5 * 4, "classes up to 8 KiB");
 
 static void ring_push(struct pool_slab **head, struct pool_slab *slab)
@@ -58,15 +62,28 @@ static bool extend(struct pool_slab *slab)
 	return first != NULL;
 }
 
-static struct block *take(struct pool_slab *slab)
+/* How many blocks a cache takes at most. */
+static uint32_t cache_blocks(uint32_t class_index)
 {
-	struct block *block = slab->free;
-	slab->free = (struct block *)block->birth;
-	slab->born++;
-	return block;
+	size_t fit = CACHE_BYTES / pool_class_bytes(class_index);
+	return fit > CACHE_BLOCKS ? CACHE_BLOCKS : (uint32_t)fit;
 }
 
-/* Takes the place of the slab that allocations come from, which is full. */
+/* A block of the slab that caches are filled from, which has some; the others go to its class's empty cache. */
+static struct block *take(struct thread_slabs *slabs, struct pool_slab *slab)
+{
+	struct thread_cache *cache = &slabs->cache[slab->class_index];
+	struct block *first = slab->free;
+	uint32_t made = (uint32_t)((size_t)(slab->bump - (uint8_t *)slab - POOL_SLAB_FIRST) / slab->stride);
+	uint32_t count = made - (slab->born - slab->dead - 1); /* 1: it is current */
+	cache->head = (struct block *)first->birth;
+	cache->room = (int64_t)cache_blocks(slab->class_index) - (count - 1);
+	slab->free = NULL;
+	slab->born += count;
+	return first;
+}
+
+/* Takes the place of the slab that caches are filled from, which is full. */
 static struct block *take_from_now(struct thread_slabs *slabs, struct pool_slab *slab)
 {
 	struct pool_slab *full = slabs->current[slab->class_index], **ring = &slabs->others[slab->class_index];
@@ -78,16 +95,17 @@ static struct block *take_from_now(struct thread_slabs *slabs, struct pool_slab 
 		*ring = (*ring)->next;
 	slabs->current[slab->class_index] = slab;
 	slab->born++;
-	return take(slab);
+	return take(slabs, slab);
 }
 
 struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32_t class_index)
 {
-	remote_drain(thread);
 	struct thread_slabs *slabs = &thread->slabs[tier];
+	if (remote_drain(thread) && slabs->cache[class_index].head)
+		return pool_pop(&slabs->cache[class_index]);
 	struct pool_slab *current = slabs->current[class_index];
 	if (current && (current->free || extend(current)))
-		return take(current);
+		return take(slabs, current);
 	/* A few steps around the ring find a slab with room, if there is one; each refill looks further. */
 	struct pool_slab **ring = &slabs->others[class_index];
 	for (int steps = 0; *ring && steps < 8; steps++) {
@@ -112,9 +130,41 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 	return take_from_now(slabs, slab);
 }
 
-void pool_slab_emptied(struct thread *thread, struct pool_slab *slab)
+static void slab_leaves(struct thread *thread, struct pool_slab *slab)
 {
 	ring_remove(&thread->slabs[slab->tier].others[slab->class_index], slab);
 	footprint((enum trace_tier)slab->tier, -(int64_t)REGION_CHUNK_BYTES);
 	region_span_give(slab);
+}
+
+void pool_slab_emptied(struct thread *thread, struct pool_slab *slab)
+{
+	slab_leaves(thread, slab);
+	if (!(++thread->slabs_left % LEFT_EMPTIES)) /* the program gives back more than it takes */
+		pool_empty_caches(thread);
+}
+
+static void give_chain(struct thread *thread, struct block *block)
+{
+	while (block) {
+		struct block *following = (struct block *)block->birth;
+		struct pool_slab *slab = pool_slab_of(block);
+		block->birth = (uint64_t)slab->free;
+		slab->free = block;
+		if (++slab->dead == slab->born)
+			slab_leaves(thread, slab);
+		block = following;
+	}
+}
+
+void pool_empty_caches(struct thread *thread)
+{
+	for (int tier = TRACE_TIER_POOL; tier < TRACE_TIERS; tier++)
+		for (uint32_t class_index = 0; class_index < THREAD_POOL_CLASSES; class_index++) {
+			struct thread_cache *cache = &thread->slabs[tier].cache[class_index];
+			struct block *chain = cache->head;
+			cache->head = NULL;
+			cache->room = cache_blocks(class_index);
+			give_chain(thread, chain);
+		}
 }

@@ -3,8 +3,12 @@
  * more behind jemalloc's own thread cache than all the rest of malloc. Each tier has slabs of its own. A free by another
  * thread reaches the owner through its remote queue (remote.h); everything here runs on the owning thread.
  *
- * Invariant: born - dead counts the blocks handed out and not yet given back here, and one for the slab that allocations
- * come from; where they are equal the slab is on no block's way and may leave. The others of its class form a ring.
+ * What is freed goes to a short list of its class, the cache, and comes from there again; an empty cache is filled with all
+ * that a slab has, and what a full one has no room for goes to its slab.
+ *
+ * Invariant: born - dead counts the blocks that the program or a cache has, and one for the slab that the cache is filled
+ * from; where they are equal the slab is on no block's way and may leave. The others of its class form a ring. A block's
+ * size class is its slab's, but for those whose header says that they are not plain.
  */
 #ifndef FA_TIER_POOL_H
 #define FA_TIER_POOL_H
@@ -51,25 +55,41 @@ static always_inline struct pool_slab *pool_slab_of(const void *pointer)
 	return (struct pool_slab *)((uintptr_t)pointer & ~(REGION_CHUNK_BYTES - 1));
 }
 
-struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32_t class_index);
-void pool_slab_emptied(struct thread *thread, struct pool_slab *slab);
+cold_path struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32_t class_index);
 
-/* Cost: two loads, one compare, two stores. NULL: memory is denied. */
-static always_inline struct block *pool_take(struct thread *thread, enum trace_tier tier, size_t size)
+/* Cost: two loads, two stores, to lines that are in use. NULL: there is none. */
+static always_inline struct block *pool_pop(struct thread_cache *cache)
 {
-	uint32_t class_index = pool_class(block_usable(size));
-	struct pool_slab *slab = thread->slabs[tier].current[class_index];
-	if (unlikely(!slab || !slab->free))
-		return pool_take_slow(thread, tier, class_index);
-	struct block *block = slab->free;
-	slab->free = (struct block *)block->birth;
-	slab->born++;
+	struct block *block = cache->head;
+	if (likely(block != NULL)) {
+		cache->head = (struct block *)block->birth;
+		cache->room++;
+	}
 	return block;
 }
 
-/* A block of one of the calling thread's own slabs; already marked dead. True: it was the slab's last. */
-static always_inline bool pool_give_last(struct block *block)
+/* NULL: memory is denied. */
+static always_inline struct block *pool_take(struct thread *thread, enum trace_tier tier, size_t size)
 {
+	uint32_t class_index = pool_class(block_usable(size));
+	struct block *block = pool_pop(&thread->slabs[tier].cache[class_index]);
+	return likely(block != NULL) ? block : pool_take_slow(thread, tier, class_index);
+}
+
+/* The last block of a slab has died that no cache is filled from. */
+cold_path void pool_slab_emptied(struct thread *thread, struct pool_slab *slab);
+/* Gives slabs what is in caches, which keeps them from leaving. */
+void pool_empty_caches(struct thread *thread);
+
+/* A block of one of the calling thread's own slabs; already marked dead. True: pool_slab_emptied must follow. */
+static always_inline bool pool_give_last(struct thread_cache *cache, struct block *block)
+{
+	if (likely(cache->room > 0)) {
+		cache->room--;
+		block->birth = (uint64_t)cache->head;
+		cache->head = block;
+		return false;
+	}
 	struct pool_slab *slab = pool_slab_of(block);
 	block->birth = (uint64_t)slab->free;
 	slab->free = block;
@@ -78,8 +98,9 @@ static always_inline bool pool_give_last(struct block *block)
 
 static always_inline void pool_give(struct thread *thread, struct block *block)
 {
-	if (unlikely(pool_give_last(block)))
-		pool_slab_emptied(thread, pool_slab_of(block));
+	struct pool_slab *slab = pool_slab_of(block);
+	if (unlikely(pool_give_last(&thread->slabs[slab->tier].cache[slab->class_index], block)))
+		pool_slab_emptied(thread, slab);
 }
 
 /* Bytes a block of this slab can hold. */

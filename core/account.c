@@ -9,43 +9,38 @@
 #define LOOK_LEAST (PEAK_STEP_MIN / 8)
 #define FRAME_UNSEEN (trace_header->tier_footprint_bytes[TRACE_TIER_FRAME] ? REGION_CHUNK_BYTES : 0)
 
-#define SEEN_END 1u /* of the chain: no counter lies there */
-
 static uint64_t births_in_scopes(const struct trace_counter *counter)
 {
-	return counter->births[TRACE_BIRTH_FRAME_IN] + counter->births[TRACE_BIRTH_POOL_IN] + counter->births[TRACE_BIRTH_HEAP_IN];
+	return trace_counter_births(counter, TRACE_BIRTH_FRAME_IN) + trace_counter_births(counter, TRACE_BIRTH_POOL_IN) +
+	       trace_counter_births(counter, TRACE_BIRTH_HEAP_IN);
+}
+
+/* What it may do unseen: one birth, at least. */
+static int32_t births_until_hot(void)
+{
+	return runtime.hot_loop >= INT32_MAX ? INT32_MAX : runtime.hot_loop ? (int32_t)runtime.hot_loop : 1;
 }
 
 void account_seen(struct thread *thread, struct trace_counter *counter)
 {
 	bool first = !counter->next_seen;
+	account_forget(counter);
+	counter->births_left = INT32_MAX;
+	counter->plain_birth = counter->route || !thread->in_frame ? thread->small_birth : TRACE_BIRTH_FRAME_IN;
 	if (first) {
-		counter->next_seen = thread->seen ? thread->seen : SEEN_END;
+		counter->next_seen = thread->seen ? thread->seen : ACCOUNT_SEEN_END;
 		thread->seen = counter_place(counter);
 	}
-	counter->births_left = INT32_MAX;
-	if (!thread->frame_base)
-		return;
-	if (first) {
+	if (thread->frame_base && first) {
 		counter->frame = thread->frame;
 		counter->old_at_frame = births_in_scopes(counter) - counter->died_in_segment - counter->died_in_frame -
 		                        counter->crossed_await - counter->died_elsewhere;
-		counter->births_left = runtime.hot_loop < INT32_MAX ? (int32_t)runtime.hot_loop - 1 : INT32_MAX;
-	} else if (!(counter->old_at_frame & TRACE_HOT_TOLD) && runtime.hot_loop < INT32_MAX) {
+		counter->births_left = births_until_hot();
+	} else if (thread->frame_base && !(counter->old_at_frame & TRACE_HOT_TOLD) && runtime.hot_loop < INT32_MAX) {
 		counter->old_at_frame |= TRACE_HOT_TOLD;
 		violation_threshold(thread, 602, counter->site, runtime.hot_loop + 1, runtime.hot_loop);
 	}
-}
-
-void account_forget_seen(struct thread *thread)
-{
-	for (uint32_t place = thread->seen; place > SEEN_END;) {
-		struct trace_counter *counter = counter_at(place);
-		place = counter->next_seen;
-		counter->next_seen = 0;
-		counter->births_left = 0;
-	}
-	thread->seen = 0;
+	counter->births_given = counter->births_left;
 }
 
 void account_heap_in_frame(struct thread *thread, struct trace_counter *counter)
@@ -66,7 +61,7 @@ static int64_t live_bytes(int64_t tiers[TRACE_TIERS])
 	for (uint32_t i = 0; i < trace_count(&trace_threads); i++) {
 		const struct trace_thread *record = trace_at(&trace_threads, i);
 		for (int tier = 0; tier < TRACE_TIERS; tier++) {
-			int64_t bytes = trace_thread_live(record, tier);
+			int64_t bytes = trace_live(&record->tier[tier]);
 			tiers[tier] += bytes;
 			total += bytes;
 		}
@@ -83,8 +78,8 @@ void account_peak_rearm(struct thread *thread)
 {
 	int64_t step = step_of(trace_header->peak_bytes);
 	for (int tier = 0; tier < TRACE_TIERS; tier++) {
-		thread->peak_at[tier] = trace_thread_live(thread->record, tier) + step;
-		thread->look_at[tier] = thread->record->usable_bytes[tier] + (uint64_t)step;
+		thread->peak_at[tier] = trace_live(&thread->record->tier[tier]) + step;
+		thread->look_at[tier] = thread->record->tier[tier].usable_bytes + (uint64_t)step;
 	}
 }
 
@@ -92,11 +87,11 @@ void account_peak_rearm(struct thread *thread)
    thread close to it is not stopped at each birth. */
 void account_look(struct thread *thread, enum trace_tier tier)
 {
-	int64_t left = thread->peak_at[tier] - trace_thread_live(thread->record, tier);
+	int64_t left = thread->peak_at[tier] - trace_live(&thread->record->tier[tier]);
 	if (left < 0)
 		account_peak(thread);
 	else
-		thread->look_at[tier] = thread->record->usable_bytes[tier] + (uint64_t)(left > LOOK_LEAST ? left : LOOK_LEAST);
+		thread->look_at[tier] = thread->record->tier[tier].usable_bytes + (uint64_t)(left > LOOK_LEAST ? left : LOOK_LEAST);
 }
 
 /* Writes each site's live bytes as of now: the process stands higher than ever before. */
@@ -115,7 +110,7 @@ static void snapshot_sites(void)
 			struct trace_site *site = trace_at(&trace_sites, label->first_site + i);
 			uint64_t births = 0;
 			for (int b = 0; b < TRACE_BIRTH_COUNT; b++)
-				births += c->births[b];
+				births += trace_counter_births(c, b);
 			site->live_bytes_at_peak += (uint64_t)trace_counter_live(c);
 			site->live_blocks_at_peak += births - c->died_in_segment - c->died_in_segment_outside - c->died_in_frame -
 			                             c->outlived_frame - c->died_outside - c->crossed_await - c->died_elsewhere;

@@ -11,8 +11,15 @@
 
 /* The site is seen for the first time since the frame began, or has used up what it may do unseen (FA602). */
 cold_path void account_seen(struct thread *thread, struct trace_counter *counter);
-/* A frame begins or ends: every site is to be seen again. */
+/* What plain births are changes, or a frame begins: every site is to be seen again. In scope_switch.c. */
 void account_forget_seen(struct thread *thread);
+/* The same for one site. */
+static always_inline void account_forget(struct trace_counter *counter)
+{
+	counter->births[counter->plain_birth] += trace_counter_plain(counter);
+	counter->births_given = counter->births_left = 0;
+}
+#define ACCOUNT_SEEN_END 1u /* of the chain: no counter lies there */
 /* FA530: a heap-tier birth inside a frame. */
 void account_heap_in_frame(struct thread *thread, struct trace_counter *counter);
 /* This thread's live bytes may have passed the mark at which the process's peaks are looked at again. */
@@ -21,24 +28,31 @@ void account_peak(struct thread *thread);
 /* Marks are set anew, a little above what is live now: at markers. */
 void account_peak_rearm(struct thread *thread);
 
-/* What the fast and the general path have in common. Cost: six read-modify-writes of hot lines, one branch. */
-static always_inline void account_birth_sums(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
-                                             uint32_t birth, size_t size, size_t usable)
+/* Stores to one cache line, done one after the other, leave the processor together: they are not to be mixed. */
+static always_inline void account_next_line(void)
 {
-	counter->births[birth]++;
+	__asm__ volatile("" ::: "memory");
+}
+
+/* What the fast and the general path have in common. Cost: five read-modify-writes of hot lines, one branch. */
+static always_inline void account_birth_sums(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
+                                             size_t size, size_t usable)
+{
 	counter->bytes += size;
 	if (unlikely((counter->headroom_bytes -= (int64_t)usable) < 0)) {
 		counter->peak_bytes -= counter->headroom_bytes;
 		counter->headroom_bytes = 0;
 	}
-	struct trace_thread *record = thread->record;
-	record->allocs[tier]++;
-	record->bytes[tier] += size;
-	record->usable_bytes[tier] += usable;
+	account_next_line();
+	struct trace_sums *sums = &thread->record->tier[tier];
+	sums->allocs++;
+	sums->bytes += size;
+	sums->usable_bytes += usable;
+	account_next_line();
 }
 
-/* A birth is allowed to go by unseen. False: account_seen must come first. */
-static always_inline bool account_unseen(struct trace_counter *counter)
+/* A plain birth, which is counted by this. False: it is none, account_seen must come first. */
+static always_inline bool account_plain(struct trace_counter *counter)
 {
 	return likely(--counter->births_left >= 0);
 }
@@ -47,10 +61,15 @@ static always_inline bool account_unseen(struct trace_counter *counter)
 static always_inline void account_birth(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
                                         uint32_t birth, size_t size)
 {
-	if (!thread->frame_paused && unlikely(!account_unseen(counter)))
-		account_seen(thread, counter);
-	account_birth_sums(thread, counter, tier, birth, size, block_usable(size));
-	if (unlikely(thread->record->usable_bytes[tier] > thread->look_at[tier]))
+	if (!thread->frame_paused) {
+		if (unlikely(counter->births_left <= 0))
+			account_seen(thread, counter);
+		counter->births_left--;
+		counter->births_given--;
+	}
+	counter->births[birth]++;
+	account_birth_sums(thread, counter, tier, size, block_usable(size));
+	if (unlikely(thread->record->tier[tier].usable_bytes > thread->look_at[tier]))
 		account_look(thread, tier);
 }
 
@@ -58,8 +77,10 @@ static always_inline void account_death(struct thread *thread, struct trace_coun
                                         size_t usable)
 {
 	counter->headroom_bytes += (int64_t)usable;
-	thread->record->frees[tier]++;
-	thread->record->frees_bytes[tier] += usable;
+	account_next_line();
+	thread->record->tier[tier].frees++;
+	thread->record->tier[tier].frees_bytes += usable;
+	account_next_line();
 }
 
 #endif

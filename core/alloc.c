@@ -10,7 +10,7 @@
 #include "core/site.h"
 #include "core/violation.h"
 
-uint64_t block_secret, block_birth_secret;
+uint64_t block_secret, block_birth_secret, block_span_base;
 
 /* The frame tier is at its limit: the block goes to the next tier that may hold it. */
 enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, size_t size)

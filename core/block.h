@@ -11,11 +11,11 @@
  *          +--------+-----------+-----------------------+
  *
  * counter = where the site's counters of the slot that allocated lie in the recording, in cache lines; they name the site.
- * sl = the block lies in a slab, not in a frame span. np = not plain: lies elsewhere, belongs to a task, is in no count, its
- * end means something, or it is dead. So one compare of `birth` with what the thread's present segment would write there
- * tells that a block is alive, was born in it, and is one that the fast paths know how to free.
- * check = a function of the address and a secret for a live block, its complement for a freed one; anything else is no
- * block's start. 44 bits of segment last for 5 years at 100,000 markers a second.
+ * sl = the block lies in a slab, not in a frame span. np = not plain: it lies elsewhere, belongs to a task, is in no count,
+ * has no bytes, or its end means something. Both: it is dead. So one compare of `birth` with what the thread's present
+ * segment would write there tells that a block is alive, was born in it, and is one that the fast paths know how to free.
+ * check = a function of the address and a secret; for a freed block its complement, unless `birth` says so. Anything else is
+ * no block's start. 44 bits of segment last for 5 years at 100,000 markers a second.
  */
 #ifndef FA_BLOCK_H
 #define FA_BLOCK_H
@@ -27,6 +27,7 @@
 #define BLOCK_SEGMENT_SHIFT 20
 #define BLOCK_NOT_PLAIN (1u << 19)
 #define BLOCK_IN_SLAB (1u << 18)
+#define BLOCK_DEAD (BLOCK_NOT_PLAIN | BLOCK_IN_SLAB)
 #define BLOCK_COUNTER_MASK (BLOCK_IN_SLAB - 1)
 #define BLOCK_COUNTER_BYTES 64u
 #define BLOCK_TAG_SHIFT 38
@@ -54,6 +55,7 @@ struct block {
 
 extern uint64_t block_secret own_data; /* set once at start-up; its low 48 bits are 0 */
 extern uint64_t block_birth_secret own_data; /* the same, its low 20 */
+extern uint64_t block_span_base own_data;    /* block_state_base of a plain block in a span */
 
 static always_inline uint64_t block_check(const void *pointer)
 {
@@ -66,60 +68,83 @@ static always_inline struct block *block_of(const void *pointer)
 }
 
 /* What a block of this tag has in its birth word besides segment and counter. */
-static always_inline uint64_t block_kind(uint32_t tag)
+static always_inline uint64_t block_kind(uint32_t tag, size_t size)
 {
-	if ((tag & BLOCK_SCOPE) > BLOCK_IN_SCOPE || tag & BLOCK_SPECIAL || (tag & 3) > TRACE_TIER_POOL)
+	if ((tag & BLOCK_SCOPE) > BLOCK_IN_SCOPE || tag & BLOCK_SPECIAL || (tag & 3) > TRACE_TIER_POOL || !size)
 		return BLOCK_NOT_PLAIN;
 	return (tag & 3) == TRACE_TIER_POOL ? BLOCK_IN_SLAB : 0;
 }
 
-/* `birth` with its kind. */
-static always_inline void *block_start_as(struct block *block, uint64_t birth, uint32_t tag, size_t size)
+/* `birth` with its kind; `state_base` is the secret with the tag. */
+static always_inline void *block_start_plain(struct block *block, uint64_t birth, uint64_t state_base, size_t size)
 {
 	void *pointer = block + 1;
 	block->birth = birth;
-	block->state = block_check(pointer) | (uint64_t)tag << BLOCK_TAG_SHIFT | size;
+	block->state = ((uintptr_t)pointer << 44 ^ state_base) | size;
 	return pointer;
+}
+
+static always_inline uint64_t block_state_base(uint32_t tag)
+{
+	return block_secret | (uint64_t)tag << BLOCK_TAG_SHIFT;
 }
 
 static always_inline void *block_start(struct block *block, uint64_t birth, uint32_t tag, size_t size)
 {
-	return block_start_as(block, birth | block_kind(tag), tag, size);
+	return block_start_plain(block, birth | block_kind(tag, size), block_state_base(tag), size);
 }
 
-/* Tag and size of a live block whose address is a multiple of 16; of anything else, more than BLOCK_LIVE_MAX. */
+static always_inline void block_unplain(struct block *block)
+{
+	block->birth = (block->birth & ~(uint64_t)BLOCK_IN_SLAB) | BLOCK_NOT_PLAIN;
+}
+
+/* Tag and size where the check is right; of anything else whose address is a multiple of 16, more than BLOCK_LIVE_MAX. */
 #define BLOCK_LIVE_MAX ((1ull << 48) - 1)
 static always_inline uint64_t block_contents(const struct block *block)
 {
 	return block->state ^ block_check(block + 1);
 }
 
+static always_inline bool block_says_dead(uint64_t birth)
+{
+	return (birth & BLOCK_DEAD) == BLOCK_DEAD;
+}
+
 static always_inline bool block_is_live(const struct block *block)
 {
-	return block_contents(block) <= BLOCK_LIVE_MAX;
+	return block_contents(block) <= BLOCK_LIVE_MAX && !block_says_dead(block->birth);
 }
 
 static always_inline bool block_is_dead(const struct block *block)
 {
-	return block_contents(block) >> 48 == 0xffff;
+	uint64_t contents = block_contents(block);
+	return contents >> 48 == 0xffff || (contents <= BLOCK_LIVE_MAX && block_says_dead(block->birth));
 }
 
 static always_inline void block_kill(struct block *block)
 {
 	block->state ^= 0xffffull << 48;
-	block->birth |= BLOCK_NOT_PLAIN;
+	block->birth |= BLOCK_DEAD;
 }
 
-/* The same of a plain block, by stores that wait for nothing: what they change is not read back soon. */
-static always_inline void block_kill_plain(struct block *block)
+/* The same of a plain block in a span, and in a slab, where a link takes the place of `birth`: one store that waits for
+   nothing. */
+static always_inline void block_kill_in_span(struct block *block)
 {
-	__asm__("notw 14(%1)\n\torb %2, 2(%1)" : "+m"(*block) : "r"(block), "i"(BLOCK_NOT_PLAIN >> 16));
+	__asm__("orb %1, 2+%0" : "+o"(block->birth) : "i"(BLOCK_DEAD >> 16));
+}
+
+static always_inline void block_kill_in_slab(struct block *block)
+{
+	__asm__("notw 6+%0" : "+o"(block->state));
 }
 
 /* A block of the heap tier that was killed lives on. */
 static always_inline void block_revive(struct block *block)
 {
 	block->state ^= 0xffffull << 48;
+	block_unplain(block);
 }
 
 static always_inline uint32_t block_tag(const struct block *block)
@@ -136,7 +161,7 @@ static always_inline enum trace_tier block_account(uint64_t tag)
 static always_inline void block_mark(struct block *block, uint32_t tag_bits)
 {
 	if (tag_bits & BLOCK_SPECIAL)
-		block->birth |= BLOCK_NOT_PLAIN;
+		block_unplain(block);
 	block->state |= (uint64_t)tag_bits << BLOCK_TAG_SHIFT;
 }
 

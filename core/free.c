@@ -125,6 +125,7 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 
 void hot_span_emptied(struct thread *thread, struct frame_span *span)
 {
+	thread_shut(thread);
 	frame_span_emptied(thread, span);
 	thread_open(thread);
 }

@@ -16,8 +16,9 @@
 #include "core/tier/frame.h"
 #include "core/tier/pool.h"
 
-/* The last block of a span or slab has died; open the gate. */
+/* The last block of a span has died; the gate is open. */
 cold_path void hot_span_emptied(struct thread *thread, struct frame_span *span);
+/* The same of a slab; opens the gate. */
 cold_path void hot_slab_emptied(struct thread *thread, struct pool_slab *slab);
 
 /* A block of 1 byte or more from the open frame's span; `word` is for its header. NULL: not here. */
@@ -26,12 +27,13 @@ static always_inline void *hot_birth_in_span(struct thread *thread, struct trace
 	size_t usable = ((size - 1) | 15) + 1;
 	struct block *room = (struct block *)thread->bump;
 	uint8_t *end = (uint8_t *)(room + 1) + usable;
-	if (unlikely(end > thread->limit) || unlikely(!account_unseen(counter)))
+	if (unlikely(end > thread->limit) || unlikely(!account_plain(counter)))
 		return NULL;
 	thread->bump = end;
 	thread->span_born++;
-	account_birth_sums(thread, counter, TRACE_TIER_FRAME, TRACE_BIRTH_FRAME_IN, size, usable);
-	return block_start_as(room, word, BLOCK_IN_SCOPE, size);
+	account_next_line();
+	account_birth_sums(thread, counter, TRACE_TIER_FRAME, size, usable);
+	return block_start_plain(room, word, block_span_base, size);
 }
 
 /* The same from a slab: what lies there is what scope_settle says. */
@@ -41,12 +43,12 @@ static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace
 	struct thread_cache *cache = &thread->small_caches[pool_class(usable)];
 	struct block *room = cache->head;
 	enum trace_tier tier = (enum trace_tier)thread->small_tier;
-	if (unlikely(!room) || unlikely(thread->record->usable_bytes[tier] + usable > thread->look_at[tier]) ||
-	    unlikely(!account_unseen(counter)))
+	if (unlikely(!room) || unlikely(thread->record->tier[tier].usable_bytes + usable > thread->look_at[tier]) ||
+	    unlikely(!account_plain(counter)))
 		return NULL;
 	pool_pop(cache);
-	account_birth_sums(thread, counter, tier, thread->small_birth, size, usable);
-	return block_start_as(room, word | BLOCK_IN_SLAB, thread->small_tag, size);
+	account_birth_sums(thread, counter, tier, size, usable);
+	return block_start_plain(room, word | BLOCK_IN_SLAB, thread->small_base, size);
 }
 
 /* malloc inside a frame with stacks=none. NULL: it is left to others, nothing is done. Cost: some forty instructions, all
@@ -59,10 +61,9 @@ static always_inline void *hot_malloc(size_t size)
 		return NULL;
 	thread_shut(thread);
 	const struct thread_class *class = &thread->classes[below / 16];
-	struct trace_counter *counter = class->counter;
 	void *pointer = NULL;
-	if (likely(counter != NULL) && likely(!counter->route))
-		pointer = hot_birth_in_span(thread, counter, thread->birth | class->place, size);
+	if (likely(!class->counter->route))
+		pointer = hot_birth_in_span(thread, (struct trace_counter *)class->counter, thread->birth | class->place, size);
 	thread_open(thread);
 	return pointer;
 }
@@ -77,10 +78,9 @@ static always_inline void *hot_malloc_small(size_t size)
 		return NULL;
 	thread_shut(thread);
 	const struct thread_class *class = &thread->classes[below / 16];
-	struct trace_counter *counter = class->counter;
 	void *pointer = NULL;
-	if (likely(counter != NULL) && likely(counter->route == thread->small_route))
-		pointer = hot_birth_in_slab(thread, counter, thread->birth | class->place, size);
+	if (likely(class->counter->route == thread->small_route))
+		pointer = hot_birth_in_slab(thread, (struct trace_counter *)class->counter, thread->birth | class->place, size);
 	thread_open(thread);
 	return pointer;
 }
@@ -128,13 +128,13 @@ static always_inline bool hot_resize_at_end(struct hot_death death, struct trace
 	uint8_t *start = (uint8_t *)(death.block + 1);
 	size_t old_usable = block_usable(block_size(death.block)), usable = ((size - 1) | 15) + 1;
 	if (start + old_usable != thread->bump || unlikely(death.in_slab) || unlikely(counter->route) ||
-	    unlikely(usable > (size_t)(thread->limit - start)) || unlikely(!account_unseen(counter)))
+	    unlikely(usable > (size_t)(thread->limit - start)) || unlikely(!account_plain(counter)))
 		return false;
 	account_death(thread, death.counter, TRACE_TIER_FRAME, old_usable);
 	death.counter->died_in_segment++;
 	thread->bump = start + usable;
-	account_birth_sums(thread, counter, TRACE_TIER_FRAME, TRACE_BIRTH_FRAME_IN, size, usable);
-	block_start_as(death.block, word, BLOCK_IN_SCOPE, size);
+	account_birth_sums(thread, counter, TRACE_TIER_FRAME, size, usable);
+	block_start_plain(death.block, word, block_span_base, size);
 	return true;
 }
 
@@ -145,43 +145,54 @@ static always_inline bool hot_realloc(void *pointer, size_t size)
 	if (unlikely(!death.counter) || unlikely(!death.thread->bump_class_max) || unlikely(size > REGION_CHUNK_BYTES))
 		return false;
 	const struct thread_class *class = &death.thread->classes[site_place(size)];
-	if (unlikely(!class->counter))
+	if (unlikely(class->counter->route))
 		return false;
 	thread_shut(death.thread);
-	bool done = hot_resize_at_end(death, class->counter, death.thread->birth | class->place, size);
+	bool done = hot_resize_at_end(death, (struct trace_counter *)class->counter, death.thread->birth | class->place, size);
 	thread_open(death.thread);
 	return done;
 }
 
-/* free of what lies in a span: of 64 KiB at most, so that half of `state` tells. */
-static always_inline void hot_free_in_span(struct hot_death death)
+/* Usable bytes of a plain block: they have few, so that half of `state` tells, and some. */
+static always_inline size_t hot_usable(const struct block *block)
 {
-	struct thread *thread = death.thread;
-	thread_shut(thread);
-	size_t usable = block_usable((uint32_t)death.block->state);
-	block_kill_plain(death.block);
-	account_death(thread, death.counter, TRACE_TIER_FRAME, usable);
-	death.counter->died_in_segment++;
-	struct frame_span *span = frame_span_of(death.block);
-	if (unlikely(frame_give_last(thread, span, death.block, usable)))
-		hot_span_emptied(thread, span);
-	else
+	return ((size_t)(uint32_t)block->state + 15) & ~(size_t)15;
+}
+
+/* free of what lies in a span. The gate is shut only where several words must agree: a signal handler may come between any
+   two instructions, and finds a block that is not dead yet, or not counted yet. */
+static always_inline void hot_free_in_span(struct thread *thread, struct block *block, struct trace_counter *counter)
+{
+	size_t usable = hot_usable(block);
+	const uint8_t *end = (uint8_t *)(block + 1) + usable;
+	block_kill_in_span(block);
+	account_next_line();
+	counter->died_in_segment++;
+	account_death(thread, counter, TRACE_TIER_FRAME, usable);
+	struct frame_span *span = frame_span_of(block);
+	bool last = frame_one_dead(span);
+	if (end == thread->bump) {
+		thread_shut(thread);
+		if (likely(end == thread->bump))
+			frame_retract(thread, block);
 		thread_open(thread);
+	}
+	if (unlikely(last))
+		hot_span_emptied(thread, span);
 }
 
 /* free of what lies in a slab. */
-static always_inline void hot_free_in_slab(struct hot_death death)
+static always_inline void hot_free_in_slab(struct thread *thread, struct block *block, struct trace_counter *counter)
 {
-	struct thread *thread = death.thread;
 	thread_shut(thread);
-	uint32_t tag = block_tag(death.block);
-	size_t usable = block_usable((uint32_t)death.block->state);
-	block_kill_plain(death.block);
+	uint32_t tag = block_tag(block);
+	size_t usable = hot_usable(block);
+	block_kill_in_slab(block);
 	enum trace_tier tier = block_account(tag);
-	account_death(thread, death.counter, tier, usable);
-	(&death.counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
-	if (unlikely(pool_give_last(&thread->slabs[tier].cache[pool_class(usable)], death.block)))
-		hot_slab_emptied(thread, pool_slab_of(death.block));
+	(&counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
+	account_death(thread, counter, tier, usable);
+	if (unlikely(pool_give_last(&thread->slabs[tier].cache[pool_class(usable)], block)))
+		hot_slab_emptied(thread, pool_slab_of(block));
 	else
 		thread_open(thread);
 }

@@ -28,7 +28,7 @@ static void *start_in_place(struct block *block, uint64_t word, uint32_t tag, si
 {
 	void *pointer = block_start(block, word, tag, size);
 	if ((tag & 3) == TRACE_TIER_POOL && pool_class(block_usable(size)) != pool_slab_of(block)->class_index)
-		block->birth |= BLOCK_NOT_PLAIN;
+		block_unplain(block);
 	return pointer;
 }
 

@@ -36,8 +36,9 @@ void scope_demote(struct thread *thread, uint32_t site)
 	demotion->wait_frames *= 2;
 	demotion->since_frame = thread->frame;
 	demotion->escaped = counter->outlived_frame + counter->died_elsewhere;
-	demotion->births = counter->births[TRACE_BIRTH_POOL_IN];
+	demotion->births = trace_counter_births(counter, TRACE_BIRTH_POOL_IN);
 	demotion->live_bytes = trace_counter_live(counter);
+	account_forget(counter);
 	__atomic_fetch_or(&counter->route, TRACE_ROUTE_DEMOTED, __ATOMIC_RELAXED);
 	counter->pinned_bytes = 0;
 	__atomic_fetch_add(&record->demotions, 1, __ATOMIC_RELAXED);
@@ -52,10 +53,11 @@ static void judge_demotions(struct thread *thread)
 		if (!(counter->route & TRACE_ROUTE_DEMOTED) || thread->frame - demotion->since_frame < demotion->wait_frames)
 			continue;
 		uint64_t escaped = counter->outlived_frame + counter->died_elsewhere;
-		uint64_t births = counter->births[TRACE_BIRTH_POOL_IN];
+		uint64_t births = trace_counter_births(counter, TRACE_BIRTH_POOL_IN);
 		bool behaved = escaped == demotion->escaped && trace_counter_live(counter) <= demotion->live_bytes;
 		if (behaved && births - demotion->births >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES]) {
 			struct trace_site *record = trace_at(&trace_sites, demotion->site);
+			account_forget(counter);
 			__atomic_fetch_and(&counter->route, (uint16_t)~TRACE_ROUTE_DEMOTED, __ATOMIC_RELAXED);
 			__atomic_fetch_add(&record->promotions, 1, __ATOMIC_RELAXED);
 			continue;
@@ -88,10 +90,11 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	account_forget_seen(thread);
 	scope_settle(thread);
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
-		thread->at_frame.allocs[tier] = record->allocs[tier];
-	thread->at_frame.bytes = trace_tier_sum(record->bytes);
-	thread->at_frame.frees = trace_tier_sum(record->frees);
-	thread->at_frame.live_bytes = trace_thread_live_sum(record);
+		thread->at_frame.allocs[tier] = record->tier[tier].allocs;
+	struct trace_sums sums = trace_thread_sums(record);
+	thread->at_frame.bytes = sums.bytes;
+	thread->at_frame.frees = sums.frees;
+	thread->at_frame.live_bytes = trace_live(&sums);
 	if (unlikely(policy_in_force.region_count))
 		tag_frame_begin(thread);
 	thread->slow_frees = 0;
@@ -132,7 +135,8 @@ static void end_frame(struct thread *thread, uint64_t now)
 	record->remote_frees_waiting = backlog;
 	if (backlog > runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG])
 		violation_threshold(thread, 204, 0, backlog, runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG]);
-	uint64_t bytes = trace_tier_sum(record->bytes) - thread->at_frame.bytes;
+	struct trace_sums sums = trace_thread_sums(record);
+	uint64_t bytes = sums.bytes - thread->at_frame.bytes;
 	uint64_t budget = scope_budget();
 	if (budget && bytes > budget)
 		violation_budget(thread, 0, 0, bytes, budget);
@@ -148,18 +152,19 @@ static void end_frame(struct thread *thread, uint64_t now)
 	                            .pinned_bytes = clip(frame_end(thread, survivor)),
 	                            .number = thread->frame};
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
-		frame.allocs_tier[tier] = clip(record->allocs[tier] - thread->at_frame.allocs[tier]);
+		frame.allocs_tier[tier] = clip(record->tier[tier].allocs - thread->at_frame.allocs[tier]);
 	frame.allocs = frame.allocs_tier[0] + frame.allocs_tier[1] + frame.allocs_tier[2];
-	uint64_t frees = trace_tier_sum(record->frees) - thread->at_frame.frees;
+	uint64_t frees = sums.frees - thread->at_frame.frees;
 	frame.frees = clip(frees);
 	task_account(thread);
 	int64_t escapes = (int64_t)frame.allocs - (int64_t)(frees - thread->slow_frees) - thread->other_blocks -
 	                  (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed);
 	frame.escapes = escapes > 0 ? clip((uint64_t)escapes) : 0;
 	frame.violations = clip(thread->frame_violations);
-	frame.live_kib = clip((uint64_t)trace_thread_live_sum(record) / 1024);
-	if (trace_thread_live(record, TRACE_TIER_FRAME) > (int64_t)record->frame_live_peak_bytes)
-		record->frame_live_peak_bytes = (uint64_t)trace_thread_live(record, TRACE_TIER_FRAME);
+	frame.live_kib = clip((uint64_t)trace_live(&sums) / 1024);
+	int64_t frame_live = trace_live(&record->tier[TRACE_TIER_FRAME]);
+	if (frame_live > (int64_t)record->frame_live_peak_bytes)
+		record->frame_live_peak_bytes = (uint64_t)frame_live;
 	frames_append(thread, &frame);
 	events_frame(thread, false);
 	judge_demotions(thread);
@@ -174,7 +179,6 @@ void scope_frame_end(struct thread *thread)
 	end_frame(thread, now);
 	thread->in_frame = false;
 	thread->frame_base = 0;
-	account_forget_seen(thread);
 	scope_settle(thread);
 	trace_header->last_ns = now;
 	__atomic_store_n(&thread->record->open_begin_ns, 0, __ATOMIC_RELEASE);
@@ -201,7 +205,8 @@ void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_
 	trace_header->last_ns = now;
 	if (unlikely(!(thread->frame & 1023)))
 		thread_note_path_stats();
-	int64_t live = trace_thread_live_sum(thread->record);
+	struct trace_sums sums = trace_thread_sums(thread->record);
+	int64_t live = trace_live(&sums);
 	if (unlikely(live > thread->boundary_live_max)) {
 		thread->boundary_live_max = live;
 		account_peak(thread);
@@ -255,7 +260,8 @@ void scope_check_never_ends(struct thread *thread)
 	}
 	if (!thread->in_frame || thread->frame < 2 || thread->never_ends_frame == thread->frame)
 		return;
-	int64_t piled = trace_thread_live_sum(record) - thread->at_frame.live_bytes;
+	struct trace_sums sums = trace_thread_sums(record);
+	int64_t piled = trace_live(&sums) - thread->at_frame.live_bytes;
 	uint64_t limit = runtime.options.threshold[TRACE_THRESHOLD_NEVER_ENDS_BYTES];
 	uint64_t limit_ns = runtime.options.threshold[TRACE_THRESHOLD_NEVER_ENDS_MS] * 1000000u;
 	if (piled <= (int64_t)limit || base_now_ns() - record->open_begin_ns <= limit_ns)

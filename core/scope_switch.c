@@ -1,4 +1,5 @@
 /* What a marker changes on its fast path: the segment, the region. Inside a patched function: general registers only. */
+#include "core/account.h"
 #include "core/events.h"
 #include "core/runtime.h"
 #include "core/scope.h"
@@ -21,6 +22,17 @@ void thread_new_segment(struct thread *thread)
 		segment_publish(segment, thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits);
 }
 
+void account_forget_seen(struct thread *thread)
+{
+	for (uint32_t place = thread->seen; place > ACCOUNT_SEEN_END;) {
+		struct trace_counter *counter = counter_at(place);
+		place = counter->next_seen;
+		counter->next_seen = 0;
+		account_forget(counter);
+	}
+	thread->seen = 0;
+}
+
 void scope_settle(struct thread *thread)
 {
 	/* A byte that was just stored is not loaded together with its neighbour: that would wait for the store. */
@@ -35,14 +47,26 @@ void scope_settle(struct thread *thread)
 	thread->small_tier = pool ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
 	thread->small_birth = (uint8_t)(thread->small_tier + thread->birth_shift);
 	thread->small_tag = (in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(thread->small_tier);
+	thread->small_base = block_state_base(thread->small_tag);
 	thread->small_route = in_frame ? TRACE_ROUTE_DEMOTED : 0;
+	unsigned plain = in_frame << 8 | thread->small_birth;
+	if (quick && unlikely(thread->plain_births != plain)) {
+		account_forget_seen(thread);
+		thread->plain_births = (uint16_t)plain;
+	}
 	thread->small_caches = thread->slabs[thread->small_tier].cache;
 }
 
+const struct trace_counter class_unused = {.route = UINT16_MAX};
+
 void thread_choose_classes(struct thread *thread)
 {
-	if (thread->class_table)
-		thread->classes = thread->class_table + (thread->role * POLICY_REGIONS_MAX + thread->tag) * SITE_PLACES;
+	if (!thread->class_table)
+		return;
+	struct thread_class *classes = thread->class_table + (thread->role * POLICY_REGIONS_MAX + thread->tag) * SITE_PLACES;
+	for (uint32_t i = 0; unlikely(!classes[SITE_PLACES - 1].counter) && i < SITE_PLACES; i++)
+		classes[i].counter = &class_unused;
+	thread->classes = classes;
 }
 
 void tag_account(struct thread *thread)

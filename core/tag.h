@@ -14,7 +14,7 @@ void tag_account(struct thread *thread);
 /* Requested bytes, all allocations of the thread. */
 static always_inline uint64_t tag_bytes_so_far(const struct thread *thread)
 {
-	return trace_tier_sum(thread->record->bytes);
+	return trace_thread_sums(thread->record).bytes;
 }
 
 void tag_frame_begin(struct thread *thread);

@@ -8,12 +8,13 @@
 void task_account(struct thread *thread)
 {
 	const struct trace_thread *record = thread->record;
-	struct thread_totals was = thread->at_task, now = {.allocs = trace_tier_sum(record->allocs), .frees = trace_tier_sum(record->frees)};
+	struct trace_sums sums = trace_thread_sums(record);
+	struct thread_totals was = thread->at_task, now = {.allocs = sums.allocs, .frees = sums.frees};
 	struct task *task = thread->task;
 	if (now.allocs == was.allocs && now.frees == was.frees)
 		return;
-	now.bytes = trace_tier_sum(record->bytes);
-	now.live_bytes = trace_thread_live_sum(record);
+	now.bytes = sums.bytes;
+	now.live_bytes = trace_live(&sums);
 	now.other_deaths = thread->other_deaths;
 	now.other_deaths_bytes = thread->other_deaths_bytes;
 	thread->at_task = now;

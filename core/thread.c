@@ -25,6 +25,8 @@
 #define RECLAIMED_AT_ONCE 8u
 #define DESTRUCTOR_ROUNDS 3u /* of PTHREAD_DESTRUCTOR_ITERATIONS (4) */
 
+static_assert(offsetof(struct thread, frame_base) == 64, "what malloc and free write is one line");
+
 static struct thread state_empty;
 static struct thread state_ended = {.gate = THREAD_ENDED};
 __thread struct thread *thread_self = &state_empty;

@@ -74,9 +74,11 @@ struct thread_demotion {
 
 /* stacks=none: what a size class stands for in one role and region. */
 struct thread_class {
-	struct trace_counter *counter; /* NULL: not used yet */
-	uint64_t place;                /* counter_place() of it */
+	const struct trace_counter *counter; /* class_unused: not used yet. That one is never written to */
+	uint64_t place;                      /* counter_place() of it; 0 */
 };
+
+extern const struct trace_counter class_unused own_data; /* its route is nobody's */
 
 /* Blocks of one size class that are dead and may be handed out at once, the last freed first: what a free has just touched,
    the next malloc touches again. Their slabs count them as alive. */
@@ -93,26 +95,28 @@ struct thread_slabs {
 };
 
 struct thread {
-	/* ---- read at every call */
+	/* ---- one cache line: read and written at every call */
 	uint32_t gate;       /* see above; written with compiler barriers by the owner only */
 	uint8_t role;        /* enum trace_role */
 	bool in_frame, in_task;
 	bool frame_paused;   /* in an await of the API: a frame is open, but what runs is not its code; in_frame is false */
-	uint64_t birth;      /* current segment id, where a header has it (block.h); 0: none */
-	uint64_t clean_birth;/* the same where the fast path of free may compare with it, else a value that no header has */
-	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
-	struct trace_thread *record;
-	struct trace_counter **groups; /* by site / TRACE_GROUP_SITES; NULL until used */
-	const struct thread_class *classes; /* stacks=none: of this role and region, by size class; else NULL */
 	uint8_t *bump, *limit; /* free room of the current frame span */
-	struct frame_span *span;
 	uint64_t span_born;  /* blocks born in it */
+	uint64_t birth;      /* current segment id, where a header has it (block.h) */
+	uint64_t clean_birth;/* the same where the fast path of free may compare with it, else a value that no header has */
+	const struct thread_class *classes; /* stacks=none: of this role and region, by size class; else NULL */
+	struct trace_thread *record;
+	/* ---- read at every call */
+	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
+	struct trace_counter **groups; /* by site / TRACE_GROUP_SITES; NULL until used */
+	struct frame_span *span;
 	/* Which requests the fast paths may serve (scope_settle): those of 1 to so many bytes. */
 	size_t bump_max;       /* from the frame tier, unless their site is demoted or ruled */
 	size_t bump_class_max; /* the same with stacks=none: the first thing that malloc asks */
 	size_t small_max;      /* from slabs: in a frame for demoted sites, else for all */
 	struct thread_cache *small_caches; /* of the tier they are accounted to */
 	uint32_t small_route;  /* whose route is this: TRACE_ROUTE_DEMOTED in a frame, else 0 */
+	uint64_t small_base;   /* block_state_base of small_tag */
 	uint32_t small_tag;
 	uint8_t small_tier, small_birth; /* enum trace_tier and trace_birth */
 	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
@@ -124,6 +128,7 @@ struct thread {
 	uint32_t slot, record_index;
 	uintptr_t handle;    /* pthread_t */
 	int64_t peak_at[TRACE_TIERS]; /* live bytes of this thread at which peaks are looked at again */
+	uint16_t plain_births; /* in_frame << 8 | small_birth, when the fast paths were last open */
 	uint32_t seen;       /* counters that were seen since the frame began, or ended: place of the first, 0: none */
 	uint32_t frame;      /* current frame number, 0 before the first boundary */
 	uint32_t awaits;

@@ -20,10 +20,13 @@ EXPORT void *malloc(size_t size)
 	return malloc_small(size);
 }
 
-/* Not inlined, for the same reason. */
-static __attribute__((noinline)) void free_small(struct thread *thread, struct block *block, struct trace_counter *counter)
+/* Not inlined, for the same reason. `place`: hot_death_in. */
+static __attribute__((noinline)) void free_small(struct thread *thread, struct block *block, uint64_t place)
 {
-	hot_free_in_slab((struct hot_death){.thread = thread, .block = block, .counter = counter, .in_slab = true});
+	if (likely(place <= (BLOCK_COUNTER_MASK | BLOCK_IN_SLAB)))
+		hot_free_in_slab(thread, block, counter_at(place & BLOCK_COUNTER_MASK));
+	else
+		hook_free(block + 1);
 }
 
 static __attribute__((noinline)) void free_other(void *pointer)
@@ -34,13 +37,17 @@ static __attribute__((noinline)) void free_other(void *pointer)
 
 EXPORT void free(void *pointer)
 {
-	struct hot_death death = hot_death_of(pointer);
-	if (unlikely(!death.counter))
+	struct thread *thread = thread_self;
+	struct block *block = block_of(pointer);
+	if (unlikely(!hot_has_header(pointer)) || unlikely(thread->gate != THREAD_READY)) {
 		free_other(pointer);
-	else if (likely(!death.in_slab))
-		hot_free_in_span(death);
+		return;
+	}
+	uint64_t place = block->birth ^ thread->clean_birth;
+	if (likely(place <= BLOCK_COUNTER_MASK))
+		hot_free_in_span(thread, block, counter_at((uint32_t)place));
 	else
-		free_small(death.thread, death.block, death.counter);
+		free_small(thread, block, place);
 }
 
 EXPORT void *realloc(void *pointer, size_t size)

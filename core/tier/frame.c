@@ -29,8 +29,8 @@ static void list_remove(struct frame_span **head, struct frame_span *span)
 static void make_current(struct thread *thread, struct frame_span *span)
 {
 	span->end = NULL;
-	span->born = FRAME_SPAN_CURRENT;
-	span->dead = thread->span_born = 0;
+	span->alive = 0;
+	thread->span_born = 0;
 	span->judged = 0;
 	span->empty = 0;
 	thread->span = span;
@@ -45,10 +45,9 @@ static void leave_current(struct thread *thread)
 	if (!span)
 		return;
 	span->end = thread->bump;
-	span->born = thread->span_born;
+	span->alive += (int64_t)thread->span_born;
 	list_push(&thread->full_spans, span);
-	if (span->born == span->dead)
-		frame_span_emptied(thread, span);
+	fa_assert(span->alive > 0);
 	thread->span = NULL;
 	thread->bump = thread->limit = NULL;
 }
@@ -59,11 +58,11 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 		return NULL;
 	if (remote_drain(thread) && need <= (size_t)(thread->limit - thread->bump))
 		return thread->bump;
-	if (thread->span && thread->span->dead == thread->span_born) {
-		frame_begin_anew(thread, thread->span);
+	if (frame_nothing_alive(thread)) {
+		frame_begin_anew(thread);
 		return thread->bump;
 	}
-	if (unlikely(trace_thread_live(thread->record, TRACE_TIER_FRAME) > thread->peak_at[TRACE_TIER_FRAME]))
+	if (unlikely(trace_live(&thread->record->tier[TRACE_TIER_FRAME]) > thread->peak_at[TRACE_TIER_FRAME]))
 		account_peak(thread);
 	struct frame_span *span = thread->empty_spans;
 	if (span) {
@@ -112,7 +111,7 @@ static bool live_site(const struct block *block, uint32_t *site)
 {
 	uint64_t birth = __atomic_load_n(&block->birth, __ATOMIC_ACQUIRE);
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	if ((__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48)
+	if (block_says_dead(birth) || (__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48)
 		return false;
 	*site = counter_at((uint32_t)birth & BLOCK_COUNTER_MASK)->site;
 	return true;
@@ -138,10 +137,11 @@ static size_t walk(struct thread *thread, struct frame_span *span,
 
 size_t frame_end(struct thread *thread, void (*survivor)(struct thread *thread, uint32_t site, size_t share))
 {
-	struct frame_span *current = thread->span;
-	size_t pinned = current && thread->span_born != current->dead ? REGION_CHUNK_BYTES : 0;
-	if (current && !pinned) /* hot in cache in the next frame */
-		frame_begin_anew(thread, current);
+	size_t pinned = 0;
+	if (frame_nothing_alive(thread)) /* hot in cache in the next frame */
+		frame_begin_anew(thread);
+	else if (thread->span)
+		pinned = REGION_CHUNK_BYTES;
 	size_t full = thread->spans_owned - thread->spans_empty - (thread->span ? 1 : 0);
 	/* New full spans are at the head; those already judged follow. */
 	for (struct frame_span *span = thread->full_spans; span && !span->judged; span = span->next) {

@@ -1,7 +1,7 @@
 /*
  * The frame tier: one bump arena per thread, made of 64 KiB spans (DESIGN §4).
  *
- * Invariant: a span is reused only when no block in it is alive (born == dead, remote frees taken back included). A block
+ * Invariant: a span is reused only when no block in it is alive (remote frees taken back included). A block
  * that outlives its frame pins its span; the program can go on using it for as long as it likes.
  * Within a span, blocks lie one after another from FRAME_SPAN_FIRST to the bump pointer, each with its header, so that a
  * span can be walked.
@@ -17,13 +17,12 @@ struct frame_span {
 	struct thread *owner;
 	struct frame_span *next, *previous; /* in the owner's list of full or empty spans */
 	uint8_t *end;       /* bump pointer when it was left; NULL while current */
-	uint64_t born, dead; /* blocks, owner's view: remote frees not yet taken back count as alive. `born` of the current span
-	                        is thread->span_born, and here FRAME_SPAN_CURRENT */
+	int64_t alive;      /* blocks, owner's view: remote frees not yet taken back are alive. Of the current span, less
+	                       those born in it: thread->span_born */
 	uint32_t judged;    /* 1: its survivors have been counted against their sites */
 	uint32_t empty;     /* 1: on the empty list */
 };
 #define FRAME_SPAN_FIRST 64u
-#define FRAME_SPAN_CURRENT UINT64_MAX
 _Static_assert(sizeof(struct frame_span) <= FRAME_SPAN_FIRST, "header room");
 
 static always_inline struct frame_span *frame_span_of(const void *pointer)
@@ -50,34 +49,43 @@ static always_inline uint8_t *frame_take(struct thread *thread, size_t size)
 	return at;
 }
 
-/* Nothing lives in the current span. */
-static always_inline void frame_begin_anew(struct thread *thread, struct frame_span *span)
+static always_inline bool frame_nothing_alive(const struct thread *thread)
 {
-	thread->bump = (uint8_t *)span + FRAME_SPAN_FIRST;
-	thread->span_born = span->dead = 0;
+	return thread->span && thread->span->alive + (int64_t)thread->span_born == 0;
+}
+
+/* Nothing lives in the current span. */
+static always_inline void frame_begin_anew(struct thread *thread)
+{
+	thread->bump = (uint8_t *)thread->span + FRAME_SPAN_FIRST;
+	thread->span_born = 0;
+	thread->span->alive = 0;
 }
 
 /* The current span's top block has died. */
-static always_inline void frame_retract(struct thread *thread, struct frame_span *span, struct block *block)
+static always_inline void frame_retract(struct thread *thread, struct block *block)
 {
 	thread->bump = (uint8_t *)block;
-	if (span->dead == thread->span_born)
-		frame_begin_anew(thread, span);
+	if (frame_nothing_alive(thread))
+		frame_begin_anew(thread);
 }
 
-/* A block of `usable` bytes in the calling thread's own span; already marked dead. The top block gives its room back.
-   True: the span is not the current one, and nothing in it lives any more. */
-static always_inline bool frame_give_last(struct thread *thread, struct frame_span *span, struct block *block, size_t usable)
+/* A block has died. True: it was the last of a span that is not the current one. One instruction, so that of a thread and
+   its signal handlers only one sees the last. */
+static always_inline bool frame_one_dead(struct frame_span *span)
 {
-	bool emptied = ++span->dead == span->born;
-	if ((uint8_t *)(block + 1) + usable == thread->bump)
-		frame_retract(thread, span, block);
-	return emptied;
+	bool last;
+	__asm__("subq $1, %0" : "+m"(span->alive), "=@ccz"(last));
+	return last;
 }
 
+/* A block of `size` bytes in the calling thread's own span; already marked dead. The top block gives its room back. */
 static always_inline void frame_give(struct thread *thread, struct block *block, size_t size)
 {
-	if (frame_give_last(thread, frame_span_of(block), block, block_usable(size)))
+	bool last = frame_one_dead(frame_span_of(block));
+	if ((uint8_t *)(block + 1) + block_usable(size) == thread->bump)
+		frame_retract(thread, block);
+	if (last)
 		frame_span_emptied(thread, frame_span_of(block));
 }
 

@@ -198,44 +198,56 @@ enum trace_birth {
 	TRACE_BIRTH_COUNT = 5
 };
 
-/* What one slot's threads did at one site. Three cache lines: what malloc writes, what free in the same segment writes, and
-   everything else. Births are counted by the thread that allocates, deaths by the thread that frees: only sums over all
+/* What one slot's threads did at one site. Three cache lines; malloc and free in the same segment write to the first. malloc's plain births are counted down in `births_left`: see trace_counter_births. Births are counted by the thread that allocates, deaths by the thread that frees: only sums over all
    slots mean something for live figures. never_died(site) = births in scope - all in-scope deaths, over all slots.
    live = peak_bytes - headroom_bytes: malloc and free then find out about a new peak by the sign of what they write. */
 struct trace_counter {
-	/* line 0: malloc */
+	/* line 0: malloc, and free in the same segment */
 	int32_t births_left;       /* before the slot looks at the site again (account.c): FA602's limit, or none */
 	uint16_t route;            /* TRACE_ROUTE_*: what keeps the site's blocks off the plain way */
-	uint16_t in_tasks;         /* 1: some of its blocks were born in tasks */
-	uint64_t births[TRACE_BIRTH_COUNT];
+	uint8_t in_tasks;          /* 1: some of its blocks were born in tasks */
+	uint8_t plain_birth;       /* enum trace_birth of those that are counted down */
 	uint64_t bytes;            /* requested */
 	int64_t headroom_bytes;    /* (level) peak_bytes less the usable bytes alive */
-	/* line 1: free in the same segment */
 	uint64_t died_in_segment;  /* born in a scope, same segment */
 	uint64_t died_in_segment_outside; /* born outside every scope, same segment */
 	int64_t peak_bytes;        /* most usable bytes alive so far, of what this slot has allocated and freed */
 	uint32_t site;
 	uint32_t rules;            /* bit n: rule n of the policy holds for the site, but for the size */
-	uint32_t frame;            /* number of the last frame with a birth in it (low 32 bits), 0: none */
+	int32_t births_given;      /* what births_left was, without those that are in `births` already */
 	uint32_t next_seen;        /* the shim's own: sites that were seen since its frame began, chained */
-	uint64_t died_in_frame;
-	uint64_t outlived_frame;   /* FA601 and FA205 together */
-	uint64_t died_outside;     /* born outside every scope, another segment or thread */
-	/* line 2: rare */
+	/* line 1: once a frame, and deaths in another segment */
+	uint64_t births[TRACE_BIRTH_COUNT];
 	uint64_t old_at_frame;     /* in-scope blocks alive when that frame began, plus `outlived`; and TRACE_HOT_TOLD */
+	uint64_t outlived_frame;   /* FA601 and FA205 together */
+	uint32_t frame;            /* number of the last frame with a birth in it (low 32 bits), 0: none */
+	uint32_t task_alive;       /* (level) blocks born in tasks less those that died, wherever; modulo 2^32 */
+	/* line 2: rare */
+	uint64_t died_in_frame;
+	uint64_t died_outside;     /* born outside every scope, another segment or thread */
 	uint64_t crossed_await;
 	uint64_t died_elsewhere;   /* other thread, frame still open */
 	uint64_t tier_moves;       /* realloc or promotion changed the tier of one of its blocks */
 	uint32_t first_move_frame, last_move_frame;
 	uint64_t heap_frame_count; /* frame number (low 32 bits) << 32 | heap-tier births in it */
-	int64_t task_alive;        /* (level) blocks born in tasks less those that died, wherever */
 	uint64_t pinned_bytes;     /* bytes of frame spans its escaped blocks have pinned, summed */
 };
 #define TRACE_ROUTE_DEMOTED 1u /* this slot routes the site's blocks to the pool for now */
 #define TRACE_ROUTE_RULED 2u   /* `rules` is not 0 */
 #define TRACE_HOT_TOLD (1ull << 63) /* in old_at_frame: FA602 was told of in that frame */
-static_assert(sizeof(struct trace_counter) == 192 && offsetof(struct trace_counter, died_in_segment) == 64 &&
-                      offsetof(struct trace_counter, old_at_frame) == 128, "three cache lines");
+static_assert(sizeof(struct trace_counter) == 192 && offsetof(struct trace_counter, births) == 64 &&
+                      offsetof(struct trace_counter, died_in_frame) == 128, "three cache lines");
+
+/* Births that are counted down and not in `births` yet. */
+static inline uint64_t trace_counter_plain(const struct trace_counter *counter)
+{
+	return (uint64_t)((int64_t)counter->births_given - (counter->births_left > 0 ? counter->births_left : 0));
+}
+
+static inline uint64_t trace_counter_births(const struct trace_counter *counter, int birth)
+{
+	return counter->births[birth] + (counter->plain_birth == birth ? trace_counter_plain(counter) : 0);
+}
 
 /* (level) Usable bytes alive; of one slot it may be negative. */
 static inline int64_t trace_counter_live(const struct trace_counter *counter)
@@ -253,6 +265,17 @@ struct trace_group_label {
 	uint32_t first_site; /* UINT32_MAX: not yet valid */
 };
 
+/* What a thread did, of what is accounted to one tier. One cache line: malloc and free write to it. */
+struct trace_sums {
+	uint64_t allocs;
+	uint64_t bytes;        /* requested */
+	uint64_t usable_bytes; /* usable, allocated by this thread */
+	uint64_t frees;
+	uint64_t frees_bytes;  /* usable, freed by this thread */
+	uint64_t reserved0[3];
+};
+static_assert(sizeof(struct trace_sums) == 64, "one cache line");
+
 /* One thread. Counters are exact; `frees` counts what this thread freed, whoever allocated it. Index 0..n. */
 struct trace_thread {
 	uint32_t tid;
@@ -261,14 +284,9 @@ struct trace_thread {
 	uint32_t flags;          /* TRACE_THREAD_* */
 	char name[32];
 	uint64_t start_ns, end_ns; /* end 0: alive */
-	/* offset 64: written by malloc and free; by the tier the block is accounted to */
-	uint64_t allocs[TRACE_TIERS];
-	uint64_t bytes[TRACE_TIERS];        /* requested */
-	uint64_t usable_bytes[TRACE_TIERS]; /* usable, allocated by this thread */
-	uint64_t frees[TRACE_TIERS];
-	uint64_t frees_bytes[TRACE_TIERS];  /* usable, freed by this thread */
-	uint64_t reserved_hot;
-	/* offset 192 */
+	/* offset 64 */
+	struct trace_sums tier[TRACE_TIERS];
+	/* offset 256 */
 	uint64_t start_routine;  /* absolute address, 0: unknown or main */
 	uint64_t frames;         /* frames begun: boundaries seen */
 	uint64_t frames_whole;   /* completed frames; the last min(frames_whole, ring_capacity) are in the FRAME ring at n % ring_capacity */
@@ -284,23 +302,27 @@ struct trace_thread {
 	uint64_t reserved0[14];
 };
 #define TRACE_THREAD_MAIN 1u
-static_assert(sizeof(struct trace_thread) == 384 && offsetof(struct trace_thread, allocs) == 64, "thread record");
+static_assert(sizeof(struct trace_thread) == 448 && offsetof(struct trace_thread, tier) == 64, "thread record");
 
-/* (level) Usable bytes allocated less those freed by this thread; may be negative. A sum of two that only grow: malloc and
-   free then need not wait for each other's stores. */
-static inline int64_t trace_thread_live(const struct trace_thread *thread, int tier)
+/* (level) Usable bytes allocated less those freed by this thread; may be negative. Of two that only grow: malloc and free
+   then need not wait for each other's stores. */
+static inline int64_t trace_live(const struct trace_sums *sums)
 {
-	return (int64_t)(thread->usable_bytes[tier] - thread->frees_bytes[tier]);
+	return (int64_t)(sums->usable_bytes - sums->frees_bytes);
 }
 
-static inline uint64_t trace_tier_sum(const uint64_t tiers[TRACE_TIERS])
+/* Of all tiers. */
+static inline struct trace_sums trace_thread_sums(const struct trace_thread *thread)
 {
-	return tiers[0] + tiers[1] + tiers[2];
-}
-
-static inline int64_t trace_thread_live_sum(const struct trace_thread *thread)
-{
-	return (int64_t)(trace_tier_sum(thread->usable_bytes) - trace_tier_sum(thread->frees_bytes));
+	struct trace_sums sums = thread->tier[0];
+	for (int tier = 1; tier < TRACE_TIERS; tier++) {
+		sums.allocs += thread->tier[tier].allocs;
+		sums.bytes += thread->tier[tier].bytes;
+		sums.usable_bytes += thread->tier[tier].usable_bytes;
+		sums.frees += thread->tier[tier].frees;
+		sums.frees_bytes += thread->tier[tier].frees_bytes;
+	}
+	return sums;
 }
 
 /* One completed frame: [begin, end), end is the next boundary's entry; idle = time inside the boundary before begin. */

@@ -65,14 +65,14 @@ static void dump_counter(FILE *out, uint32_t slot, uint32_t site, const struct t
 {
 	uint64_t births = 0;
 	for (int b = 0; b < TRACE_BIRTH_COUNT; b++)
-		births += c->births[b];
+		births += trace_counter_births(c, b);
 	uint64_t deaths = c->died_in_segment + c->died_in_segment_outside + c->died_in_frame + c->outlived_frame +
 			  c->died_outside + c->crossed_await + c->died_elsewhere;
 	if (!births && !deaths)
 		return;
 	fprintf(out, "counter slot %u site %u: births", slot, site);
 	for (int b = 0; b < TRACE_BIRTH_COUNT; b++)
-		fprintf(out, " %" PRIu64, c->births[b]);
+		fprintf(out, " %" PRIu64, trace_counter_births(c, b));
 	fprintf(out,
 		", bytes %" PRIu64 ", live %" PRId64 ", peak %" PRId64 ", frame %" PRIu32 " old %" PRIu64
 		", died in segment %" PRIu64 "+%" PRIu64 ", frame %" PRIu64 ", later %" PRIu64 ", outside %" PRIu64
@@ -88,7 +88,7 @@ static void dump_thread(FILE *out, uint32_t index, const struct trace_thread *t)
 		index, t->tid, t->slot, text_role(t->role), t->flags, t->name, t->start_ns, t->end_ns);
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		fprintf(out, "  %s: allocs %" PRIu64 ", frees %" PRIu64 ", bytes %" PRIu64 ", live %" PRId64 "\n",
-			text_tier(tier), t->allocs[tier], t->frees[tier], t->bytes[tier], trace_thread_live(t, tier));
+			text_tier(tier), t->tier[tier].allocs, t->tier[tier].frees, t->tier[tier].bytes, trace_live(&t->tier[tier]));
 	fprintf(out,
 		"  frames %" PRIu64 ", whole %" PRIu64
 		" of %u kept, marker %u, merged records %u of %u frames, folded threads %" PRIu64 "\n",

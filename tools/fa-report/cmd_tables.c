@@ -45,11 +45,11 @@ void cmd_threads(struct report *report)
 	fprintf(report->out, "%8s %-16s %-7s %14s %14s %10s %10s  %s\n", "tid", "name", "role", "allocations", "frees", "bytes", "frames", "");
 	for (uint32_t i = 0; i < threads->count; i++) {
 		const struct trace_thread *t = reader_at(threads, i);
-		uint64_t allocs = t->allocs[0] + t->allocs[1] + t->allocs[2], frees = t->frees[0] + t->frees[1] + t->frees[2];
-		if (!t->tid && !allocs && !frees)
+		struct trace_sums sums = trace_thread_sums(t);
+		if (!t->tid && !sums.allocs && !sums.frees)
 			continue;
-		fprintf(report->out, "%8u %-16s %-7s %14s %14s %10s %10s  %s%s\n", t->tid, t->name, text_role(t->role), text_count(allocs),
-		        text_count(frees), text_bytes((double)(t->bytes[0] + t->bytes[1] + t->bytes[2])), text_count(t->frames),
+		fprintf(report->out, "%8u %-16s %-7s %14s %14s %10s %10s  %s%s\n", t->tid, t->name, text_role(t->role), text_count(sums.allocs),
+		        text_count(sums.frees), text_bytes((double)sums.bytes), text_count(t->frames),
 		        t->flags & TRACE_THREAD_MAIN ? "main" : t->end_ns ? "ended" : "", t->folded_threads ? " (several)" : "");
 	}
 	text_losses(report);

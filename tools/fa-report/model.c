@@ -38,8 +38,8 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
                         uint64_t *young)
 {
 	for (int b = 0; b < TRACE_BIRTH_COUNT; b++) {
-		site->births[b] += c->births[b];
-		site->allocs += c->births[b];
+		site->births[b] += trace_counter_births(c, b);
+		site->allocs += trace_counter_births(c, b);
 	}
 	site->bytes += c->bytes;
 	int64_t live = trace_counter_live(c), peak = c->peak_bytes > live ? c->peak_bytes : live;
@@ -52,7 +52,7 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
 	site->verdicts.died_elsewhere += c->died_elsewhere;
 	site->died_in_segment_outside += c->died_in_segment_outside;
 	site->died_outside += c->died_outside;
-	add_level(&site->task_alive, c->task_alive);
+	site->task_alive += c->task_alive;
 	site->in_tasks |= c->in_tasks != 0;
 	site->tier_moves += c->tier_moves;
 	if (c->first_move_frame && (!site->first_move_frame || c->first_move_frame < site->first_move_frame))
@@ -61,7 +61,9 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
 		site->last_move_frame = c->last_move_frame;
 	/* Alive and born in the open frame: alive in all, less those that were alive when it began and still are. */
 	if (owner && c->frame && !owner->end_ns && owner->open_begin_ns && c->frame == (uint32_t)owner->frames) {
-		uint64_t in_scope = births_in(c->births);
+		uint64_t in_scope = 0;
+		for (int b = TRACE_BIRTH_FRAME_IN; b <= TRACE_BIRTH_HEAP_IN; b++)
+			in_scope += trace_counter_births(c, b);
 		uint64_t died = c->died_in_segment + c->died_in_frame + c->crossed_await + c->died_elsewhere;
 		*young += in_scope - died - (c->old_at_frame & ~TRACE_HOT_TOLD);
 	}
@@ -76,7 +78,7 @@ static void site_finish(struct model_site *site, uint64_t young)
 	v->never_died = in_scope > died ? in_scope - died : 0;
 	site->frees = died + site->died_in_segment_outside + site->died_outside;
 	site->live_blocks = (int64_t)(site->allocs - site->frees);
-	uint64_t not_old = young + (site->task_alive > 0 ? (uint64_t)site->task_alive : 0);
+	uint64_t not_old = young + ((int32_t)site->task_alive > 0 ? site->task_alive : 0);
 	site->old_alive = not_old < v->never_died ? v->never_died - not_old : 0;
 	if (site->peak_bytes < site->live_bytes)
 		site->peak_bytes = site->live_bytes;
@@ -229,14 +231,15 @@ static void sum_threads(struct model *model)
 	for (uint32_t i = 0; i < threads->count; i++) {
 		const struct trace_thread *thread = reader_at(threads, i);
 		for (int tier = 0; tier < TRACE_TIERS; tier++) {
-			model->tier[tier].allocs += thread->allocs[tier];
-			model->tier[tier].frees += thread->frees[tier];
-			model->tier[tier].bytes += thread->bytes[tier];
-			add_level(&model->tier[tier].live_bytes, trace_thread_live(thread, tier));
-			model->allocs += thread->allocs[tier];
-			model->frees += thread->frees[tier];
-			model->bytes += thread->bytes[tier];
-			add_level(&model->live_bytes, trace_thread_live(thread, tier));
+			const struct trace_sums *sums = &thread->tier[tier];
+			model->tier[tier].allocs += sums->allocs;
+			model->tier[tier].frees += sums->frees;
+			model->tier[tier].bytes += sums->bytes;
+			add_level(&model->tier[tier].live_bytes, trace_live(sums));
+			model->allocs += sums->allocs;
+			model->frees += sums->frees;
+			model->bytes += sums->bytes;
+			add_level(&model->live_bytes, trace_live(sums));
 		}
 	}
 	model->peak_bytes = model->reader->header.peak_bytes;

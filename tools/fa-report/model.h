@@ -25,7 +25,7 @@ struct model_site {
 	struct model_verdicts verdicts;
 	uint64_t old_alive; /* of never_died: those born in a frame that has ended */
 	bool in_tasks;      /* some were born in tasks */
-	int64_t task_alive; /* of never_died: those born in tasks */
+	uint32_t task_alive; /* of never_died: those born in tasks; modulo 2^32 */
 	uint64_t tier_moves;
 	uint32_t first_move_frame, last_move_frame;
 	uint64_t lifetime_p50, lifetime_p95, lifetime_max; /* frames */

@@ -226,16 +226,15 @@ static void write_threads(struct report *report)
 	json_t *list = json_array();
 	for (uint32_t i = 0; i < threads->count; i++) {
 		const struct trace_thread *thread = reader_at(threads, i);
-		uint64_t allocs = thread->allocs[0] + thread->allocs[1] + thread->allocs[2];
-		uint64_t frees = thread->frees[0] + thread->frees[1] + thread->frees[2];
-		if (!thread->tid && !allocs && !frees)
+		struct trace_sums sums = trace_thread_sums(thread);
+		if (!thread->tid && !sums.allocs && !sums.frees)
 			continue; /* the shared slot, unused */
 		json_t *one = json_object();
 		json_object_set_new(one, "tid", number(thread->tid));
 		json_object_set_new(one, "name", string(thread->name));
 		json_object_set_new(one, "role", string(text_role(thread->role)));
-		json_object_set_new(one, "allocs", number(allocs));
-		json_object_set_new(one, "frees", number(frees));
+		json_object_set_new(one, "allocs", number(sums.allocs));
+		json_object_set_new(one, "frees", number(sums.frees));
 		json_object_set_new(one, "frames", number(thread->frames));
 		json_object_set_new(one, "main", json_boolean(thread->flags & TRACE_THREAD_MAIN));
 		json_object_set_new(one, "ended", json_boolean(thread->end_ns != 0));

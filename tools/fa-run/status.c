@@ -48,7 +48,7 @@ static void take_threads(int fd, const struct trace_chunk *chunk, struct figures
 	struct trace_thread *threads = read_chunk(fd, chunk, sizeof *threads);
 	for (uint32_t i = 0; threads && i < chunk->used; i++) {
 		for (int tier = 0; tier < TRACE_TIERS; tier++)
-			figures->allocs[tier] += threads[i].allocs[tier];
+			figures->allocs[tier] += threads[i].tier[tier].allocs;
 		if (threads[i].frames <= figures->frames)
 			continue;
 		figures->frames = threads[i].frames;

@@ -37,24 +37,36 @@ static struct checks checks_after(struct checks all, size_t first)
 	return (struct checks){all.offset + first, all.value + first, all.count - first};
 }
 
+/* Behind the last chunk. */
+static uint8_t *run_pointer_bits(const struct tree_run *run)
+{
+	return (uint8_t *)run->chunk + run->units * TREE_UNIT;
+}
+
 /* What a run holds, until the next is unpacked. */
 static struct checks run_unpack(struct tree *tree, const struct tree_run *run)
 {
+	const uint8_t *bits = run_pointer_bits(run);
 	size_t count = 0;
 	for (size_t i = 0; i < run->units * TREE_UNIT / sizeof(struct tree_chunk); i++) {
 		const struct tree_chunk *chunk = &run->chunk[i];
-		for (size_t k = 0; k < TREE_CHUNK && (!k || chunk->offset[k] != chunk->offset[k < 2 ? 0 : k - 2]);
-		     k++) {
-			tree->scratch.offset[count] = chunk->offset[k];
+		for (size_t k = 0; k < TREE_CHUNK && (!k || chunk->offset[k] != chunk->offset[k < 2 ? 0 : k - 2]); k++) {
+			int32_t pointer = run->has_pointers && bits[count / 8] >> count % 8 & 1 ? WALK_POINTER : 0;
+			tree->scratch.offset[count] = chunk->offset[k] | pointer;
 			tree->scratch.value[count++] = chunk->value[k];
 		}
 	}
 	return (struct checks){tree->scratch.offset, tree->scratch.value, count};
 }
 
+static int32_t place_offset(int32_t offset)
+{
+	return offset & ~(int32_t)WALK_POINTER;
+}
+
 static uintptr_t page_of(const uintptr_t *fp, int32_t offset)
 {
-	return ((uintptr_t)fp + (uintptr_t)(intptr_t)(offset & ~(int32_t)WALK_RELATIVE)) >> 12;
+	return ((uintptr_t)fp + (uintptr_t)(intptr_t)place_offset(offset)) >> 12;
 }
 
 /* Fills `chunk` from the front of `checks`; returns how many it took. Only the chunk's first slot is known to be there when
@@ -63,50 +75,43 @@ static size_t chunk_fill(struct tree_chunk *chunk, const uintptr_t *fp, struct c
 {
 	size_t taken = 0;
 	for (size_t k = 0; k < TREE_CHUNK; k++) {
-		size_t same = k < 2 ? 0 : k - 2; /* lane */
+		size_t same = k < 2 ? 0 : k - 2;
 		bool fits = taken == k && k < checks.count &&
 			    page_of(fp, checks.offset[k]) == page_of(fp, checks.offset[0]);
-		if (k >= 2 && fits)
-			fits = !((checks.offset[k] ^ checks.offset[same]) & WALK_RELATIVE);
 		taken += fits;
-		chunk->offset[k] = fits ? checks.offset[k] : chunk->offset[same];
+		chunk->offset[k] = fits ? place_offset(checks.offset[k]) : chunk->offset[same];
 		chunk->value[k] = fits ? checks.value[k] : chunk->value[same];
 	}
 	return taken;
 }
 
-/* The same for four return addresses in one page, the common case. */
-static bool chunk_fill_whole(struct tree_chunk *chunk, const uintptr_t *fp, struct checks checks)
-{
-	if (checks.count < TREE_CHUNK)
-		return false;
-	const int32_t *offset = checks.offset;
-	uintptr_t page = page_of(fp, offset[0]);
-	if ((offset[0] | offset[1] | offset[2] | offset[3]) & WALK_RELATIVE || page_of(fp, offset[1]) != page ||
-	    page_of(fp, offset[2]) != page || page_of(fp, offset[3]) != page)
-		return false;
-	memcpy(chunk->offset, offset, sizeof chunk->offset);
-	memcpy(chunk->value, checks.value, sizeof chunk->value);
-	return true;
-}
-
 static void run_fill(struct tree_run *run, const uintptr_t *fp, struct checks checks)
 {
 	struct tree_chunk *chunk = run->chunk;
-	run->has_relative = false;
+	run->has_pointers = false;
 	for (size_t i = 0; i < checks.count; i++)
-		run->has_relative |= checks.offset[i] & WALK_RELATIVE;
-	for (; checks.count; chunk++)
-		checks = checks_after(checks,
-				      chunk_fill_whole(chunk, fp, checks) ? TREE_CHUNK : chunk_fill(chunk, fp, checks));
+		run->has_pointers |= checks.offset[i] & WALK_POINTER;
+	for (struct checks rest = checks; rest.count; chunk++)
+		rest = checks_after(rest, chunk_fill(chunk, fp, rest));
 	run->units = (uint16_t)((size_t)((uint8_t *)chunk - (uint8_t *)run->chunk) / TREE_UNIT);
-	run->is_plain = !run->branch && !run->has_relative && run->guess_slot < 0;
+	run->is_plain = !run->branch && run->guess_slot < 0;
+	if (!run->has_pointers)
+		return;
+	uint8_t *bits = run_pointer_bits(run);
+	memset(bits, 0, (checks.count + 7) / 8);
+	for (size_t i = 0; i < checks.count; i++)
+		bits[i / 8] |= (uint8_t)((checks.offset[i] & WALK_POINTER) << i % 8);
+}
+
+static size_t bit_units(size_t checks)
+{
+	return (checks + 8 * TREE_UNIT - 1) / (8 * TREE_UNIT);
 }
 
 /* At most, whatever pages they lie in. The rest of a run never takes more than the run. */
 static size_t units_for(size_t checks)
 {
-	return (sizeof(struct tree_run) + checks * sizeof(struct tree_chunk)) / TREE_UNIT;
+	return (sizeof(struct tree_run) + checks * sizeof(struct tree_chunk)) / TREE_UNIT + bit_units(checks);
 }
 
 static struct tree_run *run_make(struct tree *tree, const uintptr_t *fp, uint64_t word, uint32_t owner, int32_t branch,
@@ -115,7 +120,7 @@ static struct tree_run *run_make(struct tree *tree, const uintptr_t *fp, uint64_
 	struct tree_run *run = tree_run_at(tree, TREE_FIRST + tree->used);
 	*run = (struct tree_run){.word = word, .owner = owner, .branch = branch, .guess_slot = -1};
 	run_fill(run, fp, checks);
-	tree->used += (uint32_t)(sizeof *run / TREE_UNIT) + run->units;
+	tree->used += (uint32_t)(sizeof *run / TREE_UNIT + run->units + (run->has_pointers ? bit_units(checks.count) : 0));
 	return run;
 }
 
@@ -124,7 +129,7 @@ static void run_end(struct tree_run *run, const struct walk *walk, uint32_t answ
 	run->answer = answer;
 	run->guess_slot = walk->guessed ? walk->guess_slot : -1;
 	run->guess_sp = walk->guess_sp;
-	run->is_plain = !run->has_relative && !walk->guessed;
+	run->is_plain = !walk->guessed;
 }
 
 static uint32_t *place_of(struct tree *tree, const struct tree_run *run)
@@ -206,7 +211,7 @@ void tree_insert(struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra, co
 /* Whether a run's word is a return address. */
 static bool word_is_pc(const struct tree *tree, const struct tree_run *run)
 {
-	return run->owner & TREE_ROOT || !(tree_run_at(tree, run->owner)->branch & WALK_RELATIVE);
+	return run->owner & TREE_ROOT || !(tree_run_at(tree, run->owner)->branch & WALK_POINTER);
 }
 
 size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, size_t max)
@@ -216,7 +221,7 @@ size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, 
 	for (;; run = tree_run_at(tree, run->owner)) {
 		struct checks held = run_unpack(tree, run);
 		while (held.count--)
-			if (!(held.offset[held.count] & WALK_RELATIVE) && held.value[held.count] && count < max)
+			if (!(held.offset[held.count] & WALK_POINTER) && held.value[held.count] && count < max)
 				pcs[count++] = held.value[held.count];
 		if (word_is_pc(tree, run) && run->word && count < max)
 			pcs[count++] = tree_untagged(run->word);
@@ -245,7 +250,7 @@ static bool run_touches(struct tree *tree, const struct tree_run *run, uintptr_t
 		return true;
 	struct checks held = run_unpack(tree, run);
 	for (size_t i = 0; i < held.count; i++)
-		if (!(held.offset[i] & WALK_RELATIVE) && held.value[i] > start && held.value[i] <= end)
+		if (!(held.offset[i] & WALK_POINTER) && held.value[i] > start && held.value[i] <= end)
 			return true;
 	return false;
 }

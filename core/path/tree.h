@@ -5,7 +5,8 @@
  *   run     checks that follow from one word, then either an answer (the path ends here) or a place to look next
  *   word    what leads to a run: the return address of a root, else the value found at its owner's `branch`
  *   owner   the run before it; of a root: the stack depth
- *   chunk   four checks that may be read together: when the first slot is real, the others lie in pages that are
+ *   chunk   four checks that may be read together: when the first slot is real, the others lie in pages that are. Which of
+ *           a run's checks are of frame pointers is told by a bit each, behind the last chunk, if any are
  *
  * Invariant: every word that was read to come to an answer was compared whole, and lay where the words before it put it.
  * Hence a tree that answers has proven the path. A root's stack depth holds the frame's place in its page, so that what
@@ -29,8 +30,7 @@
 #define TREE_CHUNK 4
 
 struct tree_chunk {
-	int32_t offset
-		[TREE_CHUNK]; /* as in walk.h; 0 and 2 are of one kind, 1 and 3 as well; one not full repeats them */
+	int32_t offset[TREE_CHUNK]; /* without bit 0; a chunk that is not full repeats what it has */
 	uint64_t value[TREE_CHUNK];
 };
 
@@ -41,7 +41,7 @@ struct tree_run {
 	int32_t branch; /* offset of the word that leads on; 0: the path ends here */
 	uint16_t units; /* of chunks */
 	bool is_plain; /* the path ends here, without what follows */
-	bool has_relative;
+	bool has_pointers;
 	int32_t guess_slot; /* -1: none */
 	int32_t guess_sp;
 	struct tree_chunk chunk[];
@@ -94,50 +94,30 @@ static always_inline const uint32_t *tree_place(const struct tree *tree, uint64_
 	}
 }
 
-/* What the stack says at a check's place, in the terms of its value. */
-static always_inline uint64_t tree_word(const uint8_t *base, int32_t offset)
+/* What the stack says at a branch. */
+static always_inline uint64_t tree_word(const uint8_t *base, int32_t branch)
 {
-	uint64_t relative = (uint64_t)(offset & WALK_RELATIVE);
-	return *(const uint64_t *)(base + ((int64_t)offset - (int64_t)relative)) - ((uintptr_t)base & -relative);
+	return *(const uint64_t *)(base + (branch & ~(int32_t)WALK_POINTER));
 }
 
 /* Not 0: something else stands there. The barrier keeps the compiler from making vectors of single words. */
-static always_inline uint64_t tree_differ(const struct tree_chunk *chunk, const uint8_t *base, size_t i, uint64_t bias)
+static always_inline uint64_t tree_differ(const struct tree_chunk *chunk, const uint8_t *base, size_t i)
 {
-	uint64_t word = (*(const uint64_t *)(base + chunk->offset[i]) - bias) ^ chunk->value[i];
+	uint64_t word = *(const uint64_t *)(base + chunk->offset[i]) ^ chunk->value[i];
 	__asm__("" : "+r"(word));
 	return word;
 }
 
-/* Without relative checks. Cost: a load and a compare for each check, two branches for four of them. Plain instructions: gathering the words into
+/* Cost: a load and a compare for each check, two branches for four of them. Plain instructions: gathering the words into
    a vector takes half as long again on the processors tried. */
-static always_inline bool tree_plain_run_holds(const struct tree_run *run, const uint8_t *base)
-{
-	const struct tree_chunk *chunk = run->chunk,
-				*end = (const void *)((const uint8_t *)chunk + run->units * TREE_UNIT);
-	for (; chunk != end; chunk++)
-		if (unlikely(tree_differ(chunk, base, 0, 0) | tree_differ(chunk, base, 1, 0) |
-			     tree_differ(chunk, base, 2, 0) | tree_differ(chunk, base, 3, 0)))
-			return false;
-	return true;
-}
-
 static always_inline bool tree_run_holds(const struct tree_run *run, const uint8_t *base)
 {
 	const struct tree_chunk *chunk = run->chunk,
 				*end = (const void *)((const uint8_t *)chunk + run->units * TREE_UNIT);
-	if (likely(!run->has_relative))
-		return tree_plain_run_holds(run, base);
-	for (; chunk != end; chunk++) {
-		uintptr_t even = (uintptr_t)chunk->offset[0] & WALK_RELATIVE,
-			  odd = (uintptr_t)chunk->offset[1] & WALK_RELATIVE;
-		uint64_t even_bias = (uintptr_t)base & -even, odd_bias = (uintptr_t)base & -odd;
-		if (unlikely(tree_differ(chunk, base - even, 0, even_bias) |
-			     tree_differ(chunk, base - odd, 1, odd_bias) |
-			     tree_differ(chunk, base - even, 2, even_bias) |
-			     tree_differ(chunk, base - odd, 3, odd_bias)))
+	for (; chunk != end; chunk++)
+		if (unlikely(tree_differ(chunk, base, 0) | tree_differ(chunk, base, 1) | tree_differ(chunk, base, 2) |
+			     tree_differ(chunk, base, 3)))
 			return false;
-	}
 	return true;
 }
 
@@ -152,7 +132,7 @@ static always_inline const struct tree_run *tree_find(const struct tree *tree, c
 	if (unlikely(!link))
 		return NULL;
 	if (likely(run->is_plain))
-		return likely(tree_plain_run_holds(run, (const uint8_t *)fp)) ? run : NULL;
+		return likely(tree_run_holds(run, (const uint8_t *)fp)) ? run : NULL;
 	return tree_follow(tree, run, (const uint8_t *)fp);
 }
 

@@ -144,7 +144,7 @@ struct frame {
 	bool exact; /* pc is the next instruction, not a return address */
 };
 
-static void check_add(struct walk *walk, const uintptr_t *fp, uintptr_t address, uint64_t value, bool relative)
+static void check_add(struct walk *walk, const uintptr_t *fp, uintptr_t address, uint64_t value, bool is_pointer)
 {
 	if (!walk->offsets)
 		return;
@@ -153,12 +153,12 @@ static void check_add(struct walk *walk, const uintptr_t *fp, uintptr_t address,
 		walk->cacheable = false;
 		return;
 	}
-	int32_t check = (int32_t)offset | (relative ? WALK_RELATIVE : 0);
+	int32_t check = (int32_t)offset | (is_pointer ? WALK_POINTER : 0);
 	for (size_t i = walk->checks; i-- && i + 4 > walk->checks;)
 		if (walk->offsets[i] == check)
 			walk->cacheable = false; /* each of four is another, in a tree */
 	walk->offsets[walk->checks] = check;
-	walk->values[walk->checks++] = relative ? value - (uintptr_t)fp : value;
+	walk->values[walk->checks++] = value;
 }
 
 /* The path depends on the value of rbp from here on. */
@@ -258,14 +258,11 @@ static bool checks_as_last(struct walk *walk, const struct walk_frame *from, con
 	if (checks + (to->checks - from->checks) > WALK_CHECKS_MAX)
 		return false;
 	for (uint32_t i = from->checks; i < to->checks; i++) {
-		uintptr_t relative = (uintptr_t)last->offsets[i] & WALK_RELATIVE;
-		uintptr_t address = last->base + (uintptr_t)(intptr_t)last->offsets[i] - relative;
-		uintptr_t offset = address - walk->base;
-		uint64_t value = load(address);
-		if (value != last->values[i] + (last->base & -relative) || offset > INT32_MAX)
+		uintptr_t place = last->base + (uintptr_t)(intptr_t)last->offsets[i], offset = place - walk->base;
+		if (load(place & ~(uintptr_t)WALK_POINTER) != last->values[i] || offset > INT32_MAX)
 			return false;
-		walk->offsets[checks] = (int32_t)(offset | relative);
-		walk->values[checks++] = value - (walk->base & -relative);
+		walk->offsets[checks] = (int32_t)offset;
+		walk->values[checks++] = last->values[i];
 	}
 	walk->checks = checks;
 	return true;

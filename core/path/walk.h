@@ -1,9 +1,9 @@
 /*
  * One full walk from a hook's frame to the outermost one, and what it takes to know later that it would go the same way.
  *
- * A check says: the 8 bytes at frame address + offset hold this value. Bit 0 of the offset set: the value is relative to
- * the frame address (a frame pointer); clear: it is absolute (a return address). Checks are in walking order: the place
- * of each is fixed by those before it, so a reader who stops at the first difference reads only real slots.
+ * A check says: the 8 bytes at frame address + offset hold this value. Bit 0 of the offset tells a frame pointer from a
+ * return address. Checks are in walking order: the place of each is fixed by those before it, so a reader who stops at the
+ * first difference reads only real slots.
  */
 #ifndef FA_PATH_WALK_H
 #define FA_PATH_WALK_H
@@ -12,7 +12,7 @@
 #include "core/path/path.h"
 
 #define WALK_CHECKS_MAX (PATH_DEPTH_MAX * 3 + 2)
-#define WALK_RELATIVE 1
+#define WALK_POINTER 1
 
 /* A frame on the way; what the next one is follows from these and from the checks of the step. */
 struct walk_frame {
@@ -35,7 +35,7 @@ struct walk {
 	uint64_t *values;
 	struct walk_frame *frames;
 	const struct walk *last;
-	uintptr_t base; /* what offsets count from */
+	uintptr_t base; /* what offsets count from: the frame address */
 	size_t checks;
 	bool cacheable; /* the checks determine the path */
 	/* The path ended at code without unwind information because rbp, found at `guess_slot`, was no frame pointer for

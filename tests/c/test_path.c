@@ -75,7 +75,7 @@ static NOINLINE void hook(void)
 			      theirs[skipped + i]);
 			break;
 		}
-	CHECK(value == hash_path(ours, count, cut, 0), "wrong value at %zu frames", count);
+	CHECK(value == hash_path(NULL, ours, count, cut, 0), "wrong value at %zu frames", count);
 }
 
 static struct path_stats stats(void)

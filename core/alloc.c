@@ -125,14 +125,7 @@ void *alloc_malloc(size_t size, const uintptr_t *fp)
 	if (unlikely(thread->gate != THREAD_READY || size > BLOCK_SIZE_MAX))
 		return alloc_or_enomem(alloc_new(size, 0, false, fp));
 	thread_shut(thread);
-	void *pointer = NULL;
-	struct trace_counter *counter = site_of_call(thread, size, fp);
-	if (likely(!counter->route) && size - 1 < thread->bump_max)
-		pointer = hot_birth_in_span(thread, counter, thread->birth | counter_place(counter), size);
-	else if (size - 1 < thread->small_max && counter->route == thread->small_route)
-		pointer = hot_birth_in_slab(thread, counter, thread->birth | counter_place(counter), size);
-	if (unlikely(!pointer))
-		pointer = alloc_or_enomem(birth(thread, counter, size, 0, false));
+	void *pointer = alloc_or_enomem(birth(thread, site_of_call(thread, size, fp), size, 0, false));
 	thread_open(thread);
 	return pointer;
 }

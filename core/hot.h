@@ -10,6 +10,7 @@
 #include "core/account.h"
 #include "core/alloc.h"
 #include "core/block.h"
+#include "core/path/lookup.h"
 #include "core/region.h"
 #include "core/site.h"
 #include "core/thread.h"
@@ -81,6 +82,26 @@ static always_inline void *hot_malloc_small(size_t size)
 	void *pointer = NULL;
 	if (likely(class->counter->route == thread->small_route))
 		pointer = hot_birth_in_slab(thread, (struct trace_counter *)class->counter, thread->birth | class->place, size);
+	thread_open(thread);
+	return pointer;
+}
+
+/* malloc with call paths, of a path that is known. `fp`: alloc.h. NULL: not here, nothing is done. */
+static always_inline void *hot_malloc_by_path(size_t size, const uintptr_t *fp)
+{
+	struct thread *thread = thread_self;
+	if (unlikely(thread->gate != THREAD_READY) || unlikely(!thread->alloc_paths))
+		return NULL;
+	thread_shut(thread);
+	void *pointer = NULL;
+	uint32_t place = path_known(thread->alloc_paths, fp, thread->tag);
+	if (likely(place != PATH_UNKNOWN)) {
+		struct trace_counter *counter = counter_at(place);
+		if (likely(!counter->route) && size - 1 < thread->bump_max)
+			pointer = hot_birth_in_span(thread, counter, thread->birth | place, size);
+		else if (size - 1 < thread->small_max && counter->route == thread->small_route)
+			pointer = hot_birth_in_slab(thread, counter, thread->birth | place, size);
+	}
 	thread_open(thread);
 	return pointer;
 }

@@ -16,7 +16,8 @@
 
 void *hook_malloc(size_t size)
 {
-	return alloc_malloc(size, FP);
+	void *pointer = hot_malloc_by_path(size, FP);
+	return likely(pointer != NULL) ? pointer : alloc_malloc(size, FP);
 }
 
 void hook_free(void *pointer)
@@ -29,6 +30,8 @@ static always_inline void *malloc_here(size_t size, const uintptr_t *fp)
 	void *pointer = hot_malloc(size);
 	if (!pointer)
 		pointer = hot_malloc_small(size);
+	if (!pointer)
+		pointer = hot_malloc_by_path(size, fp);
 	return likely(pointer != NULL) ? pointer : alloc_malloc(size, fp);
 }
 

@@ -3,37 +3,14 @@
  * or from a full walk. Unmapped code drops its candidates before the next answer. One thread uses a cache; a signal
  * handler that finds it in use walks without it.
  */
-#include "core/path/path.h"
+#include "core/path/lookup.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "core/path/cfi.h"
 #include "core/path/module.h"
-#include "core/path/tree.h"
 #include "core/path/walk.h"
-
-#define BUSY UINT32_MAX
-
-struct path_cache {
-	uint32_t ready; /* the module epoch it agrees with; 0 = new, BUSY = in use */
-	uint32_t random; /* for the hits that are re-verified */
-	uint64_t check_at; /* hits */
-	void *owner;
-	struct path_stats stats;
-	uint32_t changes; /* module_changes when last looked at */
-	bool nested;
-	uint32_t turn; /* the room that `last` is not in */
-	struct walk last; /* count 0: none */
-	struct walk_room {
-		uintptr_t pcs[PATH_DEPTH_MAX];
-		struct walk_frame frames[PATH_DEPTH_MAX];
-		int32_t offsets[WALK_CHECKS_MAX];
-		uint64_t values[WALK_CHECKS_MAX];
-	} room[2];
-	uintptr_t nested_pcs[PATH_DEPTH_MAX], checked_pcs[PATH_DEPTH_MAX];
-	struct tree tree;
-};
 
 static uint32_t check_interval = 1024;
 
@@ -150,19 +127,20 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 	if (epoch == MODULE_NOT_STARTED) {
 		uintptr_t caller = fp[1];
 		value = intern(cache->owner, &caller, 1, false, tag);
-	} else if (cache->ready == BUSY) {
+	} else if (cache->ready == PATH_CACHE_BUSY) {
 		value = value_nested(cache, fp, tag, intern);
 	} else {
-		uint32_t ready = cache->ready;
-		cache->ready = BUSY;
+		bool changed = cache->ready != epoch;
+		cache->ready = PATH_CACHE_BUSY;
 		atomic_signal_fence(memory_order_seq_cst);
-		const struct tree_run *run = NULL;
-		if (ready != epoch) {
+		if (changed)
 			epoch = agree(cache);
-			run = tree_find(&cache->tree, fp, tree_tagged(fp[1], tag));
-		}
+		const struct tree_run *run = tree_find(&cache->tree, fp, tree_tagged(fp[1], tag));
 		cache->stats.hits += run != NULL;
-		value = run ? run->answer : value_miss(cache, fp, tag, intern);
+		if (!run)
+			value = value_miss(cache, fp, tag, intern);
+		else
+			value = cache->stats.hits < cache->check_at ? run->answer : value_recheck(cache, fp, tag, intern, run);
 		atomic_signal_fence(memory_order_seq_cst);
 		cache->ready = epoch;
 	}
@@ -170,25 +148,17 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 	return value;
 }
 
-/* Cost on a hit: one load of the epoch, a hash for each run, half a load and compare for each check, three stores to one
-   line that is the thread's own. No system call, no atomic read-modify-write. */
 uint32_t path_value(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
 {
-	uint32_t epoch = atomic_load_explicit(&module_epoch, memory_order_acquire);
-	if (unlikely(cache->ready != epoch))
-		return value_slow(cache, fp, tag, intern);
-	cache->ready = BUSY;
-	atomic_signal_fence(memory_order_seq_cst);
-	const struct tree_run *run = tree_find(&cache->tree, fp, tree_tagged(fp[1], tag));
-	uint32_t value = 0;
-	if (likely(run != NULL)) {
-		value = run->answer;
-		if (unlikely(++cache->stats.hits >= cache->check_at))
-			value = value_recheck(cache, fp, tag, intern, run);
+	uint32_t value = PATH_UNKNOWN, ready = cache->ready;
+	if (likely(ready == atomic_load_explicit(&module_epoch, memory_order_acquire))) {
+		cache->ready = PATH_CACHE_BUSY;
+		atomic_signal_fence(memory_order_seq_cst);
+		value = path_find(cache, fp, tag);
+		atomic_signal_fence(memory_order_seq_cst);
+		cache->ready = ready;
 	}
-	atomic_signal_fence(memory_order_seq_cst);
-	cache->ready = epoch;
-	return likely(run != NULL) ? value : value_slow(cache, fp, tag, intern);
+	return likely(value != PATH_UNKNOWN) ? value : value_slow(cache, fp, tag, intern);
 }
 
 size_t path_capture(const uintptr_t *fp, uintptr_t *pcs, size_t max, bool *cut)

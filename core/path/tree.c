@@ -5,24 +5,10 @@
 
 #define PLACES_MAX (TREE_TABLE / 4 * 3)
 
-static bool guess_holds(const struct tree_run *run, const uint8_t *base)
+bool tree_guess_holds(const struct tree_run *run, const uint8_t *base)
 {
 	uintptr_t rbp = *(const uintptr_t *)(base + run->guess_slot);
 	return !walk_frame_pointer_plausible((uintptr_t)base + (uintptr_t)(intptr_t)run->guess_sp, rbp);
-}
-
-/* Cost: for each run, a hash and two loads on top of its checks. */
-const struct tree_run *tree_follow(const struct tree *tree, const struct tree_run *run, const uint8_t *base)
-{
-	while (tree_run_holds(run, base)) {
-		if (!run->branch)
-			return likely(run->guess_slot < 0) || guess_holds(run, base) ? run : NULL;
-		uint32_t link = *tree_place(tree, tree_word(base, run->branch), tree_link_of(tree, run));
-		if (!link)
-			break;
-		run = tree_run_at(tree, link);
-	}
-	return NULL;
 }
 
 /* Checks one after the other, as a walk has them. */

@@ -121,19 +121,26 @@ static always_inline bool tree_run_holds(const struct tree_run *run, const uint8
 	return true;
 }
 
-/* On from `run`, a root, to where the path that the stack now holds ends. NULL: not known. */
-const struct tree_run *tree_follow(const struct tree *tree, const struct tree_run *run, const uint8_t *base);
+/* Where a path ends for want of unwind information: is it still so? */
+cold_path bool tree_guess_holds(const struct tree_run *run, const uint8_t *base);
 
-/* The run where the path that the stack now holds ends, or NULL. */
+/* The run where the path that the stack now holds ends, or NULL. Cost: for each run, a hash and two loads on top of its
+   checks. */
 static always_inline const struct tree_run *tree_find(const struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra)
 {
+	const uint8_t *base = (const uint8_t *)fp;
 	uint32_t link = *tree_place(tree, tagged_ra, tree_depth_of(fp));
-	const struct tree_run *run = tree_run_at(tree, link);
-	if (unlikely(!link))
-		return NULL;
-	if (likely(run->is_plain))
-		return likely(tree_run_holds(run, (const uint8_t *)fp)) ? run : NULL;
-	return tree_follow(tree, run, (const uint8_t *)fp);
+	while (likely(link)) {
+		const struct tree_run *run = tree_run_at(tree, link);
+		if (unlikely(!tree_run_holds(run, base)))
+			break;
+		if (likely(run->is_plain))
+			return run;
+		if (unlikely(!run->branch))
+			return tree_guess_holds(run, base) ? run : NULL;
+		link = *tree_place(tree, tree_word(base, run->branch), link);
+	}
+	return NULL;
 }
 
 /* Keeps the path of `walk`, which must be cacheable. */

@@ -222,11 +222,18 @@ size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, 
 	return count;
 }
 
+/* Neither the table nor the run before it leads there any more. */
+static void run_forget(uint32_t *place, struct tree_run *run)
+{
+	*place = TREE_REMOVED;
+	run->owner = UINT32_MAX;
+}
+
 void tree_remove(struct tree *tree, const struct tree_run *run)
 {
 	uint32_t *place = place_of(tree, run);
 	if (*place)
-		*place = TREE_REMOVED;
+		run_forget(place, tree_run_at(tree, *place));
 }
 
 static bool run_touches(struct tree *tree, const struct tree_run *run, uintptr_t start, uintptr_t end)
@@ -246,7 +253,7 @@ void tree_drop_range(struct tree *tree, uintptr_t start, uintptr_t end)
 	for (uint32_t at = 0; at < TREE_TABLE && tree->used; at++) {
 		uint32_t link = tree->table[at];
 		if (link >= TREE_FIRST && run_touches(tree, tree_run_at(tree, link), start, end))
-			tree->table[at] = TREE_REMOVED;
+			run_forget(&tree->table[at], tree_run_at(tree, link));
 	}
 }
 

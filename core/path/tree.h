@@ -37,7 +37,7 @@ struct tree_chunk {
 struct tree_run {
 	uint64_t word;
 	uint32_t owner;
-	uint32_t answer;
+	uint32_t answer; /* with a branch: the link that was taken last, 0: none */
 	int32_t branch; /* offset of the word that leads on; 0: the path ends here */
 	uint16_t units; /* of chunks */
 	bool is_plain; /* the path ends here, without what follows */
@@ -124,21 +124,29 @@ static always_inline bool tree_run_holds(const struct tree_run *run, const uint8
 /* Where a path ends for want of unwind information: is it still so? */
 cold_path bool tree_guess_holds(const struct tree_run *run, const uint8_t *base);
 
-/* The run where the path that the stack now holds ends, or NULL. Cost: for each run, a hash and two loads on top of its
-   checks. */
-static always_inline const struct tree_run *tree_find(const struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra)
+/* The run where the path that the stack now holds ends, or NULL. Cost: for each run two loads on top of its checks, and a hash where
+   another way is taken than the last time. */
+static always_inline const struct tree_run *tree_find(struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra)
 {
 	const uint8_t *base = (const uint8_t *)fp;
 	uint32_t link = *tree_place(tree, tagged_ra, tree_depth_of(fp));
 	while (likely(link)) {
-		const struct tree_run *run = tree_run_at(tree, link);
+		struct tree_run *run = tree_run_at(tree, link);
 		if (unlikely(!tree_run_holds(run, base)))
 			break;
 		if (likely(run->is_plain))
 			return run;
 		if (unlikely(!run->branch))
 			return tree_guess_holds(run, base) ? run : NULL;
-		link = *tree_place(tree, tree_word(base, run->branch), link);
+		uint64_t word = tree_word(base, run->branch);
+		const struct tree_run *next = tree_run_at(tree, run->answer);
+		if (likely(next->word == word) && likely(next->owner == link)) {
+			link = run->answer;
+			continue;
+		}
+		link = *tree_place(tree, word, link);
+		if (link)
+			run->answer = link;
 	}
 	return NULL;
 }

@@ -24,8 +24,8 @@ static int32_t births_until_hot(void)
 void account_seen(struct thread *thread, struct trace_counter *counter)
 {
 	bool first = !counter->next_seen;
+	int32_t left = INT32_MAX;
 	account_forget(counter);
-	counter->births_left = INT32_MAX;
 	counter->plain_birth = counter->route || !thread->in_frame ? thread->small_birth : TRACE_BIRTH_FRAME_IN;
 	if (first) {
 		counter->next_seen = thread->seen ? thread->seen : ACCOUNT_SEEN_END;
@@ -35,12 +35,12 @@ void account_seen(struct thread *thread, struct trace_counter *counter)
 		counter->frame = thread->frame;
 		counter->old_at_frame = births_in_scopes(counter) - counter->died_in_segment - counter->died_in_frame -
 		                        counter->crossed_await - counter->died_elsewhere;
-		counter->births_left = births_until_hot();
+		left = births_until_hot();
 	} else if (thread->frame_base && !(counter->old_at_frame & TRACE_HOT_TOLD) && runtime.hot_loop < INT32_MAX) {
 		counter->old_at_frame |= TRACE_HOT_TOLD;
 		violation_threshold(thread, 602, counter->site, runtime.hot_loop + 1, runtime.hot_loop);
 	}
-	counter->births_given = counter->births_left;
+	counter->births_given = counter->births_left = left;
 }
 
 void account_heap_in_frame(struct thread *thread, struct trace_counter *counter)

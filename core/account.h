@@ -35,8 +35,7 @@ static always_inline void account_next_line(void)
 }
 
 /* What the fast and the general path have in common. Cost: five read-modify-writes of hot lines, one branch. */
-static always_inline void account_birth_sums(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
-                                             size_t size, size_t usable)
+static always_inline void account_birth_sums(struct trace_counter *counter, struct trace_sums *sums, size_t size, size_t usable)
 {
 	counter->bytes += size;
 	if (unlikely((counter->headroom_bytes -= (int64_t)usable) < 0)) {
@@ -44,7 +43,6 @@ static always_inline void account_birth_sums(struct thread *thread, struct trace
 		counter->headroom_bytes = 0;
 	}
 	account_next_line();
-	struct trace_sums *sums = &thread->record->tier[tier];
 	sums->allocs++;
 	sums->bytes += size;
 	sums->usable_bytes += usable;
@@ -68,18 +66,18 @@ static always_inline void account_birth(struct thread *thread, struct trace_coun
 		counter->births_given--;
 	}
 	counter->births[birth]++;
-	account_birth_sums(thread, counter, tier, size, block_usable(size));
-	if (unlikely(thread->record->tier[tier].usable_bytes > thread->look_at[tier]))
+	struct trace_sums *sums = &thread->record->tier[tier];
+	account_birth_sums(counter, sums, size, block_usable(size));
+	if (unlikely(sums->usable_bytes > thread->look_at[tier]))
 		account_look(thread, tier);
 }
 
-static always_inline void account_death(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
-                                        size_t usable)
+static always_inline void account_death(struct trace_counter *counter, struct trace_sums *sums, size_t usable)
 {
 	counter->headroom_bytes += (int64_t)usable;
 	account_next_line();
-	thread->record->tier[tier].frees++;
-	thread->record->tier[tier].frees_bytes += usable;
+	sums->frees++;
+	sums->frees_bytes += usable;
 	account_next_line();
 }
 

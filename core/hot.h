@@ -33,23 +33,27 @@ static always_inline void *hot_birth_in_span(struct thread *thread, struct trace
 	thread->bump = end;
 	thread->span_born++;
 	account_next_line();
-	account_birth_sums(thread, counter, TRACE_TIER_FRAME, size, usable);
+	account_birth_sums(counter, &thread->record->tier[TRACE_TIER_FRAME], size, usable);
 	return block_start_plain(room, word, block_span_base, size);
 }
 
-/* The same from a slab: what lies there is what scope_settle says. */
-static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace_counter *counter, uint64_t word, size_t size)
+/* The same from a slab, by the cache of the size: what lies there is what scope_settle says. */
+static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace_counter *counter, struct thread_cache *cache,
+                                             uint64_t word, size_t size)
 {
 	size_t usable = ((size - 1) | 15) + 1;
-	struct thread_cache *cache = &thread->small_caches[pool_class(usable)];
 	struct block *room = cache->head;
-	enum trace_tier tier = (enum trace_tier)thread->small_tier;
-	if (unlikely(!room) || unlikely(thread->record->tier[tier].usable_bytes + usable > thread->look_at[tier]) ||
-	    unlikely(!account_plain(counter)))
+	struct trace_sums *sums = thread->small_sums;
+	if (unlikely(!room) || unlikely(sums->usable_bytes + usable > *thread->small_look_at) || unlikely(!account_plain(counter)))
 		return NULL;
 	pool_pop(cache);
-	account_birth_sums(thread, counter, tier, size, usable);
+	account_birth_sums(counter, sums, size, usable);
 	return block_start_plain(room, word | BLOCK_IN_SLAB, thread->small_base, size);
+}
+
+static always_inline struct thread_cache *hot_cache(const struct thread *thread, size_t size)
+{
+	return &thread->small_caches[pool_class_known(block_usable(size))];
 }
 
 /* malloc inside a frame with stacks=none. NULL: it is left to others, nothing is done. Cost: some forty instructions, all
@@ -60,11 +64,11 @@ static always_inline void *hot_malloc(size_t size)
 	size_t below = size - 1; /* of 0 bytes: more than any limit */
 	if (unlikely(below >= thread->bump_class_max) || unlikely(thread->gate != THREAD_READY))
 		return NULL;
-	thread_shut(thread);
 	const struct thread_class *class = &thread->classes[below / 16];
-	void *pointer = NULL;
-	if (likely(!class->counter->route))
-		pointer = hot_birth_in_span(thread, (struct trace_counter *)class->counter, thread->birth | class->place, size);
+	if (unlikely(class->counter->route))
+		return NULL;
+	thread_shut(thread);
+	void *pointer = hot_birth_in_span(thread, (struct trace_counter *)class->counter, thread->birth | class->place, size);
 	thread_open(thread);
 	return pointer;
 }
@@ -74,14 +78,14 @@ static always_inline void *hot_malloc_small(size_t size)
 {
 	struct thread *thread = thread_self;
 	size_t below = size - 1;
-	if (!thread->classes || unlikely(below >= thread->small_max) || unlikely(below >= SITE_STEPPED_MAX) ||
-	    unlikely(thread->gate != THREAD_READY))
+	if (unlikely(below >= thread->small_class_max) || unlikely(thread->gate != THREAD_READY))
 		return NULL;
 	thread_shut(thread);
 	const struct thread_class *class = &thread->classes[below / 16];
 	void *pointer = NULL;
 	if (likely(class->counter->route == thread->small_route))
-		pointer = hot_birth_in_slab(thread, (struct trace_counter *)class->counter, thread->birth | class->place, size);
+		pointer = hot_birth_in_slab(thread, (struct trace_counter *)class->counter, &thread->small_caches[class->cache],
+		                            thread->birth | class->place, size);
 	thread_open(thread);
 	return pointer;
 }
@@ -100,7 +104,7 @@ static always_inline void *hot_malloc_by_path(size_t size, const uintptr_t *fp)
 		if (likely(!counter->route) && size - 1 < thread->bump_max)
 			pointer = hot_birth_in_span(thread, counter, thread->birth | place, size);
 		else if (size - 1 < thread->small_max && counter->route == thread->small_route)
-			pointer = hot_birth_in_slab(thread, counter, thread->birth | place, size);
+			pointer = hot_birth_in_slab(thread, counter, hot_cache(thread, size), thread->birth | place, size);
 	}
 	thread_open(thread);
 	return pointer;
@@ -151,10 +155,10 @@ static always_inline bool hot_resize_at_end(struct hot_death death, struct trace
 	if (start + old_usable != thread->bump || unlikely(death.in_slab) || unlikely(counter->route) ||
 	    unlikely(usable > (size_t)(thread->limit - start)) || unlikely(!account_plain(counter)))
 		return false;
-	account_death(thread, death.counter, TRACE_TIER_FRAME, old_usable);
+	account_death(death.counter, &thread->record->tier[TRACE_TIER_FRAME], old_usable);
 	death.counter->died_in_segment++;
 	thread->bump = start + usable;
-	account_birth_sums(thread, counter, TRACE_TIER_FRAME, size, usable);
+	account_birth_sums(counter, &thread->record->tier[TRACE_TIER_FRAME], size, usable);
 	block_start_plain(death.block, word, block_span_base, size);
 	return true;
 }
@@ -189,7 +193,7 @@ static always_inline void hot_free_in_span(struct thread *thread, struct block *
 	block_kill_in_span(block);
 	account_next_line();
 	counter->died_in_segment++;
-	account_death(thread, counter, TRACE_TIER_FRAME, usable);
+	account_death(counter, &thread->record->tier[TRACE_TIER_FRAME], usable);
 	struct frame_span *span = frame_span_of(block);
 	bool last = frame_one_dead(span);
 	if (end == thread->bump) {
@@ -202,20 +206,21 @@ static always_inline void hot_free_in_span(struct thread *thread, struct block *
 		hot_span_emptied(thread, span);
 }
 
-/* free of what lies in a slab. */
-static always_inline void hot_free_in_slab(struct thread *thread, struct block *block, struct trace_counter *counter)
+/* free of what lies in a slab and is tagged as this thread's births are. False: it is another's, nothing is done. */
+static always_inline bool hot_free_in_slab(struct thread *thread, struct block *block, struct trace_counter *counter)
 {
+	if (unlikely(block_tag(block) != thread->small_tag))
+		return false;
 	thread_shut(thread);
-	uint32_t tag = block_tag(block);
 	size_t usable = hot_usable(block);
 	block_kill_in_slab(block);
-	enum trace_tier tier = block_account(tag);
-	(&counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
-	account_death(thread, counter, tier, usable);
-	if (unlikely(pool_give_last(&thread->slabs[tier].cache[pool_class(usable)], block)))
+	(&counter->died_in_segment)[thread->small_outside]++;
+	account_death(counter, thread->small_sums, usable);
+	if (unlikely(pool_give_last(&thread->small_caches[pool_class_known(usable)], block)))
 		hot_slab_emptied(thread, pool_slab_of(block));
 	else
 		thread_open(thread);
+	return true;
 }
 
 #endif

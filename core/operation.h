@@ -115,7 +115,7 @@ static always_inline void operation_account_death(struct thread *thread, const s
 	if (unlikely(!clean && segment_is_inherited(block_segment(block))))
 		return;
 	struct trace_counter *counter = thread_counter(thread, block_site(block));
-	account_death(thread, counter, block_account(tag), block_usable(block_size(block)));
+	account_death(counter, &thread->record->tier[block_account(tag)], block_usable(block_size(block)));
 	if (unlikely((tag & BLOCK_SCOPE) == BLOCK_IN_TASK))
 		counter->task_alive--;
 	if (likely(clean))

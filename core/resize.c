@@ -47,12 +47,12 @@ static void *resize_clean(struct hot_death death, struct trace_counter *counter,
 	            : tag != thread->small_tag || counter->route != thread->small_route || size - 1 >= thread->small_max)
 		return NULL;
 	if (in_span ? block_usable(size) == old_usable : fits_in_place(thread, death.block, size)) {
-		account_death(thread, death.counter, tier, old_usable);
+		account_death(death.counter, &thread->record->tier[tier], old_usable);
 		(&death.counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
 		account_birth(thread, counter, tier, in_span ? TRACE_BIRTH_FRAME_IN : thread->small_birth, size);
 		return start_in_place(death.block, word, tag, size);
 	}
-	void *pointer = in_span ? hot_birth_in_span(thread, counter, word, size) : hot_birth_in_slab(thread, counter, word, size);
+	void *pointer = in_span ? hot_birth_in_span(thread, counter, word, size) : hot_birth_in_slab(thread, counter, hot_cache(thread, size), word, size);
 	if (unlikely(!pointer))
 		return NULL;
 	memcpy(pointer, death.block + 1, old_usable < size ? old_usable : size);

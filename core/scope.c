@@ -86,9 +86,11 @@ static void begin_frame(struct thread *thread, uint64_t now)
 	struct trace_thread *record = thread->record;
 	thread->frame++;
 	thread->frame_base = (uint64_t)thread->frame << 32;
-	thread->in_frame = true;
 	account_forget_seen(thread);
-	scope_settle(thread);
+	if (!thread->in_frame) {
+		thread->in_frame = true;
+		scope_settle(thread);
+	}
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		thread->at_frame.allocs[tier] = record->tier[tier].allocs;
 	struct trace_sums sums = trace_thread_sums(record);

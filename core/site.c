@@ -13,6 +13,7 @@
 #include "core/rule.h"
 #include "core/runtime.h"
 #include "core/tag.h"
+#include "core/tier/pool.h"
 #include "core/trace/writer.h"
 
 #define NODES_MAX (1u << 18)
@@ -352,7 +353,7 @@ struct trace_counter *site_of_class(struct thread *thread, size_t size)
 	struct trace_counter *counter = thread_counter(thread, made);
 	if (made && thread->groups[made / TRACE_GROUP_SITES]) {
 		struct thread_class *known = &thread->class_table[thread->classes - thread->class_table + site_place(size)];
-		*known = (struct thread_class){counter, counter_place(counter)};
+		*known = (struct thread_class){counter, counter_place(counter), pool_class(block_usable(size))};
 	}
 	return counter;
 }

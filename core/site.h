@@ -43,7 +43,7 @@ static always_inline struct trace_counter *site_of_call(struct thread *thread, s
 	if (runtime.stacks == TRACE_STACKS_CALLER)
 		return site_of_caller(thread, fp);
 	const struct thread_class *known = &thread->classes[site_place(size)];
-	return likely(known->place) ? counter_at((uint32_t)known->place) : site_of_class(thread, size);
+	return likely(known->place) ? counter_at(known->place) : site_of_class(thread, size);
 }
 
 /* The node of the current call path (a death, a boundary); 0 when call paths are off. */

@@ -75,7 +75,8 @@ struct thread_demotion {
 /* stacks=none: what a size class stands for in one role and region. */
 struct thread_class {
 	const struct trace_counter *counter; /* class_unused: not used yet. That one is never written to */
-	uint64_t place;                      /* counter_place() of it; 0 */
+	uint32_t place;                      /* counter_place() of it; 0 */
+	uint32_t cache;                      /* which of a tier's caches serves these sizes */
 };
 
 extern const struct trace_counter class_unused own_data; /* its route is nobody's */
@@ -114,11 +115,15 @@ struct thread {
 	size_t bump_max;       /* from the frame tier, unless their site is demoted or ruled */
 	size_t bump_class_max; /* the same with stacks=none: the first thing that malloc asks */
 	size_t small_max;      /* from slabs: in a frame for demoted sites, else for all */
+	size_t small_class_max;/* the same with stacks=none */
 	struct thread_cache *small_caches; /* of the tier they are accounted to */
 	uint32_t small_route;  /* whose route is this: TRACE_ROUTE_DEMOTED in a frame, else 0 */
+	struct trace_sums *small_sums; /* where they are accounted for */
+	uint64_t *small_look_at;       /* of look_at */
 	uint64_t small_base;   /* block_state_base of small_tag */
 	uint32_t small_tag;
 	uint8_t small_tier, small_birth; /* enum trace_tier and trace_birth */
+	uint8_t small_outside; /* 1: born outside every scope */
 	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
 	uint8_t creator_role; /* enum trace_role of the thread that made this one */
 	uint8_t birth_shift; /* 0 in a scope, 2 outside: births[tier + birth_shift] */

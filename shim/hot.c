@@ -23,9 +23,8 @@ EXPORT void *malloc(size_t size)
 /* Not inlined, for the same reason. `place`: hot_death_in. */
 static __attribute__((noinline)) void free_small(struct thread *thread, struct block *block, uint64_t place)
 {
-	if (likely(place <= (BLOCK_COUNTER_MASK | BLOCK_IN_SLAB)))
-		hot_free_in_slab(thread, block, counter_at(place & BLOCK_COUNTER_MASK));
-	else
+	if (unlikely(place > (BLOCK_COUNTER_MASK | BLOCK_IN_SLAB)) ||
+	    unlikely(!hot_free_in_slab(thread, block, counter_at(place & BLOCK_COUNTER_MASK))))
 		hook_free(block + 1);
 }
 

@@ -11,6 +11,14 @@
 
 _Static_assert(THREAD_POOL_CLASSES >= 16 + 5 * 4, "classes up to 8 KiB");
 
+uint8_t pool_classes[POOL_BYTES_MAX / 16 + 1];
+
+void pool_init(void)
+{
+	for (size_t usable = 16; usable <= POOL_BYTES_MAX; usable += 16)
+		pool_classes[usable / 16] = (uint8_t)pool_class(usable);
+}
+
 static void ring_push(struct pool_slab **head, struct pool_slab *slab)
 {
 	if (!*head) {

@@ -42,6 +42,15 @@ static always_inline uint32_t pool_class(size_t usable)
 	return 16u + (octave - 8u) * 4u + (uint32_t)(((usable - 1) >> (octave - 2)) & 3u);
 }
 
+/* The same from a table, for sizes that slabs serve. */
+#define POOL_BYTES_MAX 8192u
+extern uint8_t pool_classes[POOL_BYTES_MAX / 16 + 1] own_data;
+static always_inline uint32_t pool_class_known(size_t usable)
+{
+	return pool_classes[usable / 16];
+}
+void pool_init(void);
+
 static always_inline size_t pool_class_bytes(uint32_t class_index)
 {
 	if (class_index < 16)
@@ -71,7 +80,7 @@ static always_inline struct block *pool_pop(struct thread_cache *cache)
 /* NULL: memory is denied. */
 static always_inline struct block *pool_take(struct thread *thread, enum trace_tier tier, size_t size)
 {
-	uint32_t class_index = pool_class(block_usable(size));
+	uint32_t class_index = pool_class_known(block_usable(size));
 	struct block *block = pool_pop(&thread->slabs[tier].cache[class_index]);
 	return likely(block != NULL) ? block : pool_take_slow(thread, tier, class_index);
 }

@@ -52,7 +52,7 @@ static void make(void)
 	*chunk(0) =
 		(struct trace_chunk){TRACE_KIND_NODE, 0, 0, FIRST_PAGE, 1, 0, 256, NODES_A, sizeof(struct trace_node)};
 	*chunk(1) =
-		(struct trace_chunk){TRACE_KIND_THREAD, 0, 0, FIRST_PAGE + 1, 1, 0, 10, 2, sizeof(struct trace_thread)};
+		(struct trace_chunk){TRACE_KIND_THREAD, 0, 0, FIRST_PAGE + 1, 1, 0, 9, 2, sizeof(struct trace_thread)};
 	*chunk(2) =
 		(struct trace_chunk){TRACE_KIND_FRAME, 0, 0, FIRST_PAGE + 2, 1, 0, 64, 3, sizeof(struct trace_frame)};
 	*chunk(3) =

@@ -289,7 +289,7 @@ static uint32_t site_at_depth(const uintptr_t *pcs, size_t count, size_t depth, 
 	return site || !may_add ? site : site_add(node, folded, tag, pcs, count);
 }
 
-uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
+uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
 	if (!count || !base_lock(&table.lock)) {
 		trace_loss(TRACE_LOSS_STACKS, 1);
@@ -305,21 +305,23 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
 	uint32_t site = site_at_depth(pcs, count, count, cut, depth >= count, tag);
 	if (!site) {
 		trace_loss(TRACE_LOSS_SITES, 1);
-		for (; !site && depth; depth /= 2)
+		for (; !site && depth; depth /= 2) {
 			site = site_at_depth(pcs, count, depth, cut, true, tag);
+			*kept = depth < count ? depth : *kept;
+		}
 	}
 	base_unlock(&table.lock);
 	return site;
 }
 
-uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
+uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
-	return counter_place(thread_counter(thread, site_intern(pcs, count, cut, tag)));
+	return counter_place(thread_counter(thread, site_intern(pcs, count, cut, tag, kept)));
 }
 
-static uint32_t intern_node(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
+static uint32_t intern_node(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
-	(void)owner, (void)tag;
+	(void)owner, (void)tag, (void)kept;
 	if (!count || !base_lock(&table.lock))
 		return 0;
 	uint32_t node = path_node(pcs, without_interrupted(pcs, count), cut, true);
@@ -364,8 +366,9 @@ struct trace_counter *site_of_caller(struct thread *thread, const uintptr_t *fp)
 	uint32_t slot = (uint32_t)(key * 0x9e3779b97f4a7c15u >> 56);
 	if (likely(thread->caller_site[slot].caller == key))
 		return counter_at(thread->caller_site[slot].place);
+	size_t kept;
 	notice_module_of(caller);
-	thread->caller_site[slot].place = site_intern_counter(thread, &caller, 1, false, thread->tag);
+	thread->caller_site[slot].place = site_intern_counter(thread, &caller, 1, false, thread->tag, &kept);
 	thread->caller_site[slot].caller = key;
 	return counter_at(thread->caller_site[slot].place);
 }
@@ -378,7 +381,7 @@ uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp)
 		return path_value(thread->other_paths, fp, 0, intern_node);
 	uintptr_t caller = fp[1];
 	notice_module_of(caller);
-	return intern_node(NULL, &caller, 1, false, 0);
+	return intern_node(NULL, &caller, 1, false, 0, NULL);
 }
 
 void site_child(void)

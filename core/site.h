@@ -12,8 +12,8 @@
 
 int site_init(void);
 
-/* The site of a path under a region, innermost pc first. */
-uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag);
+/* The site of a path under a region, innermost pc first. `kept` is set where the path was folded: to how many pcs. */
+uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept);
 struct trace_counter *site_of_caller(struct thread *thread, const uintptr_t *fp);
 /* stacks=none: sites by role, region and size class, a power of two from 16 on. A thread finds small sizes by 16-byte
    steps, the others, and 0, by their logarithm. */
@@ -33,7 +33,7 @@ static always_inline uint32_t site_place(size_t size)
 cold_path struct trace_counter *site_of_class(struct thread *thread, size_t size);
 
 /* What path_value calls for a new path of an allocation: its site's counters in the slot that owns the cache. */
-uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag);
+uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept);
 
 /* The site's counters of an allocation made by the caller of the hook whose frame is `fp`. Cost on a hit: one cache probe. */
 static always_inline struct trace_counter *site_of_call(struct thread *thread, size_t size, const uintptr_t *fp)

@@ -1,6 +1,7 @@
 /*
  * The verified call-path cache (DESIGN §6): answers come from a tree of checks (tree.h) that leave no other path possible,
- * or from a full walk. Unmapped code drops its candidates before the next answer. One thread uses a cache; a signal
+ * or from a full walk. Where the owner tells paths apart by their innermost frames only, these are all that is checked.
+ * Unmapped code drops its candidates before the next answer. One thread uses a cache; a signal
  * handler that finds it in use walks without it.
  */
 #include "core/path/lookup.h"
@@ -11,6 +12,8 @@
 #include "core/path/cfi.h"
 #include "core/path/module.h"
 #include "core/path/walk.h"
+
+#define FOLDED_WALKED 64u
 
 static uint32_t check_interval = 1024;
 
@@ -27,24 +30,29 @@ static uint32_t agree(struct path_cache *cache)
 	path_modules_refresh();
 	cache->last.count = 0;
 	uint32_t epoch = atomic_load(&module_epoch), changes = atomic_load(&module_changes);
-	if (changes - cache->changes > MODULE_CHANGES_KEPT / 2) /* older ranges may be being overwritten */
+	if (changes - cache->changes > MODULE_CHANGES_KEPT / 2) { /* older ranges may be being overwritten */
 		tree_clear(&cache->tree);
-	else
+		tree_clear(&cache->folded);
+	} else {
 		for (; cache->changes != changes; cache->changes++) {
 			struct module_range range = module_changed_range(cache->changes);
 			tree_drop_range(&cache->tree, range.start, range.end);
+			tree_drop_range(&cache->folded, range.start, range.end);
 		}
+	}
 	cache->changes = changes;
 	return epoch;
 }
 
 /* ---- answers ---------------------------------------------------------------------------------------------------- */
 
-static uint32_t intern_barred(const struct path_cache *cache, path_intern_fn intern, const struct walk *walk, uint32_t tag)
+static uint32_t intern_barred(const struct path_cache *cache, path_intern_fn intern, const struct walk *walk, uint32_t tag,
+                              size_t *kept)
 {
 	bool barred = module_refresh_barred;
 	module_refresh_barred = true;
-	uint32_t value = intern(cache->owner, walk->pcs, walk->count, walk->cut, tag);
+	*kept = walk->count;
+	uint32_t value = intern(cache->owner, walk->pcs, walk->count, walk->cut, tag, kept);
 	module_refresh_barred = barred;
 	return value;
 }
@@ -64,12 +72,13 @@ static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, uint
 {
 	uintptr_t caller = fp[1];
 	struct walk walk = {.pcs = &caller, .count = 1, .cut = true, .max = PATH_DEPTH_MAX};
+	size_t kept;
 	if (cache->nested) /* a handler within a handler: its caller only */
-		return intern_barred(cache, intern, &walk, tag);
+		return intern_barred(cache, intern, &walk, tag, &kept);
 	cache->nested = true;
 	walk.pcs = cache->nested_pcs;
 	walk_run(fp, &walk);
-	uint32_t value = intern_barred(cache, intern, &walk, tag);
+	uint32_t value = intern_barred(cache, intern, &walk, tag, &kept);
 	cache->stats.captures++;
 	cache->nested = false;
 	return value;
@@ -85,23 +94,36 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	walk_run(fp, &walk);
 	cache->stats.captures++;
 	cache->stats.failed += walk.failed;
-	uint32_t value = intern_barred(cache, intern, &walk, tag);
+	size_t kept;
+	uint32_t value = intern_barred(cache, intern, &walk, tag, &kept);
 	/* The loader allocates whenever it maps: its own calls are never cached, so each of them comes by here and makes
 	   every cache look at the modules again. */
 	if (by_loader) {
 		module_suspect();
 	} else if (walk.cacheable) {
-		tree_insert(&cache->tree, fp, tree_tagged(fp[1], tag), &walk, value);
+		struct walk inner = walk;
+		if (kept < walk.count) {
+			inner.checks = walk.frames[kept - 1].checks;
+			inner.guessed = false;
+		}
+		tree_insert(kept < walk.count ? &cache->folded : &cache->tree, fp, tree_tagged(fp[1], tag), &inner, value);
 		cache->last = walk;
 		cache->turn ^= 1;
 	}
 	return value;
 }
 
+/* What was folded, if this was. Now and then it is walked all the same: a path that has a value of its own is found again. */
+static const struct tree_run *find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
+{
+	const struct tree_run *run = cache->folded.used ? tree_find(&cache->folded, fp, tree_tagged(fp[1], tag)) : NULL;
+	return run && ++cache->folded_hits % FOLDED_WALKED ? run : NULL;
+}
+
 /* A sampled hit: would a full walk have said the same? The next one is somewhere in twice the interval from here, so that
    no rhythm of the program's keeps a path out of sight. */
 static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_t *fp, uint32_t tag,
-					path_intern_fn intern, const struct tree_run *run)
+					path_intern_fn intern, struct tree *tree, const struct tree_run *run)
 {
 	int saved_errno = errno;
 	cache->random = cache->random * 1664525u + 1013904223u;
@@ -110,10 +132,11 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	walk_run(fp, &walk);
 	cache->stats.checks++;
 	uint32_t value = run->answer;
-	size_t count = tree_path(&cache->tree, run, cache->checked_pcs, PATH_DEPTH_MAX);
-	if (count != walk.count || memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0])) {
+	size_t count = tree_path(tree, run, cache->checked_pcs, PATH_DEPTH_MAX);
+	bool as_long = tree == &cache->folded ? count <= walk.count : count == walk.count;
+	if (!as_long || memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0])) {
 		cache->stats.wrong++;
-		tree_remove(&cache->tree, run);
+		tree_remove(tree, run);
 		value = value_miss(cache, fp, tag, intern);
 	}
 	errno = saved_errno;
@@ -126,7 +149,8 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 	uint32_t epoch = atomic_load(&module_epoch), value;
 	if (epoch == MODULE_NOT_STARTED) {
 		uintptr_t caller = fp[1];
-		value = intern(cache->owner, &caller, 1, false, tag);
+		size_t kept = 1;
+		value = intern(cache->owner, &caller, 1, false, tag, &kept);
 	} else if (cache->ready == PATH_CACHE_BUSY) {
 		value = value_nested(cache, fp, tag, intern);
 	} else {
@@ -135,12 +159,15 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 		atomic_signal_fence(memory_order_seq_cst);
 		if (changed)
 			epoch = agree(cache);
-		const struct tree_run *run = tree_find(&cache->tree, fp, tree_tagged(fp[1], tag));
+		struct tree *tree = &cache->tree;
+		const struct tree_run *run = tree_find(tree, fp, tree_tagged(fp[1], tag));
+		if (!run && (run = find_folded(cache, fp, tag)))
+			tree = &cache->folded;
 		cache->stats.hits += run != NULL;
 		if (!run)
 			value = value_miss(cache, fp, tag, intern);
 		else
-			value = cache->stats.hits < cache->check_at ? run->answer : value_recheck(cache, fp, tag, intern, run);
+			value = cache->stats.hits < cache->check_at ? run->answer : value_recheck(cache, fp, tag, intern, tree, run);
 		atomic_signal_fence(memory_order_seq_cst);
 		cache->ready = epoch;
 	}

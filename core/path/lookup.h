@@ -29,6 +29,9 @@ struct path_cache {
 	} room[2];
 	uintptr_t nested_pcs[PATH_DEPTH_MAX], checked_pcs[PATH_DEPTH_MAX];
 	struct tree tree;
+	/* What was folded: by the innermost frames only. Asked where `tree` has no answer. */
+	uint64_t folded_hits;
+	struct tree folded;
 };
 
 /* Nobody else uses the cache meanwhile, and it agrees with the modules. PATH_UNKNOWN: path_value must be asked, for a path

@@ -40,9 +40,9 @@ static bool quiet; /* in the bench: path_value alone */
 		}                                                                                                      \
 	} while (0)
 
-static uint32_t hash_path(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
+static uint32_t hash_path(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
-	(void)owner;
+	(void)owner, (void)kept;
 	uint64_t hash = cut + tag;
 	for (size_t i = 0; i < count; i++)
 		hash = (hash ^ pcs[i]) * 0x9e3779b97f4a7c15u, hash ^= hash >> 29;
@@ -75,7 +75,7 @@ static NOINLINE void hook(void)
 			      theirs[skipped + i]);
 			break;
 		}
-	CHECK(value == hash_path(NULL, ours, count, cut, 0), "wrong value at %zu frames", count);
+	CHECK(value == hash_path(NULL, ours, count, cut, 0, NULL), "wrong value at %zu frames", count);
 }
 
 static struct path_stats stats(void)
@@ -339,9 +339,9 @@ static NOINLINE void test_threads(void)
 
 /* Two libraries of the same layout loaded at the same place, one after the other: the paths through them differ though
    every return address is the same, which their modules' indices tell. */
-static uint32_t modules_of_path(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
+static uint32_t modules_of_path(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
-	(void)owner;
+	(void)owner, (void)kept;
 	(void)cut, (void)tag;
 	return count > 1 ? path_module_of(pcs[1]) : 0;
 }

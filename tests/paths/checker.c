@@ -67,9 +67,9 @@ static void *area(size_t bytes)
 }
 
 /* A value for each path that the cache asks about. Paths may have several: what counts is which pcs a value has. */
-static uint32_t keep(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag)
+static uint32_t keep(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
-	(void)owner;
+	(void)owner, (void)kept;
 	(void)tag;
 	pthread_mutex_lock(&lock);
 	uint32_t value = path_count;

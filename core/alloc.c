@@ -22,6 +22,7 @@ enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, 
 static __attribute__((noinline)) void *birth(struct thread *thread, struct trace_counter *counter, size_t size, size_t align,
                                              bool zeroed)
 {
+	remote_flush(thread);
 	remote_drain(thread);
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);
 	uint32_t tag = operation_scope_tag(thread, counter, size, tier);

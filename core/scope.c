@@ -133,6 +133,7 @@ static void end_frame(struct thread *thread, uint64_t now)
 	struct trace_thread *record = thread->record;
 	if (unlikely(thread->frame_block_count || thread->frame_owned.newest))
 		own_end_frame(thread, NULL);
+	remote_flush(thread);
 	uint64_t backlog = remote_drain(thread);
 	record->remote_frees_waiting = backlog;
 	if (backlog > runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG])

@@ -214,6 +214,7 @@ static void destructor(void *value)
 	}
 	base_unlock_all(); /* cancelled inside an operation, asynchronously */
 	thread->gate &= ~THREAD_BUSY;
+	remote_flush(thread);
 	remote_drain(thread);
 	pool_empty_caches(thread);
 	thread->record->end_ns = trace_header->last_ns = base_now_ns();

@@ -23,6 +23,7 @@
 #define THREAD_SLOTS_MAX 4096u
 #define THREAD_POOL_CLASSES 40u
 #define THREAD_REMOTE_RING 1024u
+#define THREAD_GATHERED 8u
 #define THREAD_DEMOTED_MAX 256u
 #define THREAD_TAGS_MAX 64u
 #define THREAD_ESCAPES 128u
@@ -213,6 +214,11 @@ struct thread {
 	/* ---- regions */
 	uint64_t tag_from;                        /* bytes allocated so far when the present region was entered */
 	uint64_t tag_bytes[POLICY_REGIONS_MAX];   /* allocated in each since the frame began */
+
+	/* ---- blocks of another thread that this one has freed, on their way to it (remote.h) */
+	struct thread *gathered_for;
+	uint32_t gathered_count;
+	struct block *gathered[THREAD_GATHERED];
 
 	/* ---- written by other threads: blocks of ours that they freed (remote.h) */
 	_Alignas(64) _Atomic uint64_t remote_pushed; /* places of the ring given out so far */

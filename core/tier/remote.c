@@ -58,13 +58,51 @@ uint64_t remote_take(struct thread *thread)
 	return count;
 }
 
+void remote_push(struct thread *owner, struct block *const *blocks, uint32_t count)
+{
+	uint64_t place = atomic_load_explicit(&owner->remote_pushed, memory_order_relaxed);
+	/* Negative where others have pushed since, and the owner has taken: then the exchange fails. */
+	while ((int64_t)(place + count - atomic_load_explicit(&owner->remote_taken, memory_order_acquire)) <= (int64_t)THREAD_REMOTE_RING)
+		if (atomic_compare_exchange_weak_explicit(&owner->remote_pushed, &place, place + count, memory_order_relaxed,
+		                                          memory_order_relaxed)) {
+			for (uint32_t i = 0; i < count; i++)
+				atomic_store_explicit(&owner->remote_ring[(place + i) % THREAD_REMOTE_RING], blocks[i], memory_order_release);
+			return;
+		}
+	struct block *head = atomic_load_explicit(&owner->remote_more, memory_order_relaxed);
+	for (uint32_t i = 0; i < count; i++)
+		do
+			__atomic_store_n(&blocks[i]->birth, (uint64_t)head, __ATOMIC_RELEASE); /* after it was marked dead: frame.c */
+		while (!atomic_compare_exchange_weak_explicit(&owner->remote_more, &head, blocks[i], memory_order_release,
+		                                              memory_order_relaxed));
+}
+
+void remote_flush(struct thread *thread)
+{
+	uint32_t count = thread->gathered_count;
+	thread->gathered_count = 0;
+	if (count)
+		remote_push(thread->gathered_for, thread->gathered, count);
+}
+
+static void gather(struct thread *thread, struct thread *owner, struct block *block)
+{
+	if (thread->gathered_for != owner) {
+		remote_flush(thread);
+		thread->gathered_for = owner;
+	}
+	thread->gathered[thread->gathered_count++] = block;
+	if (thread->gathered_count == THREAD_GATHERED)
+		remote_flush(thread);
+}
+
 void remote_give(struct thread *thread, struct block *block, bool nested)
 {
 	enum trace_tier tier = (enum trace_tier)(block_tag(block) & 3);
 	if (tier == TRACE_TIER_HEAP) {
 		/* Inside an interrupted operation jemalloc may be half way through its own. */
 		if (nested)
-			remote_push(thread, block);
+			remote_push(thread, &block, 1);
 		else
 			heap_free(block);
 		return;
@@ -76,6 +114,8 @@ void remote_give(struct thread *thread, struct block *block, bool nested)
 	struct thread *owner = owner_of(block, tier);
 	if (owner == thread && !nested)
 		give_local(thread, block, tier);
+	else if (!nested && thread == thread_self)
+		gather(thread, owner, block);
 	else
-		remote_push(owner, block);
+		remote_push(owner, &block, 1);
 }

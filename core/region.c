@@ -15,6 +15,9 @@
 #define SMALL_SPANS 512u   /* as long as there are no more than these: huge pages would be felt in what is resident */
 #define PURGE_AFTER 128u   /* spans given back: what nobody needed meanwhile goes to the system, also where no frame ends */
 #define NO_SPAN UINT32_MAX
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4 /* Linux 5.7 */
+#endif
 
 struct region region;
 
@@ -227,6 +230,74 @@ void region_heap_unmap(void *start, size_t bytes)
 		put_free_range(first, last - first);
 		base_unlock(&heap_half.lock);
 	}
+}
+
+/* Lock held. Takes the addresses from `start` on, if they are free. */
+static bool take_at(uintptr_t start, size_t bytes)
+{
+	if (start == heap_half.next) {
+		if (bytes > heap_half.end - start)
+			return false;
+		heap_half.next += bytes;
+		return true;
+	}
+	for (uint32_t i = 0; i < heap_half.free_count && heap_half.free[i].start <= start; i++) {
+		struct free_range *range = &heap_half.free[i];
+		if (range->start != start || range->bytes < bytes)
+			continue;
+		range->start += bytes;
+		range->bytes -= bytes;
+		if (!range->bytes) {
+			heap_half.free_count--;
+			for (uint32_t j = i; j < heap_half.free_count; j++)
+				heap_half.free[j] = heap_half.free[j + 1];
+		}
+		return true;
+	}
+	return false;
+}
+
+bool region_heap_resize(void *start, size_t bytes, size_t new_bytes)
+{
+	uintptr_t from = (uintptr_t)start;
+	if (new_bytes <= bytes) {
+		if (new_bytes < bytes)
+			region_heap_unmap((void *)(from + new_bytes), bytes - new_bytes);
+		return true;
+	}
+	size_t had = round_up(bytes, REGION_CHUNK_BYTES), needs = round_up(new_bytes, REGION_CHUNK_BYTES) - had;
+	if (needs) {
+		if (!base_lock(&heap_half.lock))
+			return false;
+		bool taken = take_at(from + had, needs);
+		base_unlock(&heap_half.lock);
+		if (!taken)
+			return false;
+	}
+	if (mprotect((void *)(from + bytes), new_bytes - bytes, PROT_READ | PROT_WRITE)) {
+		if (needs && base_lock(&heap_half.lock)) {
+			put_free_range(from + had, needs);
+			base_unlock(&heap_half.lock);
+		}
+		return false;
+	}
+	madvise((void *)(from + bytes), new_bytes - bytes, MADV_DODUMP);
+	mark(from, new_bytes, REGION_HEAP);
+	return true;
+}
+
+void *region_heap_move(void *start, size_t bytes, size_t new_bytes)
+{
+	void *to = region_heap_map(new_bytes, PROT_READ | PROT_WRITE);
+	if (!to)
+		return NULL;
+	/* The old range stays mapped meanwhile: nobody else may find a hole in the region. */
+	if (mremap(start, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == MAP_FAILED) {
+		region_heap_unmap(to, new_bytes);
+		return NULL;
+	}
+	region_heap_unmap(start, bytes);
+	return to;
 }
 
 static void *span_at(uint32_t index)

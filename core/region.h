@@ -57,6 +57,11 @@ void *region_heap_map(size_t bytes, int prot);
 /* Gives a range back: its pages are released, its addresses may be handed out again. */
 void region_heap_unmap(void *start, size_t bytes);
 
+/* Grows or shrinks a range of region_heap_map that is readable and writable, where it lies. False: it cannot grow there. */
+bool region_heap_resize(void *start, size_t bytes, size_t new_bytes);
+/* Moves its pages to a larger range, without copying; what is beyond them reads zero. NULL: it stays where it is. */
+void *region_heap_move(void *start, size_t bytes, size_t new_bytes);
+
 /* Takes one committed 64 KiB span, its chunk marked `owner`; contents undefined. NULL when memory is denied. */
 void *region_span_take(enum region_owner owner);
 void region_span_give(void *span);

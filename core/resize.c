@@ -61,6 +61,19 @@ static void *resize_clean(struct hot_death death, struct trace_counter *counter,
 	return pointer;
 }
 
+/* Of a block that has pages of its own. NULL: that cannot be had, nothing is done. */
+static void *resize_pages(struct thread *thread, struct block *block, size_t size, uint64_t word, uint32_t tag, const uintptr_t *fp)
+{
+	struct block dead = *block;
+	events_death(thread, block + 1); /* before its address can be another's */
+	void *pointer = direct_resize(block, size, word, tag);
+	if (pointer)
+		operation_account_death(thread, &dead, fp);
+	else
+		events_birth(thread, block + 1);
+	return pointer;
+}
+
 /* A realloc is a death and a birth. Where the room can be kept, it is kept. */
 static void *resize(struct thread *thread, struct block *block, size_t size, const uintptr_t *fp)
 {
@@ -85,12 +98,15 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 
 	/* A block of a frame that has ended would pin its span for another frame's sake: it moves where it belongs. */
 	bool stays = !(tag & BLOCK_ALIGNED) && (uint32_t)was != BLOCK_DIRECT && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread_segment(thread));
+	/* What has grown so large may grow on: it gets pages of its own, which need not be copied then. */
+	bool grows = !observe && wanted == TRACE_TIER_HEAP && size >= DIRECT_GROWN_MIN && !(tag & BLOCK_ALIGNED) &&
+	             (size > old_size || (uint32_t)was == BLOCK_DIRECT);
 	if (stays && fits_in_place(thread, block, size)) {
 		tier = observe ? wanted : accounted;
 		events_death(thread, block + 1);
 		operation_account_death(thread, block, fp);
 		pointer = start_in_place(block, word, scope_tag | BLOCK_TIER(was) | BLOCK_ACCOUNT(tier), size);
-	} else if (stays && was == TRACE_TIER_HEAP && (observe || wanted == TRACE_TIER_HEAP)) {
+	} else if (stays && was == TRACE_TIER_HEAP && !grows && (observe || wanted == TRACE_TIER_HEAP)) {
 		struct block dead = *block;
 		events_death(thread, block + 1); /* before its address can be another's */
 		pointer = heap_realloc(block, size, word, scope_tag | BLOCK_ACCOUNT(wanted));
@@ -99,9 +115,15 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 			return NULL;
 		}
 		operation_account_death(thread, &dead, fp);
+	} else if (grows && (uint32_t)was == BLOCK_DIRECT &&
+	           (pointer = resize_pages(thread, block, size, word, scope_tag | BLOCK_ACCOUNT(TRACE_TIER_HEAP), fp))) {
+		tier = TRACE_TIER_HEAP;
 	} else {
 		pointer = observe ? heap_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier), false)
-		                  : operation_take_room(thread, counter, &tier, size, 0, false, scope_tag);
+		          : grows ? direct_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(TRACE_TIER_HEAP))
+		                  : NULL;
+		if (!pointer && !observe)
+			pointer = operation_take_room(thread, counter, &tier, size, 0, false, scope_tag);
 		if (!pointer)
 			return NULL;
 		memcpy(pointer, block + 1, old_size < size ? old_size : size);

@@ -113,10 +113,10 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	return value;
 }
 
-/* What was folded, if this was. Now and then it is walked all the same: a path that has a value of its own is found again. */
-static const struct tree_run *find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
+/* Now and then it is walked all the same: a path that has a value of its own is found again. */
+const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
-	const struct tree_run *run = cache->folded.used ? tree_find(&cache->folded, fp, tree_tagged(fp[1], tag)) : NULL;
+	const struct tree_run *run = tree_find(&cache->folded, fp, tree_tagged(fp[1], tag));
 	return run && ++cache->folded_hits % FOLDED_WALKED ? run : NULL;
 }
 
@@ -161,7 +161,7 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 			epoch = agree(cache);
 		struct tree *tree = &cache->tree;
 		const struct tree_run *run = tree_find(tree, fp, tree_tagged(fp[1], tag));
-		if (!run && (run = find_folded(cache, fp, tag)))
+		if (!run && (run = path_find_folded(cache, fp, tag)))
 			tree = &cache->folded;
 		cache->stats.hits += run != NULL;
 		if (!run)

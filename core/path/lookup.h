@@ -34,6 +34,9 @@ struct path_cache {
 	struct tree folded;
 };
 
+/* What was folded, if this was. NULL also now and then, when it is to be walked all the same. */
+const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag);
+
 /* Nobody else uses the cache meanwhile, and it agrees with the modules. PATH_UNKNOWN: path_value must be asked, for a path
    that is new or one whose turn it is to be re-verified. Cost: a hash for each run, half a load and compare for each check,
    one store. */
@@ -41,6 +44,8 @@ static always_inline uint32_t path_find(struct path_cache *cache, const uintptr_
 {
 	uint64_t hits = cache->stats.hits + 1;
 	const struct tree_run *run = tree_find(&cache->tree, fp, tree_tagged(fp[1], tag));
+	if (unlikely(!run) && cache->folded.used)
+		run = path_find_folded(cache, fp, tag);
 	if (unlikely(!run) || unlikely(hits >= cache->check_at))
 		return PATH_UNKNOWN;
 	cache->stats.hits = hits;

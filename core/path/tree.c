@@ -104,7 +104,7 @@ static struct tree_run *run_make(struct tree *tree, const uintptr_t *fp, uint64_
 				 struct checks checks)
 {
 	struct tree_run *run = tree_run_at(tree, TREE_FIRST + tree->used);
-	*run = (struct tree_run){.word = word, .owner = owner, .branch = branch, .guess_slot = -1};
+	*run = (struct tree_run){.word = word, .owner = owner, .branch = branch, .guess_slot = branch ? 0 : -1};
 	run_fill(run, fp, checks);
 	tree->used += (uint32_t)(sizeof *run / TREE_UNIT + run->units + (run->has_pointers ? bit_units(checks.count) : 0));
 	return run;

@@ -28,6 +28,7 @@
 #define TREE_FIRST 3u
 #define TREE_ROOT TREE_LINKS /* owner of roots: | depth */
 #define TREE_CHUNK 4
+#define TREE_WAYS 3
 
 struct tree_chunk {
 	int32_t offset[TREE_CHUNK]; /* without bit 0; a chunk that is not full repeats what it has */
@@ -37,13 +38,18 @@ struct tree_chunk {
 struct tree_run {
 	uint64_t word;
 	uint32_t owner;
-	uint32_t answer; /* with a branch: the link that was taken last, 0: none */
 	int32_t branch; /* offset of the word that leads on; 0: the path ends here */
 	uint16_t units; /* of chunks */
 	bool is_plain; /* the path ends here, without what follows */
 	bool has_pointers;
-	int32_t guess_slot; /* -1: none */
-	int32_t guess_sp;
+	union {
+		struct { /* where the path ends */
+			uint32_t answer;
+			int32_t guess_slot; /* -1: none */
+			int32_t guess_sp;
+		};
+		uint32_t way[TREE_WAYS]; /* at a branch: where it led of late, the last first; a link below some bits of the word */
+	};
 	struct tree_chunk chunk[];
 };
 static_assert(sizeof(struct tree_run) == 2 * TREE_UNIT && sizeof(struct tree_chunk) == 3 * TREE_UNIT, "units");
@@ -121,8 +127,35 @@ static always_inline bool tree_run_holds(const struct tree_run *run, const uint8
 /* Where a path ends for want of unwind information: is it still so? */
 cold_path bool tree_guess_holds(const struct tree_run *run, const uint8_t *base);
 
-/* The run where the path that the stack now holds ends, or NULL. Cost: for each run two loads on top of its checks, and a hash where
-   another way is taken than the last time. */
+/* The bits of a word that stand beside a link in a run's ways. */
+static always_inline uint32_t tree_way_bits(uint64_t word)
+{
+	return (uint32_t)(word ^ word >> 15) * TREE_LINKS;
+}
+
+/* From a branch to where `word` leads; 0: not known. Cost: up to three compares, and a hash where it is none of these. */
+static always_inline uint32_t tree_way(const struct tree *tree, struct tree_run *run, uint32_t link, uint64_t word)
+{
+	uint32_t bits = tree_way_bits(word);
+	for (int i = 0; i < TREE_WAYS; i++) {
+		uint32_t to = run->way[i] ^ bits;
+		if (to >= TREE_LINKS)
+			continue;
+		const struct tree_run *next = tree_run_at(tree, to);
+		if (likely(next->word == word) && likely(next->owner == link))
+			return to;
+	}
+	uint32_t to = *tree_place(tree, word, link);
+	if (to) {
+		run->way[2] = run->way[1];
+		run->way[1] = run->way[0];
+		run->way[0] = to | bits;
+	}
+	return to;
+}
+
+/* The run where the path that the stack now holds ends, or NULL. Cost: for each run two loads on top of its checks, and what
+   tree_way takes. */
 static always_inline const struct tree_run *tree_find(struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra)
 {
 	const uint8_t *base = (const uint8_t *)fp;
@@ -135,15 +168,7 @@ static always_inline const struct tree_run *tree_find(struct tree *tree, const u
 			return run;
 		if (unlikely(!run->branch))
 			return tree_guess_holds(run, base) ? run : NULL;
-		uint64_t word = tree_word(base, run->branch);
-		const struct tree_run *next = tree_run_at(tree, run->answer);
-		if (likely(next->word == word) && likely(next->owner == link)) {
-			link = run->answer;
-			continue;
-		}
-		link = *tree_place(tree, word, link);
-		if (link)
-			run->answer = link;
+		link = tree_way(tree, run, link, tree_word(base, run->branch));
 	}
 	return NULL;
 }

@@ -26,7 +26,7 @@ void account_seen(struct thread *thread, struct trace_counter *counter)
 	bool first = !counter->next_seen;
 	int32_t left = INT32_MAX;
 	account_forget(counter);
-	counter->plain_birth = counter->route || !thread->in_frame ? thread->small_birth : TRACE_BIRTH_FRAME_IN;
+	uint8_t plain = counter->route || !thread->in_frame ? (uint8_t)(thread->small_tier + (thread->in_frame ? 0 : 2)) : TRACE_BIRTH_FRAME_IN;
 	if (first) {
 		counter->next_seen = thread->seen ? thread->seen : ACCOUNT_SEEN_END;
 		thread->seen = counter_place(counter);
@@ -40,7 +40,7 @@ void account_seen(struct thread *thread, struct trace_counter *counter)
 		counter->old_at_frame |= TRACE_HOT_TOLD;
 		violation_threshold(thread, 602, counter->site, runtime.hot_loop + 1, runtime.hot_loop);
 	}
-	counter->births_given = counter->births_left = left;
+	account_grant(counter, plain, left);
 }
 
 void account_heap_in_frame(struct thread *thread, struct trace_counter *counter)

@@ -9,15 +9,32 @@
 #include "core/thread.h"
 #include "core/trace/writer.h"
 
+/* Stores to one cache line, done one after the other, leave the processor together: they are not to be mixed. */
+static always_inline void account_next_line(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
+
 /* The site is seen for the first time since the frame began, or has used up what it may do unseen (FA602). */
 cold_path void account_seen(struct thread *thread, struct trace_counter *counter);
 /* What plain births are changes, or a frame begins: every site is to be seen again. In scope_switch.c. */
 void account_forget_seen(struct thread *thread);
-/* The same for one site. */
+/* The same for one site. The order of the stores is what format.h says. */
 static always_inline void account_forget(struct trace_counter *counter)
 {
-	counter->births[counter->plain_birth] += trace_counter_plain(counter);
-	counter->births_given = counter->births_left = 0;
+	int birth = counter->plain_birth & ~TRACE_PLAIN_PHASE;
+	if (trace_counter_counts_down(counter, birth))
+		counter->births[birth] = (counter->births[birth] + trace_counter_plain(counter)) ^ TRACE_BIRTHS_PHASE;
+	account_next_line();
+	counter->births_left = counter->births_given = 0;
+}
+
+/* It has been forgotten; `left` births of a kind may be plain ones from now on. */
+static always_inline void account_grant(struct trace_counter *counter, unsigned birth, int32_t left)
+{
+	counter->births_left = counter->births_given = left;
+	account_next_line();
+	counter->plain_birth = (uint8_t)(birth | (counter->births[birth] >> 63) * TRACE_PLAIN_PHASE);
 }
 #define ACCOUNT_SEEN_END 1u /* of the chain: no counter lies there */
 /* FA530: a heap-tier birth inside a frame. */
@@ -27,12 +44,6 @@ cold_path void account_look(struct thread *thread, enum trace_tier tier);
 void account_peak(struct thread *thread);
 /* Marks are set anew, a little above what is live now: at markers. */
 void account_peak_rearm(struct thread *thread);
-
-/* Stores to one cache line, done one after the other, leave the processor together: they are not to be mixed. */
-static always_inline void account_next_line(void)
-{
-	__asm__ volatile("" ::: "memory");
-}
 
 /* What the fast and the general path have in common. Cost: five read-modify-writes of hot lines, one branch. */
 static always_inline void account_birth_sums(struct trace_counter *counter, struct trace_sums *sums, size_t size, size_t usable)

@@ -22,6 +22,8 @@ enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, 
 static __attribute__((noinline)) void *birth(struct thread *thread, struct trace_counter *counter, size_t size, size_t align,
                                              bool zeroed)
 {
+	if (unlikely(atomic_load_explicit(&thread->role_wanted, memory_order_relaxed)))
+		thread_take_role(thread);
 	remote_flush(thread);
 	remote_drain(thread);
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);

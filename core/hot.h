@@ -188,8 +188,9 @@ static always_inline size_t hot_usable(const struct block *block)
 	return ((size_t)(uint32_t)block->state + 15) & ~(size_t)15;
 }
 
-/* free of what lies in a span. The gate is shut only where several words must agree: a signal handler may come between any
-   two instructions, and finds a block that is not dead yet, or not counted yet. */
+/* free of what lies in a span. A signal handler may come between any two instructions; it finds a block that is not dead
+   yet, or not counted yet. The gate is shut only where the block's room is given back: until the death is counted in its
+   span, nobody else can take the bump pointer below its end. */
 static always_inline void hot_free_in_span(struct thread *thread, struct block *block, struct trace_counter *counter)
 {
 	size_t usable = hot_usable(block);
@@ -199,12 +200,15 @@ static always_inline void hot_free_in_span(struct thread *thread, struct block *
 	counter->died_in_segment++;
 	account_death(counter, &thread->record->tier[TRACE_TIER_FRAME], usable);
 	struct frame_span *span = frame_span_of(block);
-	bool last = frame_one_dead(span);
+	bool last;
 	if (end == thread->bump) {
 		thread_shut(thread);
+		last = frame_one_dead(span);
 		if (likely(end == thread->bump))
 			frame_retract(thread, block);
 		thread_open(thread);
+	} else {
+		last = frame_one_dead(span);
 	}
 	if (unlikely(last))
 		hot_span_emptied(thread, span);
@@ -213,9 +217,11 @@ static always_inline void hot_free_in_span(struct thread *thread, struct block *
 /* free of what lies in a slab and is tagged as this thread's births are. False: it is another's, nothing is done. */
 static always_inline bool hot_free_in_slab(struct thread *thread, struct block *block, struct trace_counter *counter)
 {
-	if (unlikely(block_tag(block) != thread->small_tag))
+	thread_shut(thread); /* first: a handler may open or close a frame */
+	if (unlikely(block_tag(block) != thread->small_tag)) {
+		thread_open(thread);
 		return false;
-	thread_shut(thread);
+	}
 	size_t usable = hot_usable(block);
 	block_kill_in_slab(block);
 	(&counter->died_in_segment)[thread->small_outside]++;

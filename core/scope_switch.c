@@ -53,8 +53,8 @@ void scope_settle(struct thread *thread)
 	thread->small_outside = !in_frame;
 	thread->small_base = block_state_base(thread->small_tag);
 	thread->small_route = in_frame ? TRACE_ROUTE_DEMOTED : 0;
-	unsigned plain = in_frame << 8 | thread->small_birth;
-	if (quick && unlikely(thread->plain_births != plain)) {
+	unsigned plain = in_frame << 8 | thread->small_tier;
+	if (!thread->frame_paused && unlikely(thread->plain_births != plain)) {
 		account_forget_seen(thread);
 		thread->plain_births = (uint16_t)plain;
 	}

@@ -316,7 +316,11 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 
 uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
-	return counter_place(thread_counter(thread, site_intern(pcs, count, cut, tag, kept)));
+	uint32_t site = site_intern(pcs, count, cut, tag, kept);
+	const struct trace_counter *counter = thread_counter(thread, site);
+	if (unlikely(counter->site != site)) /* there is no room, or somebody has the lock */
+		*kept = 0;
+	return counter_place(counter);
 }
 
 static uint32_t intern_node(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)

@@ -213,7 +213,7 @@ static void destructor(void *value)
 		return;
 	}
 	base_unlock_all(); /* cancelled inside an operation, asynchronously */
-	thread->gate &= ~THREAD_BUSY;
+	thread_busy(thread); /* to its end */
 	remote_flush(thread);
 	remote_drain(thread);
 	pool_empty_caches(thread);
@@ -230,6 +230,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	record->start_routine = start_routine;
 	thread->handle = (uintptr_t)pthread_self();
 	thread->role = TRACE_ROLE_NONE;
+	atomic_store(&thread->role_wanted, 0);
 	thread->in_frame = thread->in_task = thread->frame_paused = false;
 	thread->frame = (uint32_t)record->frames;
 	thread->frame_base = 0;
@@ -354,6 +355,25 @@ void thread_set_role(struct thread *thread, enum trace_role role)
 	scope_settle(thread);
 }
 
+/* Another thread's: what its state says is its own to change. It takes the general path from now on, and comes by. */
+static void want_role(struct thread *thread, enum trace_role role)
+{
+	if (thread->role == role)
+		return;
+	thread->record->role = role;
+	atomic_store_explicit(&thread->role_wanted, (uint8_t)(role + 1), memory_order_release);
+	size_t *const limits[] = {&thread->bump_max, &thread->bump_class_max, &thread->small_max, &thread->small_class_max};
+	for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
+		__atomic_store_n(limits[i], 0, __ATOMIC_RELAXED);
+}
+
+void thread_take_role(struct thread *thread)
+{
+	uint8_t wanted = atomic_exchange_explicit(&thread->role_wanted, 0, memory_order_acquire);
+	if (wanted)
+		thread_set_role(thread, (enum trace_role)(wanted - 1));
+}
+
 void thread_named(struct thread *thread, const char *name)
 {
 	char comm[32] = "";
@@ -368,8 +388,12 @@ void thread_named(struct thread *thread, const char *name)
 	enum trace_role role = role_of(thread);
 	if (role == TRACE_ROLE_NONE && is_main && policy_marks_frames() && !policy_names_frame_threads())
 		role = TRACE_ROLE_FRAME;
-	if (role != TRACE_ROLE_NONE)
+	if (role == TRACE_ROLE_NONE)
+		return;
+	if (thread == thread_self)
 		thread_set_role(thread, role);
+	else
+		want_role(thread, role);
 }
 
 struct thread *thread_of_slot(uint32_t slot)

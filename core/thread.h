@@ -134,7 +134,7 @@ struct thread {
 	uint32_t slot, record_index;
 	uintptr_t handle;    /* pthread_t */
 	int64_t peak_at[TRACE_TIERS]; /* live bytes of this thread at which peaks are looked at again */
-	uint16_t plain_births; /* in_frame << 8 | small_birth, when the fast paths were last open */
+	uint16_t plain_births; /* in_frame << 8 | small_tier: what plain births are, whether or not there are any now */
 	uint32_t seen;       /* counters that were seen since the frame began, or ended: place of the first, 0: none */
 	uint32_t frame;      /* current frame number, 0 before the first boundary */
 	uint32_t awaits;
@@ -158,6 +158,7 @@ struct thread {
 	} at_frame;
 	int64_t boundary_live_max; /* most live bytes of this thread at a boundary so far */
 	uint32_t never_ends_frame; /* frame that FA604 has fired in */
+	_Atomic uint8_t role_wanted; /* enum trace_role + 1, by whoever gave the thread a name; 0: none */
 	_Atomic bool frame_abandoned; /* set by the thread that the boundary has moved to: the open frame ends when seen */
 
 	/* ---- frame tier */
@@ -281,6 +282,9 @@ void thread_late_leave(void);
 /* Called by the hook when a thread gets a name, or 0 bytes long: asks the kernel. Applies role rules. */
 void thread_named(struct thread *thread, const char *name);
 void thread_set_role(struct thread *thread, enum trace_role role);
+
+/* Another thread has given this one a name, and with it a role: the next birth on the general path takes it. */
+void thread_take_role(struct thread *thread);
 
 struct thread *thread_of_slot(uint32_t slot);
 

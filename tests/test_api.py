@@ -122,3 +122,12 @@ def test_units_share_their_state(built, shim):
                                   depends=[HEADER]) for name in ("unit.c", "unit_other.cpp")]
     program = harness.compile_to(harness.OUT / "api/units", objects, compiler="g++")
     assert harness.plain([program]).stdout == shim.run([program]).stdout == b"1 1 0\n0\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("frame",)])
+@pytest.mark.parametrize("stacks", ["full", "none"])
+def test_sites_that_are_first_seen_in_a_task(shim, stacks, arguments):
+    run = shim.run([build("first_in_task"), *arguments], {"stacks": stacks})
+    verdicts = run.report["verdicts"]
+    assert verdicts["outside_scopes"] >= 399
+    assert sum(verdicts.values()) - verdicts["outside_scopes"] == 1

@@ -57,6 +57,15 @@ def test_signal_handlers_that_allocate(shim, mode):
     assert 0 <= totals["live_blocks"] <= 80
 
 
+@pytest.mark.parametrize("arguments", [(), ("frame",)])
+@pytest.mark.parametrize("stacks", ["full", "caller", "none"])
+def test_a_handler_between_any_two_instructions(shim, stacks, arguments):
+    """Not under glibc: its malloc is not safe in a handler, and is found out at once."""
+    run = shim.run([harness.program("stepped"), *arguments], {"stacks": stacks, "frame": "frame_mark"}, timeout=60)
+    assert len(run.stdout.split()) == 3 and all(int(places) > 40 for places in run.stdout.split())
+    assert run.report["totals"]["live_blocks"] <= 1
+
+
 @pytest.mark.parametrize("mode", ["observe", "route"])
 def test_libraries_loaded_and_unloaded(shim, mode):
     library = harness.program("plugin", shared=True)

@@ -100,7 +100,7 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	   every cache look at the modules again. */
 	if (by_loader) {
 		module_suspect();
-	} else if (walk.cacheable) {
+	} else if (walk.cacheable && kept) {
 		struct walk inner = walk;
 		if (kept < walk.count) {
 			inner.checks = walk.frames[kept - 1].checks;

@@ -155,7 +155,7 @@ static void check_add(struct walk *walk, const uintptr_t *fp, uintptr_t address,
 	}
 	int32_t check = (int32_t)offset | (is_pointer ? WALK_POINTER : 0);
 	for (size_t i = walk->checks; i-- && i + 4 > walk->checks;)
-		if (walk->offsets[i] == check)
+		if ((walk->offsets[i] | WALK_POINTER) == (check | WALK_POINTER))
 			walk->cacheable = false; /* each of four is another, in a tree */
 	walk->offsets[walk->checks] = check;
 	walk->values[walk->checks++] = value;

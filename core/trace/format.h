@@ -16,6 +16,7 @@
 #define FA_TRACE_FORMAT_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -206,7 +207,7 @@ struct trace_counter {
 	int32_t births_left;       /* before the slot looks at the site again (account.c): FA602's limit, or none */
 	uint16_t route;            /* TRACE_ROUTE_*: what keeps the site's blocks off the plain way */
 	uint8_t in_tasks;          /* 1: some of its blocks were born in tasks */
-	uint8_t plain_birth;       /* enum trace_birth of those that are counted down */
+	uint8_t plain_birth;       /* enum trace_birth of those that are counted down, and a phase */
 	uint64_t bytes;            /* requested */
 	int64_t headroom_bytes;    /* (level) peak_bytes less the usable bytes alive */
 	uint64_t died_in_segment;  /* born in a scope, same segment */
@@ -217,7 +218,7 @@ struct trace_counter {
 	int32_t births_given;      /* what births_left was, without those that are in `births` already */
 	uint32_t next_seen;        /* the shim's own: sites that were seen since its frame began, chained */
 	/* line 1: once a frame, and deaths in another segment */
-	uint64_t births[TRACE_BIRTH_COUNT];
+	uint64_t births[TRACE_BIRTH_COUNT]; /* each with a phase: trace_counter_births */
 	uint64_t old_at_frame;     /* in-scope blocks alive when that frame began, plus `outlived`; and TRACE_HOT_TOLD */
 	uint64_t outlived_frame;   /* FA601 and FA205 together */
 	uint32_t frame;            /* number of the last frame with a birth in it (low 32 bits), 0: none */
@@ -238,7 +239,20 @@ struct trace_counter {
 static_assert(sizeof(struct trace_counter) == 192 && offsetof(struct trace_counter, births) == 64 &&
                       offsetof(struct trace_counter, died_in_frame) == 128, "three cache lines");
 
-/* Births that are counted down and not in `births` yet. */
+/*
+ * Plain births are counted down in births_left, from births_given, and added to births[plain_birth] now and then. So that
+ * whoever looks between any two stores sees each birth once, both ends carry a phase, in their highest bit: what is counted
+ * down counts while they agree. One store adds it and lets them disagree; when both counts are new, another store of
+ * plain_birth lets it agree with the one that it names then.
+ */
+#define TRACE_BIRTHS_PHASE (1ull << 63) /* in births[] */
+#define TRACE_PLAIN_PHASE 0x80u         /* in plain_birth */
+static inline bool trace_counter_counts_down(const struct trace_counter *counter, int birth)
+{
+	return (counter->plain_birth & ~TRACE_PLAIN_PHASE) == (unsigned)birth &&
+	       (counter->births[birth] >> 63) == (counter->plain_birth >> 7);
+}
+
 static inline uint64_t trace_counter_plain(const struct trace_counter *counter)
 {
 	return (uint64_t)((int64_t)counter->births_given - (counter->births_left > 0 ? counter->births_left : 0));
@@ -246,7 +260,8 @@ static inline uint64_t trace_counter_plain(const struct trace_counter *counter)
 
 static inline uint64_t trace_counter_births(const struct trace_counter *counter, int birth)
 {
-	return counter->births[birth] + (counter->plain_birth == birth ? trace_counter_plain(counter) : 0);
+	return (counter->births[birth] & ~TRACE_BIRTHS_PHASE) +
+	       (trace_counter_counts_down(counter, birth) ? trace_counter_plain(counter) : 0);
 }
 
 /* (level) Usable bytes alive; of one slot it may be negative. */

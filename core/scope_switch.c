@@ -46,7 +46,7 @@ void scope_settle(struct thread *thread)
 	thread->small_max = !quick || (in_frame && thread->role == TRACE_ROLE_NONE) ? 0 : pool ? runtime.pool_block_max : POOL_HEAP_MAX;
 	thread->small_tier = pool ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
 	thread->small_birth = (uint8_t)(thread->small_tier + thread->birth_shift);
-	thread->small_tag = (in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(thread->small_tier);
+	thread->small_tag = (uint16_t)((in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(thread->small_tier));
 	thread->small_class_max = !thread->classes ? 0 : thread->small_max < SITE_STEPPED_MAX ? thread->small_max : SITE_STEPPED_MAX;
 	thread->small_sums = &thread->record->tier[thread->small_tier];
 	thread->small_look_at = &thread->look_at[thread->small_tier];

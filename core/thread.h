@@ -108,27 +108,30 @@ struct thread {
 	uint64_t clean_birth;/* the same where the fast path of free may compare with it, else a value that no header has */
 	const struct thread_class *classes; /* stacks=none: of this role and region, by size class; else NULL */
 	struct trace_thread *record;
-	/* ---- read at every call */
-	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
-	struct trace_counter **groups; /* by site / TRACE_GROUP_SITES; NULL until used */
-	struct frame_span *span;
-	/* Which requests the fast paths may serve (scope_settle): those of 1 to so many bytes. */
+	/* ---- one cache line, read at every call: which requests the fast paths may serve (scope_settle), those of 1 to so many
+	   bytes, and what lies in slabs */
 	size_t bump_max;       /* from the frame tier, unless their site is demoted or ruled */
 	size_t bump_class_max; /* the same with stacks=none: the first thing that malloc asks */
 	size_t small_max;      /* from slabs: in a frame for demoted sites, else for all */
 	size_t small_class_max;/* the same with stacks=none */
 	struct thread_cache *small_caches; /* of the tier they are accounted to */
-	uint32_t small_route;  /* whose route is this: TRACE_ROUTE_DEMOTED in a frame, else 0 */
 	struct trace_sums *small_sums; /* where they are accounted for */
-	uint64_t *small_look_at;       /* of look_at */
 	uint64_t small_base;   /* block_state_base of small_tag */
-	uint32_t small_tag;
+	uint16_t small_tag;
+	uint16_t small_route;  /* whose route is this: TRACE_ROUTE_DEMOTED in a frame, else 0 */
 	uint8_t small_tier, small_birth; /* enum trace_tier and trace_birth */
 	uint8_t small_outside; /* 1: born outside every scope */
+	uint8_t birth_shift;   /* 0 in a scope, 2 outside: births[tier + birth_shift] */
+	/* ---- often */
+	uint64_t *small_look_at; /* of look_at */
+	uint64_t look_at[TRACE_TIERS]; /* usable bytes of this thread's births at which its peak may be reached: account.c */
+	struct path_cache *alloc_paths;
+	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
+	struct frame_span *span;
+	uint32_t tag;        /* innermost open region, 0: none */
 	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
 	uint8_t creator_role; /* enum trace_role of the thread that made this one */
-	uint8_t birth_shift; /* 0 in a scope, 2 outside: births[tier + birth_shift] */
-	uint64_t look_at[TRACE_TIERS]; /* usable bytes of this thread's births at which its peak may be reached: account.c */
+	struct trace_counter **groups; /* by site / TRACE_GROUP_SITES; NULL until used */
 
 	/* ---- slow paths */
 	uint32_t slot, record_index;
@@ -141,7 +144,6 @@ struct thread {
 	uint64_t segment_lease, segment_lease_end;
 	struct scope_entry *scopes; /* open entry/return scopes, outermost first: scope_stack.h */
 	uint32_t scope_depth, scope_room;
-	uint32_t tag;               /* innermost open region, 0: none */
 	uintptr_t stack_low, stack_high; /* of the present stack: its own, or a coroutine's; 0: not asked yet */
 	uint32_t destructor_rounds;
 	uint64_t idle_from_ns;
@@ -149,7 +151,7 @@ struct thread {
 	uintptr_t boundary_return, boundary_stack; /* what that path was captured for */
 	uint32_t await_node;       /* the same of the last await outside tasks */
 	uintptr_t await_return, await_stack;
-	struct path_cache *alloc_paths, *other_paths;
+	struct path_cache *other_paths; /* as alloc_paths, for deaths and markers */
 	uint64_t slow_frees;       /* frees in this frame that were not of this frame's blocks */
 	uint64_t frame_violations; /* recorded since the frame began */
 	struct {                   /* totals when the open frame began */

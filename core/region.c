@@ -138,23 +138,27 @@ static void mark(uintptr_t start, size_t bytes, enum region_owner owner)
 		region.owner[i] = (uint8_t)owner;
 }
 
+/* Lock held. Takes bytes from the front of a free range that has so many. */
+static uintptr_t take_front(uint32_t i, size_t bytes)
+{
+	struct free_range *range = &heap_half.free[i];
+	uintptr_t start = range->start;
+	range->start += bytes;
+	range->bytes -= bytes;
+	if (!range->bytes) {
+		heap_half.free_count--;
+		for (uint32_t j = i; j < heap_half.free_count; j++)
+			heap_half.free[j] = heap_half.free[j + 1];
+	}
+	return start;
+}
+
 /* Lock held. Takes bytes from the first free range that fits, or 0. */
 static uintptr_t take_free_range(size_t bytes)
 {
-	for (uint32_t i = 0; i < heap_half.free_count; i++) {
-		struct free_range *range = &heap_half.free[i];
-		if (range->bytes < bytes)
-			continue;
-		uintptr_t start = range->start;
-		range->start += bytes;
-		range->bytes -= bytes;
-		if (!range->bytes) {
-			heap_half.free_count--;
-			for (uint32_t j = i; j < heap_half.free_count; j++)
-				heap_half.free[j] = heap_half.free[j + 1];
-		}
-		return start;
-	}
+	for (uint32_t i = 0; i < heap_half.free_count; i++)
+		if (heap_half.free[i].bytes >= bytes)
+			return take_front(i, bytes);
 	return 0;
 }
 
@@ -241,19 +245,9 @@ static bool take_at(uintptr_t start, size_t bytes)
 		heap_half.next += bytes;
 		return true;
 	}
-	for (uint32_t i = 0; i < heap_half.free_count && heap_half.free[i].start <= start; i++) {
-		struct free_range *range = &heap_half.free[i];
-		if (range->start != start || range->bytes < bytes)
-			continue;
-		range->start += bytes;
-		range->bytes -= bytes;
-		if (!range->bytes) {
-			heap_half.free_count--;
-			for (uint32_t j = i; j < heap_half.free_count; j++)
-				heap_half.free[j] = heap_half.free[j + 1];
-		}
-		return true;
-	}
+	for (uint32_t i = 0; i < heap_half.free_count && heap_half.free[i].start <= start; i++)
+		if (heap_half.free[i].start == start && heap_half.free[i].bytes >= bytes)
+			return take_front(i, bytes);
 	return false;
 }
 

@@ -9,12 +9,6 @@
 #define LOOK_LEAST (PEAK_STEP_MIN / 8)
 #define FRAME_UNSEEN (trace_header->tier_footprint_bytes[TRACE_TIER_FRAME] ? REGION_CHUNK_BYTES : 0)
 
-static uint64_t births_in_scopes(const struct trace_counter *counter)
-{
-	return trace_counter_births(counter, TRACE_BIRTH_FRAME_IN) + trace_counter_births(counter, TRACE_BIRTH_POOL_IN) +
-	       trace_counter_births(counter, TRACE_BIRTH_HEAP_IN);
-}
-
 /* What it may do unseen: one birth, at least. */
 static int32_t births_until_hot(void)
 {
@@ -26,14 +20,16 @@ void account_seen(struct thread *thread, struct trace_counter *counter)
 	bool first = !counter->next_seen;
 	int32_t left = INT32_MAX;
 	account_forget(counter);
-	uint8_t plain = counter->route || !thread->in_frame ? (uint8_t)(thread->small_tier + (thread->in_frame ? 0 : 2)) : TRACE_BIRTH_FRAME_IN;
+	unsigned plain = TRACE_BIRTH_FRAME_IN; /* not small_birth: that is a task's, inside one */
+	if (counter->route || !thread->in_frame)
+		plain = thread->small_tier + (thread->in_frame ? 0u : 2u);
 	if (first) {
 		counter->next_seen = thread->seen ? thread->seen : ACCOUNT_SEEN_END;
 		thread->seen = counter_place(counter);
 	}
 	if (thread->frame_base && first) {
 		counter->frame = thread->frame;
-		counter->old_at_frame = births_in_scopes(counter) - counter->died_in_segment - counter->died_in_frame -
+		counter->old_at_frame = trace_counter_births_in_scopes(counter) - counter->died_in_segment - counter->died_in_frame -
 		                        counter->crossed_await - counter->died_elsewhere;
 		left = births_until_hot();
 	} else if (thread->frame_base && !(counter->old_at_frame & TRACE_HOT_TOLD) && runtime.hot_loop < INT32_MAX) {

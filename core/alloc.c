@@ -122,17 +122,6 @@ static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const ui
 	return pointer;
 }
 
-void *alloc_malloc(size_t size, const uintptr_t *fp)
-{
-	struct thread *thread = thread_self;
-	if (unlikely(thread->gate != THREAD_READY || size > BLOCK_SIZE_MAX))
-		return alloc_or_enomem(alloc_new(size, 0, false, fp));
-	thread_shut(thread);
-	void *pointer = alloc_or_enomem(birth(thread, site_of_call(thread, size, fp), size, 0, false));
-	thread_open(thread);
-	return pointer;
-}
-
 void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp)
 {
 	if (unlikely(size > BLOCK_SIZE_MAX))
@@ -144,4 +133,9 @@ void *alloc_new(size_t size, size_t align, bool zeroed, const uintptr_t *fp)
 	void *pointer = birth(thread, site_of_call(thread, size, fp), size, align, zeroed);
 	thread_open(thread);
 	return pointer;
+}
+
+void *alloc_malloc(size_t size, const uintptr_t *fp)
+{
+	return alloc_or_enomem(alloc_new(size, 0, false, fp));
 }

@@ -52,7 +52,8 @@ static void *resize_clean(struct hot_death death, struct trace_counter *counter,
 		account_birth(thread, counter, tier, in_span ? TRACE_BIRTH_FRAME_IN : thread->small_birth, size);
 		return start_in_place(death.block, word, tag, size);
 	}
-	void *pointer = in_span ? hot_birth_in_span(thread, counter, word, size) : hot_birth_in_slab(thread, counter, hot_cache(thread, size), word, size);
+	void *pointer = in_span ? hot_birth_in_span(thread, counter, word, size)
+	                        : hot_birth_in_slab(thread, counter, hot_cache(thread, size), word, size);
 	if (unlikely(!pointer))
 		return NULL;
 	memcpy(pointer, death.block + 1, old_usable < size ? old_usable : size);
@@ -62,7 +63,8 @@ static void *resize_clean(struct hot_death death, struct trace_counter *counter,
 }
 
 /* Of a block that has pages of its own. NULL: that cannot be had, nothing is done. */
-static void *resize_pages(struct thread *thread, struct block *block, size_t size, uint64_t word, uint32_t tag, const uintptr_t *fp)
+static void *resize_pages(struct thread *thread, struct block *block, size_t size, uint64_t word, uint32_t tag,
+                          const uintptr_t *fp)
 {
 	struct block dead = *block;
 	events_death(thread, block + 1); /* before its address can be another's */

@@ -33,6 +33,12 @@ void account_forget_seen(struct thread *thread)
 	thread->seen = 0;
 }
 
+/* What of a limit holds with stacks=none, where sizes have an entry each up to a limit of their own. */
+static size_t class_limit(const struct thread *thread, size_t max)
+{
+	return !thread->classes ? 0 : max < SITE_STEPPED_MAX ? max : SITE_STEPPED_MAX;
+}
+
 void scope_settle(struct thread *thread)
 {
 	/* A byte that was just stored is not loaded together with its neighbour: that would wait for the store. */
@@ -42,12 +48,12 @@ void scope_settle(struct thread *thread)
 	thread->birth_shift = in_frame | in_task ? 0 : 2;
 	bool quick = runtime.mode != TRACE_MODE_OBSERVE && !in_task && !events_area && !thread->frame_paused, pool = in_frame || thread->role >= TRACE_ROLE_WORKER;
 	thread->bump_max = quick & in_frame ? runtime.frame_block_max : 0;
-	thread->bump_class_max = !thread->classes ? 0 : thread->bump_max < SITE_STEPPED_MAX ? thread->bump_max : SITE_STEPPED_MAX;
+	thread->bump_class_max = class_limit(thread, thread->bump_max);
 	thread->small_max = !quick || (in_frame && thread->role == TRACE_ROLE_NONE) ? 0 : pool ? runtime.pool_block_max : POOL_HEAP_MAX;
 	thread->small_tier = pool ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
 	thread->small_birth = (uint8_t)(thread->small_tier + thread->birth_shift);
 	thread->small_tag = (uint16_t)((in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(thread->small_tier));
-	thread->small_class_max = !thread->classes ? 0 : thread->small_max < SITE_STEPPED_MAX ? thread->small_max : SITE_STEPPED_MAX;
+	thread->small_class_max = class_limit(thread, thread->small_max);
 	thread->small_sums = &thread->record->tier[thread->small_tier];
 	thread->small_look_at = &thread->look_at[thread->small_tier];
 	thread->small_outside = !in_frame;

@@ -38,8 +38,8 @@ struct path_cache {
 const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag);
 
 /* Nobody else uses the cache meanwhile, and it agrees with the modules. PATH_UNKNOWN: path_value must be asked, for a path
-   that is new or one whose turn it is to be re-verified. Cost: a hash for each run, half a load and compare for each check,
-   one store. */
+   that is new or one whose turn it is to be re-verified. Cost: a hash for the first run, two loads and a compare for
+   each check, what tree_way takes at each branch, one store. */
 static always_inline uint32_t path_find(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
 	uint64_t hits = cache->stats.hits + 1;

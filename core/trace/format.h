@@ -199,8 +199,10 @@ enum trace_birth {
 	TRACE_BIRTH_COUNT = 5
 };
 
-/* What one slot's threads did at one site. Three cache lines; malloc and free in the same segment write to the first. malloc's plain births are counted down in `births_left`: see trace_counter_births. Births are counted by the thread that allocates, deaths by the thread that frees: only sums over all
-   slots mean something for live figures. never_died(site) = births in scope - all in-scope deaths, over all slots.
+/* What one slot's threads did at one site. Three cache lines; malloc and free in the same segment write to the first. Births
+   are counted by the thread that allocates, deaths by the thread that frees: only sums over all slots mean something for
+   live figures. never_died(site) = births in scope - all in-scope deaths, over all slots. malloc's plain births are counted
+   down in births_left: see trace_counter_births.
    live = peak_bytes - headroom_bytes: malloc and free then find out about a new peak by the sign of what they write. */
 struct trace_counter {
 	/* line 0: malloc, and free in the same segment */
@@ -262,6 +264,13 @@ static inline uint64_t trace_counter_births(const struct trace_counter *counter,
 {
 	return (counter->births[birth] & ~TRACE_BIRTHS_PHASE) +
 	       (trace_counter_counts_down(counter, birth) ? trace_counter_plain(counter) : 0);
+}
+
+/* In frames and tasks. */
+static inline uint64_t trace_counter_births_in_scopes(const struct trace_counter *counter)
+{
+	return trace_counter_births(counter, TRACE_BIRTH_FRAME_IN) + trace_counter_births(counter, TRACE_BIRTH_POOL_IN) +
+	       trace_counter_births(counter, TRACE_BIRTH_HEAP_IN);
 }
 
 /* (level) Usable bytes alive; of one slot it may be negative. */

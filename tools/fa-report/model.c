@@ -61,9 +61,7 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
 		site->last_move_frame = c->last_move_frame;
 	/* Alive and born in the open frame: alive in all, less those that were alive when it began and still are. */
 	if (owner && c->frame && !owner->end_ns && owner->open_begin_ns && c->frame == (uint32_t)owner->frames) {
-		uint64_t in_scope = 0;
-		for (int b = TRACE_BIRTH_FRAME_IN; b <= TRACE_BIRTH_HEAP_IN; b++)
-			in_scope += trace_counter_births(c, b);
+		uint64_t in_scope = trace_counter_births_in_scopes(c);
 		uint64_t died = c->died_in_segment + c->died_in_frame + c->crossed_await + c->died_elsewhere;
 		*young += in_scope - died - (c->old_at_frame & ~TRACE_HOT_TOLD);
 	}

@@ -35,7 +35,6 @@ static always_inline void *hot_birth_in_span(struct thread *thread, struct trace
 		return NULL;
 	__builtin_prefetch(end + HOT_AHEAD_BYTES, 1);
 	thread->bump = end;
-	thread->span_born++;
 	account_next_line();
 	account_birth_sums(counter, &thread->record->tier[TRACE_TIER_FRAME], size, usable);
 	return block_start_plain(room, word, block_span_base, size);
@@ -200,17 +199,16 @@ static always_inline void hot_free_in_span(struct thread *thread, struct block *
 	counter->died_in_segment++;
 	account_death(counter, &thread->record->tier[TRACE_TIER_FRAME], usable);
 	struct frame_span *span = frame_span_of(block);
-	bool last;
 	if (end == thread->bump) {
 		thread_shut(thread);
-		last = frame_one_dead(span);
-		if (likely(end == thread->bump))
+		if (likely(end == thread->bump)) {
 			frame_retract(thread, block);
+			thread_open(thread);
+			return;
+		}
 		thread_open(thread);
-	} else {
-		last = frame_one_dead(span);
 	}
-	if (unlikely(last))
+	if (unlikely(frame_one_dead(span, usable)))
 		hot_span_emptied(thread, span);
 }
 

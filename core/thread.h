@@ -103,7 +103,7 @@ struct thread {
 	bool in_frame, in_task;
 	bool frame_paused;   /* in an await of the API: a frame is open, but what runs is not its code; in_frame is false */
 	uint8_t *bump, *limit; /* free room of the current frame span */
-	uint64_t span_born;  /* blocks born in it */
+	struct frame_span *span; /* the current one; NULL: none */
 	uint64_t birth;      /* current segment id, where a header has it (block.h) */
 	uint64_t clean_birth;/* the same where the fast path of free may compare with it, else a value that no header has */
 	const struct thread_class *classes; /* stacks=none: of this role and region, by size class; else NULL */
@@ -127,7 +127,6 @@ struct thread {
 	uint64_t look_at[TRACE_TIERS]; /* usable bytes of this thread's births at which its peak may be reached: account.c */
 	struct path_cache *alloc_paths;
 	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
-	struct frame_span *span;
 	uint32_t tag;        /* innermost open region, 0: none */
 	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
 	uint8_t creator_role; /* enum trace_role of the thread that made this one */

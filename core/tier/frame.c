@@ -30,7 +30,6 @@ static void make_current(struct thread *thread, struct frame_span *span)
 {
 	span->end = NULL;
 	span->alive = 0;
-	thread->span_born = 0;
 	span->judged = 0;
 	span->empty = 0;
 	thread->span = span;
@@ -45,7 +44,7 @@ static void leave_current(struct thread *thread)
 	if (!span)
 		return;
 	span->end = thread->bump;
-	span->alive += (int64_t)thread->span_born;
+	span->alive += frame_used(thread);
 	list_push(&thread->full_spans, span);
 	fa_assert(span->alive > 0);
 	thread->span = NULL;
@@ -111,7 +110,7 @@ static bool live_site(const struct block *block, uint32_t *site)
 {
 	uint64_t birth = __atomic_load_n(&block->birth, __ATOMIC_ACQUIRE);
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	if ((__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48)
+	if (block_birth_dead(birth) || (__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48)
 		return false;
 	*site = counter_at((uint32_t)birth & BLOCK_COUNTER_MASK)->site;
 	return true;

@@ -17,8 +17,8 @@ struct frame_span {
 	struct thread *owner;
 	struct frame_span *next, *previous; /* in the owner's list of full or empty spans */
 	uint8_t *end;       /* bump pointer when it was left; NULL while current */
-	int64_t alive;      /* blocks, owner's view: remote frees not yet taken back are alive. Of the current span, less
-	                       those born in it: thread->span_born */
+	int64_t alive;      /* bytes of live blocks with their headers, owner's view: remote frees not yet taken back are alive.
+	                       Of the current span less all that lies below the bump pointer, so that a birth adds nothing */
 	uint32_t judged;    /* 1: its survivors have been counted against their sites */
 	uint32_t empty;     /* 1: on the empty list */
 };
@@ -45,24 +45,28 @@ static always_inline uint8_t *frame_take(struct thread *thread, size_t size)
 	if (unlikely(need > (size_t)(thread->limit - at)) && !(at = frame_refill(thread, need)))
 		return NULL;
 	thread->bump = at + need;
-	thread->span_born++;
 	return at;
+}
+
+/* Bytes of the current span that have been handed out. */
+static always_inline int64_t frame_used(const struct thread *thread)
+{
+	return thread->bump - ((const uint8_t *)thread->span + FRAME_SPAN_FIRST);
 }
 
 static always_inline bool frame_nothing_alive(const struct thread *thread)
 {
-	return thread->span && thread->span->alive + (int64_t)thread->span_born == 0;
+	return thread->span && thread->span->alive + frame_used(thread) == 0;
 }
 
 /* Nothing lives in the current span. */
 static always_inline void frame_begin_anew(struct thread *thread)
 {
 	thread->bump = (uint8_t *)thread->span + FRAME_SPAN_FIRST;
-	thread->span_born = 0;
 	thread->span->alive = 0;
 }
 
-/* The current span's top block has died. */
+/* The current span's top block has died: its room is as if never handed out. */
 static always_inline void frame_retract(struct thread *thread, struct block *block)
 {
 	thread->bump = (uint8_t *)block;
@@ -70,23 +74,23 @@ static always_inline void frame_retract(struct thread *thread, struct block *blo
 		frame_begin_anew(thread);
 }
 
-/* A block has died. True: it was the last of a span that is not the current one. One instruction, so that of a thread and
-   its signal handlers only one sees the last. */
-static always_inline bool frame_one_dead(struct frame_span *span)
+/* A block of so many usable bytes has died, and its room stays. True: it was the last of a span that is not the current one.
+   One instruction, so that of a thread and its signal handlers only one sees the last. */
+static always_inline bool frame_one_dead(struct frame_span *span, size_t usable)
 {
 	bool last;
-	__asm__("subq $1, %0" : "+m"(span->alive), "=@ccz"(last));
+	__asm__("subq %2, %0" : "+m"(span->alive), "=@ccz"(last) : "r"(usable + BLOCK_HEADER_BYTES));
 	return last;
 }
 
 /* A block of `size` bytes in the calling thread's own span; already marked dead. The top block gives its room back. */
 static always_inline void frame_give(struct thread *thread, struct block *block, size_t size)
 {
-	bool last = frame_one_dead(frame_span_of(block));
+	struct frame_span *span = frame_span_of(block);
 	if ((uint8_t *)(block + 1) + block_usable(size) == thread->bump)
 		frame_retract(thread, block);
-	if (last)
-		frame_span_emptied(thread, frame_span_of(block));
+	else if (frame_one_dead(span, block_usable(size)))
+		frame_span_emptied(thread, span);
 }
 
 /* Grows or shrinks the top block where it lies. False: it is not the top block, or the span is full. */

@@ -7,6 +7,8 @@
 #ifndef FA_HOT_H
 #define FA_HOT_H
 
+#include <string.h>
+
 #include "core/account.h"
 #include "core/alloc.h"
 #include "core/block.h"
@@ -148,6 +150,12 @@ static always_inline struct hot_death hot_death_of(void *pointer)
 	return hot_death_in(none.thread, none.block);
 }
 
+/* Usable bytes of a plain block: they have few, so that half of `state` tells, and some. */
+static always_inline size_t hot_usable(const struct block *block)
+{
+	return ((size_t)(uint32_t)block->state + 15) & ~(size_t)15;
+}
+
 /* realloc of the block at the end of the open frame's span, born in this segment: it grows or shrinks where it lies, however
    large, as far as the span reaches. A death with its counter, and a birth. False: not here, nothing is done. */
 static always_inline bool hot_resize_at_end(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size)
@@ -166,25 +174,60 @@ static always_inline bool hot_resize_at_end(struct hot_death death, struct trace
 	return true;
 }
 
-/* The same with stacks=none, of 1 byte or more. */
-static always_inline bool hot_realloc(void *pointer, size_t size)
+/* A death in a slab, of a block that was tagged as this thread's births are. */
+static always_inline void hot_account_death_in_slab(struct hot_death death, size_t usable)
 {
-	struct hot_death death = hot_death_of(pointer);
-	if (unlikely(!death.counter) || unlikely(!death.thread->bump_class_max) || unlikely(size > REGION_CHUNK_BYTES))
-		return false;
-	const struct thread_class *class = &death.thread->classes[site_place(size)];
-	if (unlikely(class->counter->route))
-		return false;
-	thread_shut(death.thread);
-	bool done = hot_resize_at_end(death, (struct trace_counter *)class->counter, death.thread->birth | class->place, size);
-	thread_open(death.thread);
-	return done;
+	(&death.counter->died_in_segment)[death.thread->small_outside]++;
+	account_death(death.counter, death.thread->small_sums, usable);
 }
 
-/* Usable bytes of a plain block: they have few, so that half of `state` tells, and some. */
-static always_inline size_t hot_usable(const struct block *block)
+/* realloc of a block in a slab that is tagged as this thread's births are, to 1 byte or more of what slabs serve: where it
+   lies as long as its size class is the same, else it moves to a larger one. NULL: not here, nothing is done. */
+static always_inline void *hot_resize_in_slab(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size)
 {
-	return ((size_t)(uint32_t)block->state + 15) & ~(size_t)15;
+	struct thread *thread = death.thread;
+	struct block *block = death.block;
+	struct trace_sums *sums = thread->small_sums;
+	size_t old_usable = hot_usable(block), usable = block_usable(size);
+	if (unlikely(block_tag(block) != thread->small_tag) || unlikely(counter->route != thread->small_route))
+		return NULL;
+	uint32_t was = pool_class_known(old_usable), wanted = pool_class_known(usable);
+	if (was > wanted) /* it may stay, but plain no longer */
+		return NULL;
+	if (was == wanted) {
+		if (unlikely(sums->usable_bytes + usable > *thread->small_look_at) || unlikely(!account_plain(counter)))
+			return NULL;
+		hot_account_death_in_slab(death, old_usable);
+		account_birth_sums(counter, sums, size, usable);
+		return block_start_plain(block, word | BLOCK_IN_SLAB, thread->small_base, size);
+	}
+	void *pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[wanted], word, size);
+	if (unlikely(!pointer))
+		return NULL;
+	memcpy(pointer, block + 1, old_usable);
+	block_kill_in_slab(block);
+	hot_account_death_in_slab(death, old_usable);
+	if (unlikely(pool_give_last(&thread->small_caches[was], block)))
+		pool_slab_emptied(thread, pool_slab_of(block));
+	return pointer;
+}
+
+/* realloc with stacks=none, to 1 byte or more. NULL: not here, nothing is done. */
+static always_inline void *hot_realloc(void *pointer, size_t size)
+{
+	struct hot_death death = hot_death_of(pointer);
+	struct thread *thread = death.thread;
+	if (unlikely(!death.counter) || unlikely(size - 1 >= (death.in_slab ? thread->small_class_max : thread->bump_class_max ? REGION_CHUNK_BYTES : 0)))
+		return NULL;
+	const struct thread_class *class = &thread->classes[site_place(size)];
+	struct trace_counter *counter = (struct trace_counter *)class->counter;
+	thread_shut(thread);
+	if (death.in_slab)
+		pointer = hot_resize_in_slab(death, counter, thread->birth | class->place, size);
+	else if (!hot_resize_at_end(death, counter, thread->birth | class->place, size))
+		pointer = NULL;
+	thread_open(thread);
+	return pointer;
 }
 
 /* free of what lies in a span. A signal handler may come between any two instructions; it finds a block that is not dead

@@ -36,24 +36,21 @@ static void *start_in_place(struct block *block, uint64_t word, uint32_t tag, si
 static void *resize_clean(struct hot_death death, struct trace_counter *counter, size_t size)
 {
 	struct thread *thread = death.thread;
-	uint32_t tag = block_tag(death.block);
 	uint64_t word = thread->birth | counter_place(counter);
 	size_t old_usable = block_usable(block_size(death.block));
-	bool in_span = tag == BLOCK_IN_SCOPE;
-	enum trace_tier tier = in_span ? TRACE_TIER_FRAME : (enum trace_tier)thread->small_tier;
-	if (in_span && hot_resize_at_end(death, counter, word, size))
+	if (death.in_slab)
+		return size - 1 < thread->small_max ? hot_resize_in_slab(death, counter, word, size) : NULL;
+	if (hot_resize_at_end(death, counter, word, size))
 		return death.block + 1;
-	if (in_span ? counter->route || size - 1 >= thread->bump_max
-	            : tag != thread->small_tag || counter->route != thread->small_route || size - 1 >= thread->small_max)
+	if (block_tag(death.block) != BLOCK_IN_SCOPE || counter->route || size - 1 >= thread->bump_max)
 		return NULL;
-	if (in_span ? block_usable(size) == old_usable : fits_in_place(thread, death.block, size)) {
-		account_death(death.counter, &thread->record->tier[tier], old_usable);
-		(&death.counter->died_in_segment)[!(tag & BLOCK_IN_SCOPE)]++;
-		account_birth(thread, counter, tier, in_span ? TRACE_BIRTH_FRAME_IN : thread->small_birth, size);
-		return start_in_place(death.block, word, tag, size);
+	if (block_usable(size) == old_usable) {
+		account_death(death.counter, &thread->record->tier[TRACE_TIER_FRAME], old_usable);
+		death.counter->died_in_segment++;
+		account_birth(thread, counter, TRACE_TIER_FRAME, TRACE_BIRTH_FRAME_IN, size);
+		return block_start(death.block, word, BLOCK_IN_SCOPE, size);
 	}
-	void *pointer = in_span ? hot_birth_in_span(thread, counter, word, size)
-	                        : hot_birth_in_slab(thread, counter, hot_cache(thread, size), word, size);
+	void *pointer = hot_birth_in_span(thread, counter, word, size);
 	if (unlikely(!pointer))
 		return NULL;
 	memcpy(pointer, death.block + 1, old_usable < size ? old_usable : size);
@@ -159,7 +156,8 @@ static cold_path void *resize_slow(struct block *block, size_t size, const uintp
 
 void *alloc_resize(void *pointer, size_t size, const uintptr_t *fp)
 {
-	if (unlikely(!operation_is_ours(pointer, fp))) {
+	bool plain = hot_death_of(pointer).counter != NULL;
+	if (unlikely(!plain) && unlikely(!operation_is_ours(pointer, fp))) {
 		if (region_holds(pointer))
 			return NULL; /* told as FA901 or FA902; errno is left alone */
 		runtime_current();
@@ -171,7 +169,7 @@ void *alloc_resize(void *pointer, size_t size, const uintptr_t *fp)
 		return NULL;
 	struct block *block = block_of(pointer);
 	struct thread *thread = thread_self;
-	if (unlikely(thread->gate != THREAD_READY || block_tag(block) & BLOCK_SPECIAL))
+	if (unlikely(!plain) && unlikely(thread->gate != THREAD_READY || block_tag(block) & BLOCK_SPECIAL))
 		return resize_slow(block, size, fp);
 	thread_shut(thread);
 	void *moved = resize(thread, block, size, fp);

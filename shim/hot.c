@@ -51,8 +51,11 @@ EXPORT void free(void *pointer)
 
 EXPORT void *realloc(void *pointer, size_t size)
 {
-	if (likely(pointer != NULL) && likely(size) && likely(hot_realloc(pointer, size)))
-		return pointer;
+	if (likely(pointer != NULL) && likely(size)) {
+		void *resized = hot_realloc(pointer, size);
+		if (likely(resized != NULL))
+			return resized;
+	}
 	return hook_realloc(pointer, size);
 }
 

@@ -62,8 +62,28 @@ def test_signal_handlers_that_allocate(shim, mode):
 def test_a_handler_between_any_two_instructions(shim, stacks, arguments):
     """Not under glibc: its malloc is not safe in a handler, and is found out at once."""
     run = shim.run([harness.program("stepped"), *arguments], {"stacks": stacks, "frame": "frame_mark"}, timeout=60)
-    assert len(run.stdout.split()) == 3 and all(int(places) > 40 for places in run.stdout.split())
+    assert len(run.stdout.split()) == 4 and all(int(places) > 40 for places in run.stdout.split())
     assert run.report["totals"]["live_blocks"] <= 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("frame",)])
+@pytest.mark.parametrize("stacks", ["full", "caller", "none"])
+@pytest.mark.parametrize("mode", ["observe", "route"])
+def test_each_realloc_is_a_death_and_a_birth(shim, mode, stacks, arguments):
+    """Wherever the block lies, and whether it stays or moves."""
+    options = {"mode": mode, "stacks": stacks, "frame": "frame_mark"}
+    run = shim.run([harness.program("resizing"), 50000, *arguments], options)
+    born, asked = map(int, run.stdout.split())
+    sites = run.report["sites"]
+    if stacks != "none":
+        sites = [s for s in sites if any(f["function"] == "resize_block" for f in s["stack"])]
+        assert (sum(s["allocs"] for s in sites), sum(s["bytes"] for s in sites)) == (born, asked)
+        assert sum(s["frees"] for s in sites) == born and sum(s["live_bytes"] for s in sites) == 0
+    totals = run.report["totals"]
+    assert born <= totals["allocs"] == sum(s["allocs"] for s in run.report["sites"]) <= born + 8
+    assert totals["allocs"] - totals["frees"] == totals["live_blocks"] <= 8
+    assert asked <= totals["bytes"] == sum(s["bytes"] for s in run.report["sites"])
+    assert sum(s["live_bytes"] for s in run.report["sites"]) == totals["live_bytes"]
 
 
 @pytest.mark.parametrize("mode", ["observe", "route"])

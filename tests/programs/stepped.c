@@ -42,7 +42,7 @@ static SITE char *operate(int operation, char *block)
 	else if (operation == 1)
 		made = malloc(SIZE);
 	else
-		made = realloc(block, SIZE + 32);
+		made = realloc(block, operation == 2 ? SIZE + 32 : SIZE); /* moves, or stays */
 	STEP_OFF();
 	return made;
 }
@@ -52,7 +52,7 @@ int main(int argc, char **argv)
 	(void)argv;
 	struct sigaction action = {.sa_sigaction = trap, .sa_flags = SA_SIGINFO};
 	sigaction(SIGTRAP, &action, NULL);
-	for (int operation = 0; operation < 3; operation++) {
+	for (int operation = 0; operation < 4; operation++) {
 		for (target = 1, kept = fill(malloc(SIZE), 'k'); kept && !failures; target++) {
 			free(kept);
 			if (argc > 1)
@@ -62,7 +62,7 @@ int main(int argc, char **argv)
 			kept = NULL;
 			steps = 0;
 			char *made = operate(operation, block);
-			if (operation == 2)
+			if (operation >= 2)
 				whole(made, 'b');
 			if (made)
 				fill(made, 'm');

@@ -70,10 +70,11 @@ static always_inline void *hot_malloc(size_t size)
 	if (unlikely(below >= thread->bump_class_max) || unlikely(thread->gate != THREAD_READY))
 		return NULL;
 	const struct thread_class *class = &thread->classes[below / 16];
-	if (unlikely(class->counter->route))
+	struct trace_counter *counter = (struct trace_counter *)class->counter;
+	if (unlikely(counter->route))
 		return NULL;
 	thread_shut(thread);
-	void *pointer = hot_birth_in_span(thread, (struct trace_counter *)class->counter, thread->birth | class->place, size);
+	void *pointer = hot_birth_in_span(thread, counter, thread->birth | class->place, size);
 	thread_open(thread);
 	return pointer;
 }

@@ -70,7 +70,8 @@ static always_inline void frame_begin_anew(struct thread *thread)
 static always_inline void frame_retract(struct thread *thread, struct block *block)
 {
 	thread->bump = (uint8_t *)block;
-	if (frame_nothing_alive(thread))
+	int64_t alive = thread->span->alive;
+	if (alive && alive + frame_used(thread) == 0) /* else the span has no dead, and begins anew by itself */
 		frame_begin_anew(thread);
 }
 

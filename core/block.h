@@ -14,8 +14,8 @@
  * sl = the block lies in a slab, not in a frame span. np = not plain: it lies elsewhere, belongs to a task, is in no count,
  * has no bytes, or its end means something. Both: it is dead. So one compare of `birth` with what the thread's present
  * segment would write there tells that a block is alive, was born in it, and is one that the fast paths know how to free.
- * check = a function of the address and a secret for a live block, its complement for a freed one that is not marked as dead
- * in `birth`; anything else is no block's start. 44 bits of segment last for 5 years at 100,000 markers a second.
+ * check = a function of the address and a secret for a live block, its complement for a freed one; anything else is no
+ * block's start. 44 bits of segment last for 5 years at 100,000 markers a second.
  */
 #ifndef FA_BLOCK_H
 #define FA_BLOCK_H
@@ -106,20 +106,14 @@ static always_inline uint64_t block_contents(const struct block *block)
 	return block->state ^ block_check(block + 1);
 }
 
-static always_inline bool block_birth_dead(uint64_t birth)
-{
-	return (birth & BLOCK_DEAD) == BLOCK_DEAD;
-}
-
 static always_inline bool block_is_live(const struct block *block)
 {
-	return block_contents(block) <= BLOCK_LIVE_MAX && !block_birth_dead(block->birth);
+	return block_contents(block) <= BLOCK_LIVE_MAX;
 }
 
 static always_inline bool block_is_dead(const struct block *block)
 {
-	uint64_t contents = block_contents(block);
-	return contents >> 48 == 0xffff || (contents <= BLOCK_LIVE_MAX && block_birth_dead(block->birth));
+	return block_contents(block) >> 48 == 0xffff;
 }
 
 static always_inline void block_kill(struct block *block)
@@ -128,8 +122,7 @@ static always_inline void block_kill(struct block *block)
 	block->birth |= BLOCK_DEAD;
 }
 
-/* The same of a plain block in a slab, where a link takes the place of `birth`; and in a span, where `birth` tells. One small
-   store each. */
+/* The same of a plain block in a slab, where a link takes the place of `birth`, and in a span: small stores to one line. */
 static always_inline void block_kill_in_slab(struct block *block)
 {
 	__asm__("notw 6+%0" : "+o"(block->state));
@@ -137,6 +130,7 @@ static always_inline void block_kill_in_slab(struct block *block)
 
 static always_inline void block_kill_in_span(struct block *block)
 {
+	block_kill_in_slab(block);
 	__asm__("orb %1, 2+%0" : "+o"(block->birth) : "i"(BLOCK_DEAD >> 16));
 }
 

@@ -66,6 +66,13 @@ def test_a_handler_between_any_two_instructions(shim, stacks, arguments):
     assert run.report["totals"]["live_blocks"] <= 1
 
 
+@pytest.mark.parametrize("stacks", ["full", "none"])
+def test_a_second_free_of_a_block_whose_header_is_half_overwritten(shim, stacks):
+    run = shim.run(harness.program("stale_double_free"), {"stacks": stacks, "frame": "frame_mark"})
+    assert [v["count"] for v in run.violations("FA902")] == [1] and run.violations("FA901") == []
+    assert run.report["totals"]["live_blocks"] <= 1
+
+
 @pytest.mark.parametrize("arguments", [(), ("frame",)])
 @pytest.mark.parametrize("stacks", ["full", "caller", "none"])
 @pytest.mark.parametrize("mode", ["observe", "route"])

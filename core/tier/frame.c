@@ -57,12 +57,12 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 		return NULL;
 	if (remote_drain(thread) && need <= (size_t)(thread->limit - thread->bump))
 		return thread->bump;
+	if (unlikely(trace_live(&thread->record->tier[TRACE_TIER_FRAME]) > thread->peak_at[TRACE_TIER_FRAME]))
+		account_peak(thread); /* may end an abandoned frame, and what lives in it */
 	if (frame_nothing_alive(thread)) {
 		frame_begin_anew(thread);
 		return thread->bump;
 	}
-	if (unlikely(trace_live(&thread->record->tier[TRACE_TIER_FRAME]) > thread->peak_at[TRACE_TIER_FRAME]))
-		account_peak(thread);
 	struct frame_span *span = thread->empty_spans;
 	if (span) {
 		list_remove(&thread->empty_spans, span);
@@ -110,7 +110,7 @@ static bool live_site(const struct block *block, uint32_t *site)
 {
 	uint64_t birth = __atomic_load_n(&block->birth, __ATOMIC_ACQUIRE);
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	if (block_birth_dead(birth) || (__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48)
+	if ((__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48)
 		return false;
 	*site = counter_at((uint32_t)birth & BLOCK_COUNTER_MASK)->site;
 	return true;

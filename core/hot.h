@@ -42,17 +42,22 @@ static always_inline void *hot_birth_in_span(struct thread *thread, struct trace
 	return block_start_plain(room, word, block_span_base, size);
 }
 
+/* A plain birth in a slab, counted by this, that leaves the thread below the mark at which peaks are looked at. */
+static always_inline bool hot_slab_birth_is_plain(const struct thread *thread, struct trace_counter *counter, size_t usable)
+{
+	return likely(thread->small_sums->usable_bytes + usable <= *thread->small_look_at) && account_plain(counter);
+}
+
 /* The same from a slab, by the cache of the size: what lies there is what scope_settle says. */
 static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace_counter *counter, struct thread_cache *cache,
                                              uint64_t word, size_t size)
 {
 	size_t usable = ((size - 1) | 15) + 1;
 	struct block *room = cache->head;
-	struct trace_sums *sums = thread->small_sums;
-	if (unlikely(!room) || unlikely(sums->usable_bytes + usable > *thread->small_look_at) || unlikely(!account_plain(counter)))
+	if (unlikely(!room) || unlikely(!hot_slab_birth_is_plain(thread, counter, usable)))
 		return NULL;
 	pool_pop(cache);
-	account_birth_sums(counter, sums, size, usable);
+	account_birth_sums(counter, thread->small_sums, size, usable);
 	return block_start_plain(room, word | BLOCK_IN_SLAB, thread->small_base, size);
 }
 
@@ -157,14 +162,14 @@ static always_inline size_t hot_usable(const struct block *block)
 	return ((size_t)(uint32_t)block->state + 15) & ~(size_t)15;
 }
 
-/* realloc of the block at the end of the open frame's span, born in this segment: it grows or shrinks where it lies, however
+/* realloc of a block in a span, the one at the end of the open frame's span, born in this segment: it grows or shrinks where it lies, however
    large, as far as the span reaches. A death with its counter, and a birth. False: not here, nothing is done. */
 static always_inline bool hot_resize_at_end(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size)
 {
 	struct thread *thread = death.thread;
 	uint8_t *start = (uint8_t *)(death.block + 1);
 	size_t old_usable = block_usable(block_size(death.block)), usable = ((size - 1) | 15) + 1;
-	if (start + old_usable != thread->bump || unlikely(death.in_slab) || unlikely(counter->route) ||
+	if (start + old_usable != thread->bump || unlikely(counter->route) ||
 	    unlikely(usable > (size_t)(thread->limit - start)) || unlikely(!account_plain(counter)))
 		return false;
 	account_death(death.counter, &thread->record->tier[TRACE_TIER_FRAME], old_usable);
@@ -175,11 +180,19 @@ static always_inline bool hot_resize_at_end(struct hot_death death, struct trace
 	return true;
 }
 
-/* A death in a slab, of a block that was tagged as this thread's births are. */
-static always_inline void hot_account_death_in_slab(struct hot_death death, size_t usable)
+/* A death in a slab, of a block that is tagged as this thread's births are. */
+static always_inline void hot_account_death_in_slab(struct thread *thread, struct trace_counter *counter, size_t usable)
 {
-	(&death.counter->died_in_segment)[death.thread->small_outside]++;
-	account_death(death.counter, death.thread->small_sums, usable);
+	(&counter->died_in_segment)[thread->small_outside]++;
+	account_death(counter, thread->small_sums, usable);
+}
+
+/* The same with all that the death of a block comes to. True: it was the last of its slab, pool_slab_emptied must follow. */
+static always_inline bool hot_die_in_slab(struct thread *thread, struct block *block, struct trace_counter *counter, size_t usable)
+{
+	block_kill_in_slab(block);
+	hot_account_death_in_slab(thread, counter, usable);
+	return pool_give_last(&thread->small_caches[pool_class_known(usable)], block);
 }
 
 /* realloc of a block in a slab that is tagged as this thread's births are, to 1 byte or more of what slabs serve: where it
@@ -188,7 +201,6 @@ static always_inline void *hot_resize_in_slab(struct hot_death death, struct tra
 {
 	struct thread *thread = death.thread;
 	struct block *block = death.block;
-	struct trace_sums *sums = thread->small_sums;
 	size_t old_usable = hot_usable(block), usable = block_usable(size);
 	if (unlikely(block_tag(block) != thread->small_tag) || unlikely(counter->route != thread->small_route))
 		return NULL;
@@ -196,19 +208,17 @@ static always_inline void *hot_resize_in_slab(struct hot_death death, struct tra
 	if (was > wanted) /* it may stay, but plain no longer */
 		return NULL;
 	if (was == wanted) {
-		if (unlikely(sums->usable_bytes + usable > *thread->small_look_at) || unlikely(!account_plain(counter)))
+		if (unlikely(!hot_slab_birth_is_plain(thread, counter, usable)))
 			return NULL;
-		hot_account_death_in_slab(death, old_usable);
-		account_birth_sums(counter, sums, size, usable);
+		hot_account_death_in_slab(thread, death.counter, old_usable);
+		account_birth_sums(counter, thread->small_sums, size, usable);
 		return block_start_plain(block, word | BLOCK_IN_SLAB, thread->small_base, size);
 	}
 	void *pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[wanted], word, size);
 	if (unlikely(!pointer))
 		return NULL;
 	memcpy(pointer, block + 1, old_usable);
-	block_kill_in_slab(block);
-	hot_account_death_in_slab(death, old_usable);
-	if (unlikely(pool_give_last(&thread->small_caches[was], block)))
+	if (unlikely(hot_die_in_slab(thread, block, death.counter, old_usable)))
 		pool_slab_emptied(thread, pool_slab_of(block));
 	return pointer;
 }
@@ -218,7 +228,8 @@ static always_inline void *hot_realloc(void *pointer, size_t size)
 {
 	struct hot_death death = hot_death_of(pointer);
 	struct thread *thread = death.thread;
-	if (unlikely(!death.counter) || unlikely(size - 1 >= (death.in_slab ? thread->small_class_max : thread->bump_class_max ? REGION_CHUNK_BYTES : 0)))
+	size_t at_end_max = thread->bump_class_max ? REGION_CHUNK_BYTES : 0;
+	if (unlikely(!death.counter) || unlikely(size - 1 >= (death.in_slab ? thread->small_class_max : at_end_max)))
 		return NULL;
 	const struct thread_class *class = &thread->classes[site_place(size)];
 	struct trace_counter *counter = (struct trace_counter *)class->counter;
@@ -264,11 +275,7 @@ static always_inline bool hot_free_in_slab(struct thread *thread, struct block *
 		thread_open(thread);
 		return false;
 	}
-	size_t usable = hot_usable(block);
-	block_kill_in_slab(block);
-	(&counter->died_in_segment)[thread->small_outside]++;
-	account_death(counter, thread->small_sums, usable);
-	if (unlikely(pool_give_last(&thread->small_caches[pool_class_known(usable)], block)))
+	if (unlikely(hot_die_in_slab(thread, block, counter, hot_usable(block))))
 		hot_slab_emptied(thread, pool_slab_of(block));
 	else
 		thread_open(thread);

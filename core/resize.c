@@ -40,9 +40,11 @@ static void *resize_clean(struct hot_death death, struct trace_counter *counter,
 	size_t old_usable = block_usable(block_size(death.block));
 	if (death.in_slab)
 		return size - 1 < thread->small_max ? hot_resize_in_slab(death, counter, word, size) : NULL;
+	if (block_tag(death.block) != BLOCK_IN_SCOPE)
+		return NULL;
 	if (hot_resize_at_end(death, counter, word, size))
 		return death.block + 1;
-	if (block_tag(death.block) != BLOCK_IN_SCOPE || counter->route || size - 1 >= thread->bump_max)
+	if (counter->route || size - 1 >= thread->bump_max)
 		return NULL;
 	if (block_usable(size) == old_usable) {
 		account_death(death.counter, &thread->record->tier[TRACE_TIER_FRAME], old_usable);

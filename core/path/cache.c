@@ -1,8 +1,8 @@
 /*
  * The verified call-path cache (DESIGN §6): answers come from a tree of checks (tree.h) that leave no other path possible,
  * or from a full walk. Where the owner tells paths apart by their innermost frames only, these are all that is checked.
- * Unmapped code drops its candidates before the next answer. One thread uses a cache; a signal
- * handler that finds it in use walks without it.
+ * Unmapped code drops its candidates before the next answer. One thread uses a cache; a signal handler that finds it in use
+ * walks without it.
  */
 #include "core/path/lookup.h"
 

@@ -20,7 +20,7 @@ void account_seen(struct thread *thread, struct trace_counter *counter)
 	bool first = !counter->next_seen;
 	int32_t left = INT32_MAX;
 	account_forget(counter);
-	unsigned plain = TRACE_BIRTH_FRAME_IN; /* not small_birth: that is a task's, inside one */
+	unsigned plain = TRACE_BIRTH_FRAME_IN; /* not by birth_shift: that is a task's, inside one */
 	if (counter->route || !thread->in_frame)
 		plain = thread->small_tier + (thread->in_frame ? 0u : 2u);
 	if (first) {

@@ -61,11 +61,6 @@ static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace
 	return block_start_plain(room, word | BLOCK_IN_SLAB, thread->small_base, size);
 }
 
-static always_inline struct thread_cache *hot_cache(const struct thread *thread, size_t size)
-{
-	return &thread->small_caches[pool_class_known(block_usable(size))];
-}
-
 /* malloc inside a frame with stacks=none. NULL: it is left to others, nothing is done. Cost: some forty instructions, all
    loads from lines of this thread. */
 static always_inline void *hot_malloc(size_t size)
@@ -115,7 +110,8 @@ static always_inline void *hot_malloc_by_path(size_t size, const uintptr_t *fp)
 		if (likely(!counter->route) && size - 1 < thread->bump_max)
 			pointer = hot_birth_in_span(thread, counter, thread->birth | place, size);
 		else if (size - 1 < thread->small_max && counter->route == thread->small_route)
-			pointer = hot_birth_in_slab(thread, counter, hot_cache(thread, size), thread->birth | place, size);
+			pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[pool_class_known(block_usable(size))],
+			                            thread->birth | place, size);
 	}
 	thread_open(thread);
 	return pointer;

@@ -51,7 +51,6 @@ void scope_settle(struct thread *thread)
 	thread->bump_class_max = class_limit(thread, thread->bump_max);
 	thread->small_max = !quick || (in_frame && thread->role == TRACE_ROLE_NONE) ? 0 : pool ? runtime.pool_block_max : POOL_HEAP_MAX;
 	thread->small_tier = pool ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
-	thread->small_birth = (uint8_t)(thread->small_tier + thread->birth_shift);
 	thread->small_tag = (uint16_t)((in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(thread->small_tier));
 	thread->small_class_max = class_limit(thread, thread->small_max);
 	thread->small_sums = &thread->record->tier[thread->small_tier];

@@ -119,7 +119,7 @@ struct thread {
 	uint64_t small_base;   /* block_state_base of small_tag */
 	uint16_t small_tag;
 	uint16_t small_route;  /* whose route is this: TRACE_ROUTE_DEMOTED in a frame, else 0 */
-	uint8_t small_tier, small_birth; /* enum trace_tier and trace_birth */
+	uint8_t small_tier;    /* enum trace_tier */
 	uint8_t small_outside; /* 1: born outside every scope */
 	uint8_t birth_shift;   /* 0 in a scope, 2 outside: births[tier + birth_shift] */
 	/* ---- often */

@@ -7,6 +7,7 @@
 #include "core/hot.h"
 #include "core/next.h"
 #include "core/operation.h"
+#include "core/role.h"
 #include "core/site.h"
 #include "core/violation.h"
 
@@ -23,7 +24,7 @@ static __attribute__((noinline)) void *birth(struct thread *thread, struct trace
                                              bool zeroed)
 {
 	if (unlikely(atomic_load_explicit(&thread->role_wanted, memory_order_relaxed)))
-		thread_take_role(thread);
+		role_take_wanted(thread);
 	remote_flush(thread);
 	remote_drain(thread);
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);

@@ -5,6 +5,7 @@
 #include "core/api_place.h"
 #include "core/automatic.h"
 #include "core/marker.h"
+#include "core/role.h"
 #include "core/scope.h"
 #include "core/tag.h"
 
@@ -34,7 +35,7 @@ void api_frame_begin(const uintptr_t *fp)
 	} else if (!thread->api_frames++) {
 		automatic_stop();
 		if (thread->role == TRACE_ROLE_NONE)
-			thread_set_role(thread, TRACE_ROLE_FRAME);
+			role_set(thread, TRACE_ROLE_FRAME);
 		thread->api_paused_by = 0;
 		scope_frame_boundary(thread, frame_marker(), fp);
 		atomic_fetch_add(&api_frames_begun, 1);
@@ -141,7 +142,7 @@ int api_thread_role(enum trace_role role)
 		return -EINVAL;
 	struct place place = api_enter();
 	if (place.thread)
-		thread_set_role(place.thread, role);
+		role_set(place.thread, role);
 	else
 		api_bare.role = role;
 	api_leave(place);

@@ -2,6 +2,7 @@
    and sleeps, the first to call it for the others. The choice itself is made under a lock. */
 #include "core/automatic.h"
 
+#include "core/role.h"
 #include "core/runtime.h"
 #include "core/scope.h"
 #include "core/trace/writer.h"
@@ -242,7 +243,7 @@ static void retire(struct thread *thread, const struct binding *binding)
 	if (likely(!thread->in_frame || !binding->record || thread->record->boundary_marker != binding->index + 1))
 		return;
 	scope_frame_end(thread);
-	thread_set_role(thread, TRACE_ROLE_NONE);
+	role_set(thread, TRACE_ROLE_NONE);
 }
 
 /* Another thread calls what is the boundary: a loading screen's was the main thread's, the game's is the renderer's. It
@@ -269,7 +270,7 @@ static bool takes_over(struct thread *thread, struct binding *binding, uint64_t 
 		if (before && before->record == record)
 			atomic_store_explicit(&before->frame_abandoned, true, memory_order_relaxed);
 		if (thread->role == TRACE_ROLE_NONE)
-			thread_set_role(thread, TRACE_ROLE_FRAME);
+			role_set(thread, TRACE_ROLE_FRAME);
 		taken = true;
 	}
 	base_unlock(&table.lock);
@@ -296,7 +297,7 @@ bool automatic_seen(struct thread *thread, struct binding *binding)
 	judge(binding, now);
 	if (atomic_load_explicit(&binding->kind, memory_order_relaxed) == POLICY_FRAME) {
 		if (thread->role == TRACE_ROLE_NONE)
-			thread_set_role(thread, TRACE_ROLE_FRAME);
+			role_set(thread, TRACE_ROLE_FRAME);
 		return true;
 	}
 	if (binding->record)

@@ -61,7 +61,7 @@ static void become_frame_thread(void *context, void *given)
 	struct thread *thread = context;
 	const struct binding *binding = given;
 	if (binding->all_threads || role_of_presenter(thread))
-		thread_set_role(thread, TRACE_ROLE_FRAME);
+		role_set(thread, TRACE_ROLE_FRAME);
 }
 
 /* Whether a frame marker counts on this thread. Inside a frame of the API, whose memory is the program's until that ends,
@@ -254,7 +254,7 @@ static void find_task(void *given, void *found)
 	if (!*number)
 		*number = task_type_of(&type);
 	if (event->thread->role == TRACE_ROLE_NONE && !(event->thread->record->flags & TRACE_THREAD_MAIN))
-		thread_set_role(event->thread, TRACE_ROLE_ASYNC);
+		role_set(event->thread, TRACE_ROLE_ASYNC);
 	*(struct task **)found = task_of_key(event->thread, *number, patch_around_argument(event->fp));
 }
 

@@ -1,9 +1,12 @@
 /* Options' rules (`--role ROLE=GLOB`) come before the policy's, in the order they were given. */
 #include "core/role.h"
 
+#include <sys/prctl.h>
+
 #include "core/mark/mark.h"
 #include "core/policy.h"
 #include "core/runtime.h"
+#include "core/scope.h"
 #include "core/trace/writer.h"
 
 #define STARTS_MAX 64u
@@ -81,4 +84,55 @@ bool role_of_presenter(const struct thread *thread)
 		if (policy_in_force.role[i].test == POLICY_ROLE_PRESENTS && policy_in_force.role[i].role == TRACE_ROLE_FRAME)
 			return true;
 	return false;
+}
+
+void role_set(struct thread *thread, enum trace_role role)
+{
+	if (thread->role == role)
+		return;
+	thread->role = (uint8_t)role;
+	thread->record->role = role;
+	thread_choose_classes(thread);
+	scope_settle(thread);
+}
+
+/* Another thread's: what its state says is its own to change. It takes the general path from now on, and comes by. */
+static void want_role(struct thread *thread, enum trace_role role)
+{
+	if (thread->role == role)
+		return;
+	thread->record->role = role;
+	atomic_store_explicit(&thread->role_wanted, (uint8_t)(role + 1), memory_order_release);
+	size_t *const limits[] = {&thread->bump_max, &thread->bump_class_max, &thread->small_max, &thread->small_class_max};
+	for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
+		__atomic_store_n(limits[i], 0, __ATOMIC_RELAXED);
+}
+
+void role_take_wanted(struct thread *thread)
+{
+	uint8_t wanted = atomic_exchange_explicit(&thread->role_wanted, 0, memory_order_acquire);
+	if (wanted)
+		role_set(thread, (enum trace_role)(wanted - 1));
+}
+
+void role_named(struct thread *thread, const char *name)
+{
+	char comm[32] = "";
+	if (!name) {
+		prctl(PR_GET_NAME, comm);
+		name = comm;
+	}
+	base_text_copy(thread->record->name, sizeof thread->record->name, name);
+	bool is_main = thread->record->tid == trace_header->pid;
+	if (is_main)
+		thread->record->flags |= TRACE_THREAD_MAIN;
+	enum trace_role role = role_of(thread);
+	if (role == TRACE_ROLE_NONE && is_main && policy_marks_frames() && !policy_names_frame_threads())
+		role = TRACE_ROLE_FRAME;
+	if (role == TRACE_ROLE_NONE)
+		return;
+	if (thread == thread_self)
+		role_set(thread, role);
+	else
+		want_role(thread, role);
 }

@@ -30,6 +30,7 @@
 #include "core/policy.h"
 #include "core/region.h"
 #include "core/registry/codes.h"
+#include "core/role.h"
 #include "core/segment.h"
 #include "core/site.h"
 #include "core/tag.h"
@@ -402,7 +403,7 @@ static void take_policy(void)
 			trace_header->code_level[place] = (uint8_t)(policy_in_force.level[i].level + 1);
 	}
 	if (thread_self->gate & THREAD_READY)
-		thread_named(thread_self, NULL);
+		role_named(thread_self, NULL);
 }
 
 void runtime_finish_start(void)

@@ -6,6 +6,7 @@
 #include "core/frames.h"
 #include "core/own.h"
 #include "core/policy.h"
+#include "core/role.h"
 #include "core/runtime.h"
 #include "core/site.h"
 #include "core/tag.h"
@@ -258,7 +259,7 @@ void scope_check_never_ends(struct thread *thread)
 		atomic_store_explicit(&thread->frame_abandoned, false, memory_order_relaxed);
 		if (!thread->api_frames) {
 			scope_frame_end(thread);
-			thread_set_role(thread, TRACE_ROLE_NONE);
+			role_set(thread, TRACE_ROLE_NONE);
 		}
 	}
 	if (!thread->in_frame || thread->frame < 2 || thread->never_ends_frame == thread->frame)

@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include "core/account.h"
 #include "core/policy.h"
@@ -277,7 +276,7 @@ struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator)
 	thread->gate = THREAD_INTERNAL | THREAD_READY;
 	thread_self = thread;
 	internal_depth++;
-	thread_named(thread, NULL);
+	role_named(thread, NULL);
 	if (table.key_made)
 		pthread_setspecific(table.key, thread);
 	internal_depth--;
@@ -344,57 +343,6 @@ struct thread *thread_late_enter(void)
 void thread_late_leave(void)
 {
 	base_unlock(&table.late_lock);
-}
-
-void thread_set_role(struct thread *thread, enum trace_role role)
-{
-	if (thread->role == role)
-		return;
-	thread->role = (uint8_t)role;
-	thread->record->role = role;
-	thread_choose_classes(thread);
-	scope_settle(thread);
-}
-
-/* Another thread's: what its state says is its own to change. It takes the general path from now on, and comes by. */
-static void want_role(struct thread *thread, enum trace_role role)
-{
-	if (thread->role == role)
-		return;
-	thread->record->role = role;
-	atomic_store_explicit(&thread->role_wanted, (uint8_t)(role + 1), memory_order_release);
-	size_t *const limits[] = {&thread->bump_max, &thread->bump_class_max, &thread->small_max, &thread->small_class_max};
-	for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
-		__atomic_store_n(limits[i], 0, __ATOMIC_RELAXED);
-}
-
-void thread_take_role(struct thread *thread)
-{
-	uint8_t wanted = atomic_exchange_explicit(&thread->role_wanted, 0, memory_order_acquire);
-	if (wanted)
-		thread_set_role(thread, (enum trace_role)(wanted - 1));
-}
-
-void thread_named(struct thread *thread, const char *name)
-{
-	char comm[32] = "";
-	if (!name) {
-		prctl(PR_GET_NAME, comm);
-		name = comm;
-	}
-	base_text_copy(thread->record->name, sizeof thread->record->name, name);
-	bool is_main = thread->record->tid == trace_header->pid;
-	if (is_main)
-		thread->record->flags |= TRACE_THREAD_MAIN;
-	enum trace_role role = role_of(thread);
-	if (role == TRACE_ROLE_NONE && is_main && policy_marks_frames() && !policy_names_frame_threads())
-		role = TRACE_ROLE_FRAME;
-	if (role == TRACE_ROLE_NONE)
-		return;
-	if (thread == thread_self)
-		thread_set_role(thread, role);
-	else
-		want_role(thread, role);
 }
 
 struct thread *thread_of_slot(uint32_t slot)

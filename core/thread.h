@@ -280,13 +280,6 @@ void thread_internal_shielded(void (*work)(void *a, void *b), void *a, void *b);
 struct thread *thread_late_enter(void);
 void thread_late_leave(void);
 
-/* Called by the hook when a thread gets a name, or 0 bytes long: asks the kernel. Applies role rules. */
-void thread_named(struct thread *thread, const char *name);
-void thread_set_role(struct thread *thread, enum trace_role role);
-
-/* Another thread has given this one a name, and with it a role: the next birth on the general path takes it. */
-void thread_take_role(struct thread *thread);
-
 struct thread *thread_of_slot(uint32_t slot);
 
 /* Takes back, for a few slots that no thread has now, what others have freed: blocks of threads that have ended. */

@@ -8,6 +8,7 @@
 
 #include "core/alloc.h"
 #include "core/mark/mark.h"
+#include "core/role.h"
 #include "core/runtime.h"
 #include "core/thread.h"
 #include "core/trace/writer.h"
@@ -85,7 +86,7 @@ EXPORT int pthread_setname_np(pthread_t handle, const char *name)
 		return error;
 	struct thread *thread = find(handle);
 	if (thread)
-		thread_named(thread, name);
+		role_named(thread, name);
 	return 0;
 }
 
@@ -98,7 +99,7 @@ EXPORT int prctl(int option, ...)
 	va_end(list);
 	long result = syscall(SYS_prctl, option, a, b, c, d);
 	if (option == PR_SET_NAME && result == 0 && recording() && thread_self->gate & THREAD_READY)
-		thread_named(thread_self, (const char *)a);
+		role_named(thread_self, (const char *)a);
 	return (int)result;
 }
 

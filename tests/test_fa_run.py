@@ -103,11 +103,11 @@ def test_no_descriptor_is_inherited(fa_run):
     assert fa_run(*command).stdout == harness.plain(command).stdout
 
 
-def test_signal_settings_are_inherited(fa_run):
-    command = ["sh", "-c", "trap '' USR1 CHLD; exec $0 grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status"]
+def test_signal_settings_are_inherited(fa_run, tmp_path):
+    command = ["sh", "-c", "trap '' USR1 CHLD; exec $0 -o $1 grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status"]
     assert fa_run("true").returncode == 0
-    direct = harness.plain(["sh", "-c", command[2].replace("$0 ", "")]).stdout
-    launched = harness.plain([*command, harness.FA_RUN]).stdout
+    direct = harness.plain(["sh", "-c", command[2].replace("$0 -o $1 ", "")]).stdout
+    launched = harness.plain([*command, harness.FA_RUN, tmp_path / "grep.fatrace"]).stdout
     assert launched == direct and b"SigIgn" in direct
 
 

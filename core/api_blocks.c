@@ -45,7 +45,7 @@ void api_handed_on(struct thread *thread, void *pointer, struct task *owner)
 		owner = task_of_id(segment.frame);
 	if (owner && !attach_find((uintptr_t)pointer, ATTACH_HANDED, &attached) &&
 	    attach_add((uintptr_t)pointer, ATTACH_HANDED, owner, owner->id))
-		atomic_fetch_add(&owner->handed, 1);
+		task_hand_on(thread, owner, block);
 }
 
 void api_leave_frame(struct block *block)

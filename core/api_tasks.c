@@ -150,7 +150,7 @@ static void end_visit(struct thread *thread, struct task *task)
 /* FA704: what the task made in its polls and nobody freed or handed on. */
 static void left_behind(struct thread *thread, const struct task *task, const uintptr_t *fp)
 {
-	int64_t blocks = atomic_load(&task->live_blocks) - atomic_load(&task->handed), bytes = atomic_load(&task->live_bytes);
+	int64_t blocks = atomic_load(&task->live_blocks), bytes = atomic_load(&task->live_bytes);
 	if (blocks > 0)
 		violation_count(thread, 704, site_node_of_call(thread, fp), (uint64_t)blocks, bytes > 0 ? (uint64_t)bytes : 0);
 }

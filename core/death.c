@@ -12,7 +12,7 @@
 #define LONG_LIVED 501u
 
 /* Of a task's block. */
-static struct check_birth resolve_task(const struct thread *thread, const struct block *block)
+static struct check_birth resolve_task(struct thread *thread, const struct block *block)
 {
 	struct segment_record segment;
 	struct check_birth birth = {.in_scope = true, .thread = SEGMENT_NO_THREAD};
@@ -20,10 +20,11 @@ static struct check_birth resolve_task(const struct thread *thread, const struct
 		birth.thread = segment.thread & ~SEGMENT_OF_TASK;
 		birth.task = segment.frame;
 		birth.awaits = segment.awaits;
-		birth.scope_open = task_block_died(segment.frame, block_usable(block_size(block)));
+		birth.scope_open = task_block_died(thread, segment.frame, block);
 		return birth;
 	}
 	/* Older than the table: taken for the present task's, if there is one, from an earlier poll. */
+	thread->handed_on = NULL;
 	trace_add(&trace_header->clamped_lifetimes, 1);
 	trace_loss(TRACE_LOSS_LIFETIMES, 1);
 	birth.scope_open = thread->task != NULL;

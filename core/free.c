@@ -80,7 +80,7 @@ cold_path void alloc_end_attached(struct thread *thread, struct block *block, co
 			coroutine_end_named(thread, attached.object, attached.mark);
 			break;
 		case ATTACH_HANDED:
-			task_handed_died((uint32_t)attached.mark);
+			task_handed_dies(thread, block);
 			break;
 		case ATTACH_OWNED:
 			own_freed_by_hand(thread, block, attached.object, fp);
@@ -100,6 +100,8 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 		return;
 	}
 	struct place place = operation_place();
+	if (place.thread)
+		thread_busy(place.thread);
 	if (block_tag(block) & BLOCK_SPECIAL && !untracked) {
 		alloc_end_attached(place.thread, block, fp);
 		/* A second free is one of a dead block, not of one that its frame has released (own.h). */
@@ -114,11 +116,11 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 	} else if (!place.thread || untracked) {
 		free_unaccounted(block);
 	} else {
-		thread_busy(place.thread);
 		operation_die(place.thread, block, place.late ? NULL : fp);
 		operation_give_room(place.thread, block, false);
-		thread_idle(place.thread);
 	}
+	if (place.thread)
+		thread_idle(place.thread);
 	if (place.late)
 		thread_late_leave();
 }

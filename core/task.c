@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/segment.h"
 #include "core/site.h"
 #include "core/trace/writer.h"
 
@@ -264,7 +265,7 @@ void task_end(struct thread *thread, struct task *task)
 	}
 	struct trace_task_type *type = trace_at(&trace_task_types, task->type);
 	struct trace_task_count *count = task_count(thread, task->type);
-	int64_t blocks = atomic_load(&task->live_blocks) - atomic_load(&task->handed), bytes = atomic_load(&task->live_bytes);
+	int64_t blocks = atomic_load(&task->live_blocks), bytes = atomic_load(&task->live_bytes);
 	uint64_t lifetime_ns = base_now_ns() - task->begin_ns;
 	count->ended++;
 	count->left_blocks += blocks > 0 ? (uint64_t)blocks : 0;
@@ -311,21 +312,40 @@ void task_totals(enum trace_task_kind kind, uint64_t *started, uint64_t *ended, 
 	}
 }
 
-bool task_block_died(uint32_t id, size_t usable)
+static void lose_block(struct task *task, const struct block *block)
 {
-	struct task *task = task_of_id(id);
-	if (!task)
-		return false;
 	atomic_fetch_sub_explicit(&task->live_blocks, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&task->live_bytes, (int64_t)usable, memory_order_relaxed);
-	return true;
+	atomic_fetch_sub_explicit(&task->live_bytes, (int64_t)block_usable(block_size(block)), memory_order_relaxed);
 }
 
-void task_handed_died(uint32_t id)
+bool task_block_died(struct thread *thread, uint32_t id, const struct block *block)
 {
 	struct task *task = task_of_id(id);
-	if (task)
-		atomic_fetch_sub_explicit(&task->handed, 1, memory_order_relaxed);
+	if (thread->handed_on == block)
+		thread->handed_on = NULL;
+	else if (task)
+		lose_block(task, block);
+	return task != NULL;
+}
+
+void task_hand_on(struct thread *thread, struct task *task, const struct block *block)
+{
+	task_account(thread); /* the peak is to know of it */
+	lose_block(task, block);
+}
+
+void task_handed_dies(struct thread *thread, const struct block *block)
+{
+	if (segment_is_inherited(block_segment(block)))
+		return;
+	if (block_segment(block) != thread_segment(thread)) {
+		thread->handed_on = block; /* until death_check asks */
+		return;
+	}
+	/* A death in the birth's segment is in the thread's sums alone: they pass it over. */
+	thread->other_deaths++;
+	thread->other_deaths_bytes += block_usable(block_size(block));
+	thread->slow_frees++;
 }
 
 /* The program still knows the API's tasks; all others have ended, and none runs. */
@@ -338,7 +358,6 @@ static void inherit(struct task *task)
 		atomic_store(&task->runs_on, 0);
 		atomic_store(&task->live_blocks, 0);
 		atomic_store(&task->live_bytes, 0);
-		atomic_store(&task->handed, 0);
 		return;
 	}
 	if (task->id)

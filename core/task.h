@@ -34,8 +34,7 @@ struct task {
 	bool inherited;           /* begun in the parent of this process: in no count of this recording */
 	bool ending;              /* inside the function that ends it: what it does is no poll */
 	uint64_t polls;
-	_Atomic int64_t handed;      /* of live_blocks, those that the API handed on */
-	_Atomic int64_t live_blocks, live_bytes; /* of those made in its polls; usable */
+	_Atomic int64_t live_blocks, live_bytes; /* of those made in its polls and not handed on; usable */
 	int64_t bytes_peak;
 	uint64_t begin_ns;
 	struct attach_owner owned;   /* blocks of the API */
@@ -94,9 +93,11 @@ struct trace_task_count *task_count(struct thread *thread, uint32_t type);
 void task_make_count(struct thread *thread, uint32_t type);
 
 /* Whether `id` goes on; a block of it that died in another segment is none of its live ones any more. */
-bool task_block_died(uint32_t id, size_t usable);
-/* One that it had handed on died. */
-void task_handed_died(uint32_t id);
+bool task_block_died(struct thread *thread, uint32_t id, const struct block *block);
+/* One made in its polls is the task's no longer, though it lives. On a busy thread. */
+void task_hand_on(struct thread *thread, struct task *task, const struct block *block);
+/* Such a one dies next on this thread, which is busy: nobody's count of live blocks changes by that. */
+void task_handed_dies(struct thread *thread, const struct block *block);
 
 /* Type 0, for the rest. */
 void task_begin_recording(void);

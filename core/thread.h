@@ -194,6 +194,7 @@ struct thread {
 	struct guard *guards;        /* of the API, opened outside tasks; innermost */
 	struct thread_totals at_task;/* when the present task was last accounted for */
 	uint64_t other_deaths, other_deaths_bytes; /* deaths in another segment than the birth's, so far; usable */
+	const struct block *handed_on; /* by the API; its death, which comes next, is none of its task's: task.h */
 	int64_t other_blocks;        /* births minus deaths, in this frame, of blocks that are tasks' or born in its pauses */
 	struct trace_task_count *task_counts[THREAD_TASK_TYPES]; /* the slot's */
 	struct {

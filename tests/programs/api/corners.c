@@ -245,6 +245,39 @@ static void visits(void)
 	fa_task_end(visited);
 }
 
+#define MEANWHILE_TASKS 20000
+#define MEANWHILE_BLOCKS 8
+
+static void *_Atomic handed[MEANWHILE_TASKS * MEANWHILE_BLOCKS];
+
+static void *free_handed(void *unused)
+{
+	for (int i = 0; i < MEANWHILE_TASKS * MEANWHILE_BLOCKS; i++) {
+		while (!handed[i])
+			;
+		fa_free(handed[i]);
+	}
+	return unused;
+}
+
+/* Tasks end while what they handed on is freed: at no moment does that look left behind. */
+static void handed_meanwhile(void)
+{
+	pthread_t thread;
+	pthread_create(&thread, NULL, free_handed, NULL);
+	for (int i = 0; i < MEANWHILE_TASKS; i++) {
+		fa_task *task = fa_task_new("hands on");
+		fa_task_enter(task);
+		for (int j = 0; j < MEANWHILE_BLOCKS; j++) {
+			void *block = fa_task_alloc(task, 24);
+			fa_task_release(task, block);
+			handed[i * MEANWHILE_BLOCKS + j] = block;
+		}
+		fa_task_end(task);
+	}
+	pthread_join(thread, NULL);
+}
+
 static fa_task *volatile running;
 
 static void *end_child(void *parent)
@@ -324,10 +357,12 @@ static void forked_tasks(void)
 {
 	fa_task *task = fa_task_new("parent's");
 	fa_task_enter(task);
-	char *block = fa_task_alloc(task, 10);
+	char *block = fa_task_alloc(task, 10), *released = fa_task_alloc(task, 10);
 	strcpy(block, "mine");
+	fa_task_release(task, released);
 	fa_task_leave(task);
 	if (!fork()) {
+		fa_free(released);
 		fa_task *own = fa_task_new("child's");
 		int entered = fa_task_enter(own) | fa_task_enter(task), ended = fa_task_end(own);
 		strcpy(fa_task_alloc(task, 10), "other");
@@ -337,6 +372,7 @@ static void forked_tasks(void)
 		_exit(0);
 	}
 	wait(NULL);
+	fa_free(released);
 	fa_task_end(task);
 }
 
@@ -364,6 +400,7 @@ int main(int argc, char **argv)
 	        {"vectors", vectors},
 	        {"no-name", no_name},
 	        {"visits", visits},
+	        {"handed-meanwhile", handed_meanwhile},
 	        {"family", family},
 	        {"many-types", many_types},
 	        {"forked-tasks", forked_tasks},

@@ -21,9 +21,12 @@ static const struct {
 	[POLICY_SLEEP - POLICY_PRESENT] = {8, 250 * MS},
 };
 /* A loop that has nothing to do waits most of the time. One that is busy must go on for longer: talking to the X server
-   at start-up looks the same at first. */
+   at start-up looks the same at first. Many sleeps at even distances are a loop's that may be over within the second. */
 #define WAITED_PERCENT 50u
 #define BUSY_SPAN_NS (1000 * MS)
+#define EVEN_SPAN_NS (500 * MS)
+#define EVEN_CALLS 100u
+#define EVEN_JITTER_PERCENT 50u
 #define PERIOD_MAX_NS (2000 * MS) /* slower than this is no loop that frames could follow */
 #define EARLY_NS (60000 * MS)     /* a choice may change this long after it was made */
 #define SILENT_PERIODS 20u
@@ -62,9 +65,24 @@ static uint64_t period_ns(const struct evidence *evidence)
 	return evidence->calls > 1 ? (evidence->last_ns - evidence->first_ns) / (evidence->calls - 1) : 0;
 }
 
+static uint64_t jitter_percent(const struct evidence *evidence)
+{
+	uint64_t span = evidence->last_ns - evidence->first_ns;
+	return span ? evidence->deviation_ns * 100 / span : 0;
+}
+
 static bool better(const struct binding *a, const struct binding *b)
 {
 	return class_of(a) != class_of(b) ? class_of(a) < class_of(b) : a->evidence.order < b->evidence.order;
+}
+
+/* What is called as a loop would that has more to do than to wait. */
+static bool goes_on(const struct binding *binding, uint64_t span)
+{
+	const struct evidence *evidence = &binding->evidence;
+	return span >= BUSY_SPAN_NS ||
+	       (class_of(binding) == POLICY_SLEEP - POLICY_PRESENT && span >= EVEN_SPAN_NS && evidence->calls >= EVEN_CALLS &&
+	        jitter_percent(evidence) <= EVEN_JITTER_PERCENT);
 }
 
 /* Two bursts with a pause between them are no period, nor are waits that double: no gap may be a third of the whole. */
@@ -75,7 +93,7 @@ static bool is_periodic(const struct binding *binding)
 	unsigned class = class_of(binding);
 	return evidence->calls >= enough[class].calls && span >= enough[class].span_ns &&
 	       (class == 0 || evidence->gap_max_ns <= span / 3) && period_ns(evidence) <= PERIOD_MAX_NS &&
-	       (class == 0 || binding->address || span >= BUSY_SPAN_NS ||
+	       (class == 0 || binding->address || goes_on(binding, span) ||
 	        evidence->waited_ns >= span / 100 * WAITED_PERCENT);
 }
 
@@ -115,12 +133,6 @@ static char *add_time(char *at, const char *end, uint64_t ns)
 		at = add_number(at, end, ns % unit * 10 / unit);
 	}
 	return add_text(at, end, unit == MS ? " ms" : unit == 1000 ? " us" : " s");
-}
-
-static uint64_t jitter_percent(const struct evidence *evidence)
-{
-	uint64_t span = evidence->last_ns - evidence->first_ns;
-	return span ? evidence->deviation_ns * 100 / span : 0;
 }
 
 /* "12 calls in 410 ms on thread 1234 (name): every 34.1 ms, jitter 3 %". */

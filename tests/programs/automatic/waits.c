@@ -313,7 +313,7 @@ int main(int argc, char **argv)
 	} kinds[] = {{"serve-epoll", serve_epoll}, {"serve-epoll-pwait", serve_epoll_pwait}, {"serve-poll", serve_poll},
 	             {"serve-ppoll", serve_ppoll}, {"serve-select", serve_select}, {"serve-pselect", serve_pselect},
 	             {"signals", loop_signals}, {"absolute", loop_absolute}, {"burst", loop_burst}, {"looks", loop_looks},
-	             {"busy", loop_busy}, {"scattered", loop_scattered}, {"interrupted", loop_interrupted},
+	             {"busy", loop_busy}, {"short-busy", loop_busy}, {"scattered", loop_scattered}, {"interrupted", loop_interrupted},
 	             {"two-sleeps", loop_two_sleeps}, {"workers", loop_workers}, {"workers-and-work", loop_workers_and_work},
 	             {"main-among-workers", loop_main_among_workers}, {"main-leaves", loop_main_leaves},
 	             {"child", loop_child}, {"three-sleeps", loop_three_sleeps}, {"backs-off", loop_backs_off},

@@ -11,6 +11,26 @@ bool tree_guess_holds(const struct tree_run *run, const uint8_t *base)
 	return !walk_frame_pointer_plausible((uintptr_t)base + (uintptr_t)(intptr_t)run->guess_sp, rbp);
 }
 
+uint32_t tree_way_other(const struct tree *tree, struct tree_run *run, uint32_t link, uint64_t word)
+{
+	uint32_t bits = tree_way_bits(word);
+	for (int i = 1; i < TREE_WAYS; i++) {
+		uint32_t to = run->way[i] ^ bits;
+		if (to >= TREE_LINKS)
+			continue;
+		const struct tree_run *next = tree_run_at(tree, to);
+		if (likely(next->word == word) && likely(next->owner == link))
+			return to;
+	}
+	uint32_t to = *tree_place(tree, word, link);
+	if (to) {
+		run->way[2] = run->way[1];
+		run->way[1] = run->way[0];
+		run->way[0] = to | bits;
+	}
+	return to;
+}
+
 /* Checks one after the other, as a walk has them. */
 struct checks {
 	const int32_t *offset;
@@ -50,36 +70,31 @@ static int32_t place_offset(int32_t offset)
 	return offset & ~(int32_t)WALK_POINTER;
 }
 
-static uintptr_t page_of(const uintptr_t *fp, int32_t offset)
+/* From the front of `checks`. */
+static void chunk_fill(struct tree_chunk *chunk, struct checks checks)
 {
-	return ((uintptr_t)fp + (uintptr_t)(intptr_t)place_offset(offset)) >> 12;
-}
-
-/* Fills `chunk` from the front of `checks`; returns how many it took. Only the chunk's first slot is known to be there when
-   those before it were as they must be: one in another page begins a chunk of its own. */
-static size_t chunk_fill(struct tree_chunk *chunk, const uintptr_t *fp, struct checks checks)
-{
-	size_t taken = 0;
 	for (size_t k = 0; k < TREE_CHUNK; k++) {
 		size_t same = k < 2 ? 0 : k - 2;
-		bool fits = taken == k && k < checks.count &&
-			    page_of(fp, checks.offset[k]) == page_of(fp, checks.offset[0]);
-		taken += fits;
-		chunk->offset[k] = fits ? place_offset(checks.offset[k]) : chunk->offset[same];
-		chunk->value[k] = fits ? checks.value[k] : chunk->value[same];
+		bool is_one = k < checks.count;
+		chunk->offset[k] = is_one ? place_offset(checks.offset[k]) : chunk->offset[same];
+		chunk->value[k] = is_one ? checks.value[k] : chunk->value[same];
 	}
-	return taken;
 }
 
-static void run_fill(struct tree_run *run, const uintptr_t *fp, struct checks checks)
+static size_t chunks_for(size_t checks)
 {
-	struct tree_chunk *chunk = run->chunk;
+	return (checks + TREE_CHUNK - 1) / TREE_CHUNK;
+}
+
+static void run_fill(struct tree_run *run, struct checks checks)
+{
+	size_t chunks = chunks_for(checks.count);
 	run->has_pointers = false;
 	for (size_t i = 0; i < checks.count; i++)
 		run->has_pointers |= checks.offset[i] & WALK_POINTER;
-	for (struct checks rest = checks; rest.count; chunk++)
-		rest = checks_after(rest, chunk_fill(chunk, fp, rest));
-	run->units = (uint16_t)((size_t)((uint8_t *)chunk - (uint8_t *)run->chunk) / TREE_UNIT);
+	for (size_t i = 0; i < chunks; i++)
+		chunk_fill(&run->chunk[i], checks_after(checks, i * TREE_CHUNK));
+	run->units = (uint16_t)(chunks * sizeof(struct tree_chunk) / TREE_UNIT);
 	run->is_plain = !run->branch && run->guess_slot < 0;
 	if (!run->has_pointers)
 		return;
@@ -94,18 +109,17 @@ static size_t bit_units(size_t checks)
 	return (checks + 8 * TREE_UNIT - 1) / (8 * TREE_UNIT);
 }
 
-/* At most, whatever pages they lie in. The rest of a run never takes more than the run. */
+/* At most. The rest of a run never takes more than the run. */
 static size_t units_for(size_t checks)
 {
-	return (sizeof(struct tree_run) + checks * sizeof(struct tree_chunk)) / TREE_UNIT + bit_units(checks);
+	return (sizeof(struct tree_run) + chunks_for(checks) * sizeof(struct tree_chunk)) / TREE_UNIT + bit_units(checks);
 }
 
-static struct tree_run *run_make(struct tree *tree, const uintptr_t *fp, uint64_t word, uint32_t owner, int32_t branch,
-				 struct checks checks)
+static struct tree_run *run_make(struct tree *tree, uint64_t word, uint32_t owner, int32_t branch, struct checks checks)
 {
 	struct tree_run *run = tree_run_at(tree, TREE_FIRST + tree->used);
 	*run = (struct tree_run){.word = word, .owner = owner, .branch = branch, .guess_slot = branch ? 0 : -1};
-	run_fill(run, fp, checks);
+	run_fill(run, checks);
 	tree->used += (uint32_t)(sizeof *run / TREE_UNIT + run->units + (run->has_pointers ? bit_units(checks.count) : 0));
 	return run;
 }
@@ -139,15 +153,14 @@ static bool has_room(const struct tree *tree, size_t units)
  * `walk` leaves `run` at its check `at`, where another value stands: what both have in common becomes a run of its own,
  * the rest of `run` stays in its place, since those after it name it as their owner. Returns the common one.
  */
-static struct tree_run *run_split(struct tree *tree, const uintptr_t *fp, struct tree_run *run, struct checks held,
-				  size_t at)
+static struct tree_run *run_split(struct tree *tree, struct tree_run *run, struct checks held, size_t at)
 {
 	struct checks before = {held.offset, held.value, at};
-	struct tree_run *common = run_make(tree, fp, run->word, run->owner, held.offset[at], before);
+	struct tree_run *common = run_make(tree, run->word, run->owner, held.offset[at], before);
 	run_put(tree, common); /* in the place of `run` */
 	run->word = held.value[at];
 	run->owner = tree_link_of(tree, common);
-	run_fill(run, fp, checks_after(held, at + 1));
+	run_fill(run, checks_after(held, at + 1));
 	run_put(tree, run);
 	return common;
 }
@@ -184,12 +197,12 @@ void tree_insert(struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra, co
 			break;
 		}
 		if (!whole)
-			run = run_split(tree, fp, run, held, same);
+			run = run_split(tree, run, held, same);
 		word = rest.value[same];
 		owner = tree_link_of(tree, run);
 		rest = checks_after(rest, same + 1);
 	}
-	struct tree_run *run = run_make(tree, fp, word, owner, 0, rest);
+	struct tree_run *run = run_make(tree, word, owner, 0, rest);
 	run_end(run, walk, answer);
 	run_put(tree, run);
 }

@@ -5,12 +5,11 @@
  *   run     checks that follow from one word, then either an answer (the path ends here) or a place to look next
  *   word    what leads to a run: the return address of a root, else the value found at its owner's `branch`
  *   owner   the run before it; of a root: the stack depth
- *   chunk   four checks that may be read together: when the first slot is real, the others lie in pages that are. Which of
- *           a run's checks are of frame pointers is told by a bit each, behind the last chunk, if any are
+ *   chunk   four checks. Which of a run's are of frame pointers is told by a bit each, behind the last chunk, if any are
  *
- * Invariant: every word that was read to come to an answer was compared whole, and lay where the words before it put it.
- * Hence a tree that answers has proven the path. A root's stack depth holds the frame's place in its page, so that what
- * lies in which page is the same for all who come by.
+ * Invariant: every word that was read to come to an answer was compared whole, and lay where the words before it put it:
+ * a slot is read only when those before it hold, since it may be past the end of another stack. Hence a tree that answers
+ * has proven the path.
  */
 #ifndef FA_PATH_TREE_H
 #define FA_PATH_TREE_H
@@ -31,7 +30,7 @@
 #define TREE_WAYS 3
 
 struct tree_chunk {
-	int32_t offset[TREE_CHUNK]; /* without bit 0; a chunk that is not full repeats what it has */
+	int32_t offset[TREE_CHUNK]; /* without bit 0; a run's last chunk repeats what it has */
 	uint64_t value[TREE_CHUNK];
 };
 
@@ -133,25 +132,15 @@ static always_inline uint32_t tree_way_bits(uint64_t word)
 	return (uint32_t)(word ^ word >> 15) * TREE_LINKS;
 }
 
-/* From a branch to where `word` leads; 0: not known. Cost: up to three compares, and a hash where it is none of these. */
+/* From a branch to where `word` leads, by the other ways or the table; 0: not known. Cost: up to two compares and a hash. */
+uint32_t tree_way_other(const struct tree *tree, struct tree_run *run, uint32_t link, uint64_t word);
+
+/* The same, mostly by the first way. Cost: two compares. */
 static always_inline uint32_t tree_way(const struct tree *tree, struct tree_run *run, uint32_t link, uint64_t word)
 {
-	uint32_t bits = tree_way_bits(word);
-	for (int i = 0; i < TREE_WAYS; i++) {
-		uint32_t to = run->way[i] ^ bits;
-		if (to >= TREE_LINKS)
-			continue;
-		const struct tree_run *next = tree_run_at(tree, to);
-		if (likely(next->word == word) && likely(next->owner == link))
-			return to;
-	}
-	uint32_t to = *tree_place(tree, word, link);
-	if (to) {
-		run->way[2] = run->way[1];
-		run->way[1] = run->way[0];
-		run->way[0] = to | bits;
-	}
-	return to;
+	uint32_t first = run->way[0] % TREE_LINKS;
+	const struct tree_run *next = tree_run_at(tree, first);
+	return likely(next->word == word) && likely(next->owner == link) ? first : tree_way_other(tree, run, link, word);
 }
 
 /* The run where the path that the stack now holds ends, or NULL. Cost: for each run two loads on top of its checks, and what
@@ -160,17 +149,18 @@ static always_inline const struct tree_run *tree_find(struct tree *tree, const u
 {
 	const uint8_t *base = (const uint8_t *)fp;
 	uint32_t link = *tree_place(tree, tagged_ra, tree_depth_of(fp));
-	while (likely(link)) {
+	for (;;) {
+		if (unlikely(!link))
+			return NULL;
 		struct tree_run *run = tree_run_at(tree, link);
 		if (unlikely(!tree_run_holds(run, base)))
-			break;
+			return NULL;
 		if (likely(run->is_plain))
 			return run;
 		if (unlikely(!run->branch))
 			return tree_guess_holds(run, base) ? run : NULL;
 		link = tree_way(tree, run, link, tree_word(base, run->branch));
 	}
-	return NULL;
 }
 
 /* Keeps the path of `walk`, which must be cacheable. */

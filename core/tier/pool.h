@@ -30,8 +30,6 @@ struct pool_slab {
 #define POOL_SLAB_FIRST 64u
 _Static_assert(sizeof(struct pool_slab) <= POOL_SLAB_FIRST, "header room");
 
-/* Largest block of the heap tier that lies in a slab. */
-#define POOL_HEAP_MAX 1024u
 
 /* 16-byte steps up to 256, then four classes an octave up to 8 KiB: at most a quarter of a block is slack. */
 static always_inline uint32_t pool_class(size_t usable)
@@ -44,6 +42,7 @@ static always_inline uint32_t pool_class(size_t usable)
 
 /* The same from a table, for sizes that slabs serve. */
 #define POOL_BYTES_MAX 8192u
+#define POOL_HEAP_MAX POOL_BYTES_MAX /* largest block of the heap tier that lies in a slab */
 extern uint8_t pool_classes[POOL_BYTES_MAX / 16 + 1] own_data;
 static always_inline uint32_t pool_class_known(size_t usable)
 {

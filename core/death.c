@@ -2,6 +2,7 @@
 #include "core/death.h"
 
 #include "core/check.h"
+#include "core/escape.h"
 #include "core/runtime.h"
 #include "core/segment.h"
 #include "core/site.h"
@@ -101,12 +102,13 @@ static inline void count(struct thread *thread, struct trace_counter *counter, e
 /* The first of its kind, or one of a kind that has lost its place in the thread's short list. */
 static cold_path void record_slow(struct thread *thread, const struct block *block, const struct check_birth *birth,
                                   const struct check_result *result, const struct thread *owner,
-                                  struct thread_escape *escape, const struct thread_escape *key, uint64_t frame)
+                                  struct thread_escape *escape, struct thread_escape key, uint64_t frame)
 {
-	struct violation v = {.code = key->code,
-	                      .level = (enum trace_level)key->level,
-	                      .site = key->site,
-	                      .other = key->other,
+	uint32_t died_node = (uint32_t)(key.nodes >> 32);
+	struct violation v = {.code = key.kind & 0xffff,
+	                      .level = (enum trace_level)(key.kind >> 16),
+	                      .site = (uint32_t)key.nodes,
+	                      .other = died_node,
 	                      .count = 1,
 	                      .bytes = block_size(block),
 	                      .frame = frame,
@@ -119,91 +121,27 @@ static cold_path void record_slow(struct thread *thread, const struct block *blo
 	                                                                                                : owner->boundary_node,
 	                                     .born_frame = birth->frame,
 	                                     .died_frame = (uint32_t)frame,
-	                                     .died_node = key->other}};
-	*escape = *key;
+	                                     .died_node = died_node}};
+	*escape = key;
 	escape->tally = violation_record(thread, &v);
-	if (key->code != LONG_LIVED && result->lifetime_frames)
-		lifetime_add(key->site, result->lifetime_frames);
-}
-
-static always_inline struct thread_escape *escape_of(struct thread *thread, const struct thread_escape *key)
-{
-	return &thread->escapes[(key->site + key->other * 31 + key->code * 7) % THREAD_ESCAPES];
-}
-
-/* The same has happened before: plain additions to two lines of this slot's own. False: it has not. */
-static always_inline bool record_again(struct thread *thread, const struct thread_escape *escape,
-                                       const struct thread_escape *key, size_t size, uint64_t frame, uint32_t lifetime_frames)
-{
-	struct trace_tally *tally = escape->tally;
-	if (unlikely(!tally || escape->site != key->site || escape->other != key->other || escape->code != key->code ||
-	             escape->level != key->level))
-		return false;
-	thread->frame_violations++;
-	tally->count++;
-	tally->bytes += size;
-	tally->last_frame = frame;
-	if (lifetime_frames > tally->worst_lifetime_frames)
-		tally->worst_lifetime_frames = lifetime_frames;
-	if (key->code != LONG_LIVED && lifetime_frames)
-		tally->lifetime[trace_lifetime_bucket(lifetime_frames)]++;
-	return true;
+	if (v.code != LONG_LIVED && result->lifetime_frames)
+		lifetime_add(v.site, result->lifetime_frames);
 }
 
 static void record(struct thread *thread, const struct block *block, const struct check_birth *birth,
                    const struct check_result *result, const struct thread *owner, const uintptr_t *fp)
 {
-	struct thread_escape key = {.site = block_site(block),
-	                            .other = fp ? site_node_of_call(thread, fp) : 0,
-	                            .code = (uint16_t)result->code,
-	                            .level = (uint16_t)check_lifetime_level(block_tag(block) & BLOCK_ASKED && result->code != LONG_LIVED)};
-	struct thread_escape *escape = escape_of(thread, &key);
+	enum trace_level level = check_lifetime_level(block_tag(block) & BLOCK_ASKED && result->code != LONG_LIVED);
+	struct thread_escape key = escape_key(result->code, level, block_site(block), fp ? site_node_of_call(thread, fp) : 0);
+	struct thread_escape *escape = escape_of(thread, key);
 	uint64_t frame = thread->in_frame ? thread->frame : owner ? owner->frame : 0;
-	if (unlikely(!record_again(thread, escape, &key, block_size(block), frame, result->lifetime_frames)))
-		record_slow(thread, block, birth, result, owner, escape, &key, frame);
-}
-
-/* The thread whose record this is, while it lives. */
-static struct thread *owner_of(const struct trace_thread *record)
-{
-	return record->end_ns ? NULL : thread_of_slot(record->slot);
-}
-
-/* What most deaths in another segment come to: of a frame block whose frame has ended, or on another thread, as others of
-   its kind died here before. False: it is none, and nothing is done. Cost: of the owner's lines only those that a frame
-   changes once; one atomic operation where the frame is still open. */
-static always_inline bool died_again(struct thread *thread, struct trace_counter *counter, const struct block *block,
-                                     uint32_t tag, const uintptr_t *fp)
-{
-	struct segment_record segment;
-	if (unlikely(tag & (BLOCK_ASKED | BLOCK_HANDED) || thread->task) ||
-	    unlikely(!segment_resolve(block_segment(block), &segment)))
-		return false;
-	bool own = segment.thread == thread->record_index;
-	const struct trace_thread *owner = own ? thread->record : trace_at(&trace_threads, segment.thread);
-	uint32_t now = (uint32_t)owner->frames, lifetime_frames = now - segment.frame;
-	bool open = !lifetime_frames && owner->open_begin_ns && !owner->end_ns;
-	if (own && open) /* an await lies between, or nothing does */
-		return false;
-	if (!open && !lifetime_frames)
-		lifetime_frames = 1;
-	if (unlikely(lifetime_frames > runtime.long_lived))
-		return false;
-	struct thread_escape key = {.site = block_site(block),
-	                            .other = fp ? site_node_of_call(thread, fp) : 0,
-	                            .code = own ? 601 : open ? 201 : 205,
-	                            .level = (uint16_t)check_lifetime_level(false)};
-	uint64_t frame = thread->in_frame ? thread->frame : owner->end_ns ? 0 : now;
-	if (unlikely(!record_again(thread, escape_of(thread, &key), &key, block_size(block), frame, lifetime_frames)))
-		return false;
-	if (open) {
-		struct thread *holder = owner_of(owner);
-		if (holder)
-			atomic_fetch_add_explicit(&holder->own_deaths_remote, 1, memory_order_relaxed);
+	if (unlikely(!escape_is_known(escape, key))) {
+		record_slow(thread, block, birth, result, owner, escape, key, frame);
+		return;
 	}
-	*(open ? &counter->died_elsewhere : &counter->outlived_frame) += 1;
-	thread->slow_frees++; /* as count() does */
-	return true;
+	escape_count(thread, escape->tally, block_size(block), frame, result->lifetime_frames);
+	if (result->code != LONG_LIVED)
+		escape_count_lifetime(escape->tally, result->lifetime_frames);
 }
 
 /* A task's block in another segment: a verdict, no code, and the type's count of those that cross awaits. */
@@ -236,8 +174,6 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 		task_block_died_elsewhere(thread, counter, block);
 		return;
 	}
-	if (likely(died_again(thread, counter, block, tag, fp)))
-		return;
 	const struct trace_thread *owner_record;
 	struct check_birth birth = resolve(thread, block, &owner_record);
 	struct check_death death = {.thread = thread->record_index,
@@ -248,7 +184,7 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 	struct check_result result = check_death(&birth, &death, owner_frame);
 	count(thread, counter, result.verdict);
 
-	struct thread *owner = owner_record ? owner_of(owner_record) : thread;
+	struct thread *owner = owner_record ? escape_owner(owner_record) : thread;
 	if (result.verdict == CHECK_DIED_ELSEWHERE && owner)
 		atomic_fetch_add_explicit(&owner->own_deaths_remote, 1, memory_order_relaxed);
 	bool not_frame = (tag & (BLOCK_ASKED | BLOCK_HANDED)) == (BLOCK_ASKED | BLOCK_HANDED) && block_account(tag) != TRACE_TIER_FRAME;

@@ -6,9 +6,9 @@
 
 #include "core/attach.h"
 #include "core/coroutine.h"
+#include "core/escape.h"
 #include "core/hot.h"
 #include "core/next.h"
-#include "core/operation.h"
 #include "core/own.h"
 #include "core/site.h"
 #include "core/task.h"
@@ -152,7 +152,8 @@ void alloc_free(void *pointer, const uintptr_t *fp)
 		return;
 	}
 	thread_shut(thread);
-	operation_die(thread, block, fp);
+	if (!escape_die(thread, block, fp))
+		operation_die(thread, block, fp);
 	operation_give_room(thread, block, false);
 	thread_open(thread);
 }

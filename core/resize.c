@@ -2,9 +2,9 @@
 #define _GNU_SOURCE
 #include "core/alloc.h"
 
+#include "core/escape.h"
 #include "core/hot.h"
 #include "core/next.h"
-#include "core/operation.h"
 #include "core/site.h"
 
 /* True when `size` bytes fit where the block lies and its tier would serve them there again. */
@@ -128,7 +128,8 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 		if (!pointer)
 			return NULL;
 		memcpy(pointer, block + 1, old_size < size ? old_size : size);
-		operation_die(thread, block, fp);
+		if (!escape_die(thread, block, fp))
+			operation_die(thread, block, fp);
 		operation_give_room(thread, block, false);
 	}
 	account_birth(thread, counter, tier, tier + thread->birth_shift, size);

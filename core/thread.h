@@ -170,10 +170,10 @@ struct thread {
 	/* ---- pool tier */
 	uint32_t slabs_left; /* that had nothing alive in them any more */
 	struct thread_slabs slabs[TRACE_TIERS]; /* of the pool tier, and of the heap tier for small blocks */
-	/* ---- violations of blocks that keep coming: death.c */
+	/* ---- violations of blocks that keep coming: escape.h */
 	struct thread_escape {
-		uint32_t site, other;
-		uint16_t code, level;
+		uint64_t nodes; /* site, and the call path of the death << 32 */
+		uint32_t kind;  /* code, and level << 16 */
 		struct trace_tally *tally; /* NULL: not used yet */
 	} escapes[THREAD_ESCAPES];
 	struct trace_tally **tallies; /* the slot's, by violation record */

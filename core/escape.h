@@ -1,0 +1,99 @@
+/*
+ * Deaths in another segment than the birth's that are like one before: of a frame block whose frame has ended, or on another
+ * thread. Each thread keeps a short list of the kinds it saw of late, with the place in the recording where they are counted:
+ * then a death comes to plain additions to lines of its own slot.
+ */
+#ifndef FA_ESCAPE_H
+#define FA_ESCAPE_H
+
+#include "core/check.h"
+#include "core/operation.h"
+#include "core/site.h"
+
+static always_inline struct thread_escape escape_key(uint32_t code, enum trace_level level, uint32_t site, uint32_t died_node)
+{
+	return (struct thread_escape){.nodes = site | (uint64_t)died_node << 32, .kind = code | (uint32_t)level << 16};
+}
+
+static always_inline struct thread_escape *escape_of(struct thread *thread, struct thread_escape key)
+{
+	return &thread->escapes[((uint32_t)key.nodes + (uint32_t)(key.nodes >> 32) * 31 + key.kind * 7) % THREAD_ESCAPES];
+}
+
+static always_inline bool escape_is_known(const struct thread_escape *escape, struct thread_escape key)
+{
+	return likely(escape->nodes == key.nodes) && likely(escape->kind == key.kind) && likely(escape->tally != NULL);
+}
+
+static always_inline void escape_count(struct thread *thread, struct trace_tally *tally, size_t size, uint64_t frame,
+                                       uint32_t lifetime_frames)
+{
+	thread->frame_violations++;
+	tally->count++;
+	tally->bytes += size;
+	tally->last_frame = frame;
+	if (lifetime_frames > tally->worst_lifetime_frames)
+		tally->worst_lifetime_frames = lifetime_frames;
+}
+
+static always_inline void escape_count_lifetime(struct trace_tally *tally, uint32_t lifetime_frames)
+{
+	if (lifetime_frames)
+		tally->lifetime[trace_lifetime_bucket(lifetime_frames)]++;
+}
+
+/* The thread whose record this is, while it lives. */
+static inline struct thread *escape_owner(const struct trace_thread *record)
+{
+	return record->end_ns ? NULL : thread_of_slot(record->slot);
+}
+
+/* The death of a live block, if it is one of a kind that is known, whole. False: it is not, and nothing is done. Cost: of the
+   lines of the thread that the block was born on only those that a frame changes once; one atomic operation where that frame
+   is still open. */
+static always_inline bool escape_die(struct thread *thread, struct block *block, const uintptr_t *fp)
+{
+	uint32_t tag = block_tag(block);
+	uint64_t id = block_segment(block);
+	struct segment_record segment;
+	if ((tag & (BLOCK_SCOPE | BLOCK_ASKED | BLOCK_HANDED | BLOCK_SPECIAL)) != BLOCK_IN_SCOPE || id == thread_segment(thread) ||
+	    unlikely(thread->task || events_area) || unlikely(segment_is_inherited(id)) || unlikely(!segment_resolve(id, &segment)))
+		return false;
+	bool own = segment.thread == thread->record_index;
+	const struct trace_thread *owner = own ? thread->record : trace_at(&trace_threads, segment.thread);
+	uint32_t now = (uint32_t)owner->frames, lifetime_frames = now - segment.frame;
+	bool open = !lifetime_frames && owner->open_begin_ns && !owner->end_ns;
+	if (own && open) /* an await lies between, or nothing does */
+		return false;
+	if (!open && !lifetime_frames)
+		lifetime_frames = 1;
+	if (unlikely(lifetime_frames > runtime.long_lived))
+		return false;
+	struct trace_counter *born = counter_at(block_counter(block));
+	struct thread_escape key = escape_key(own ? 601 : open ? 201 : 205, check_lifetime_level(false), born->site,
+	                                      fp ? site_node_of_call(thread, fp) : 0);
+	const struct thread_escape *escape = escape_of(thread, key);
+	if (unlikely(!escape_is_known(escape, key)))
+		return false;
+
+	size_t size = block_size(block), usable = block_usable(size);
+	struct trace_counter *counter = own ? born : thread_counter(thread, (uint32_t)key.nodes);
+	block_kill(block);
+	account_death(counter, &thread->record->tier[block_account(tag)], usable);
+	thread->other_deaths++;
+	thread->other_deaths_bytes += usable;
+	escape_count(thread, escape->tally, size, thread->in_frame ? thread->frame : owner->end_ns ? 0 : now, lifetime_frames);
+	escape_count_lifetime(escape->tally, lifetime_frames);
+	if (open) {
+		struct thread *holder = escape_owner(owner);
+		if (holder)
+			atomic_fetch_add_explicit(&holder->own_deaths_remote, 1, memory_order_relaxed);
+		counter->died_elsewhere++;
+	} else {
+		counter->outlived_frame++;
+	}
+	thread->slow_frees++; /* not a block of this thread's open frame */
+	return true;
+}
+
+#endif

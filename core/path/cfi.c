@@ -301,7 +301,7 @@ static uint32_t rows_with_room(void)
 		return rows;
 	if (rows == CFI_ROWS_LAST)
 		return 0;
-	if (atomic_compare_exchange_strong(&cfi_rows_in_use, &rows, rows * 8))
+	if (atomic_compare_exchange_strong(&cfi_rows_in_use, &rows, rows * 4))
 		atomic_store(&rows_used, 0);
 	return atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed);
 }

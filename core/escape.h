@@ -57,7 +57,7 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 	uint64_t id = block_segment(block);
 	struct segment_record segment;
 	if ((tag & (BLOCK_SCOPE | BLOCK_ASKED | BLOCK_HANDED | BLOCK_SPECIAL)) != BLOCK_IN_SCOPE || id == thread_segment(thread) ||
-	    unlikely(thread->task || events_area) || unlikely(segment_is_inherited(id)) || unlikely(!segment_resolve(id, &segment)))
+	    unlikely(thread->task) || unlikely(segment_is_inherited(id)) || unlikely(!segment_resolve(id, &segment)))
 		return false;
 	bool own = segment.thread == thread->record_index;
 	const struct trace_thread *owner = own ? thread->record : trace_at(&trace_threads, segment.thread);
@@ -78,6 +78,7 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 
 	size_t size = block_size(block), usable = block_usable(size);
 	struct trace_counter *counter = own ? born : thread_counter(thread, (uint32_t)key.nodes);
+	events_death(thread, block + 1);
 	block_kill(block);
 	account_death(counter, &thread->record->tier[block_account(tag)], usable);
 	thread->other_deaths++;

@@ -27,13 +27,29 @@ cold_path void hot_slab_emptied(struct thread *thread, struct pool_slab *slab);
 /* What is fetched ahead of the bump pointer: 4 % of a loop that fills spans. */
 #define HOT_AHEAD_BYTES 256
 
+/* How a birth is served whose site the slot is yet to see, in this frame: where a call costs nothing it is seen at once. */
+enum hot_unseen { HOT_LEAVES, HOT_SEES };
+
+/* A plain birth, which is counted by this. */
+static always_inline bool hot_is_plain(struct thread *thread, struct trace_counter *counter, enum hot_unseen unseen)
+{
+	if (unseen == HOT_LEAVES)
+		return likely(account_plain(counter));
+	if (unlikely(!account_plain(counter))) {
+		account_seen(thread, counter);
+		account_plain(counter);
+	}
+	return true;
+}
+
 /* A block of 1 byte or more from the open frame's span; `word` is for its header. NULL: not here. */
-static always_inline void *hot_birth_in_span(struct thread *thread, struct trace_counter *counter, uint64_t word, size_t size)
+static always_inline void *hot_birth_in_span(struct thread *thread, struct trace_counter *counter, uint64_t word, size_t size,
+                                             enum hot_unseen unseen)
 {
 	size_t usable = ((size - 1) | 15) + 1;
 	struct block *room = (struct block *)thread->bump;
 	uint8_t *end = (uint8_t *)(room + 1) + usable;
-	if (unlikely(end > thread->limit) || unlikely(!account_plain(counter)))
+	if (unlikely(end > thread->limit) || unlikely(!hot_is_plain(thread, counter, unseen)))
 		return NULL;
 	__builtin_prefetch(end + HOT_AHEAD_BYTES, 1);
 	thread->bump = end;
@@ -43,18 +59,19 @@ static always_inline void *hot_birth_in_span(struct thread *thread, struct trace
 }
 
 /* A plain birth in a slab, counted by this, that leaves the thread below the mark at which peaks are looked at. */
-static always_inline bool hot_slab_birth_is_plain(const struct thread *thread, struct trace_counter *counter, size_t usable)
+static always_inline bool hot_slab_birth_is_plain(struct thread *thread, struct trace_counter *counter, size_t usable,
+                                                  enum hot_unseen unseen)
 {
-	return likely(thread->small_sums->usable_bytes + usable <= *thread->small_look_at) && account_plain(counter);
+	return likely(thread->small_sums->usable_bytes + usable <= *thread->small_look_at) && hot_is_plain(thread, counter, unseen);
 }
 
 /* The same from a slab, by the cache of the size: what lies there is what scope_settle says. */
 static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace_counter *counter, struct thread_cache *cache,
-                                             uint64_t word, size_t size)
+                                             uint64_t word, size_t size, enum hot_unseen unseen)
 {
 	size_t usable = ((size - 1) | 15) + 1;
 	struct block *room = cache->head;
-	if (unlikely(!room) || unlikely(!hot_slab_birth_is_plain(thread, counter, usable)))
+	if (unlikely(!room) || unlikely(!hot_slab_birth_is_plain(thread, counter, usable, unseen)))
 		return NULL;
 	pool_pop(cache);
 	account_birth_sums(counter, thread->small_sums, size, usable);
@@ -63,7 +80,7 @@ static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace
 
 /* malloc inside a frame with stacks=none. NULL: it is left to others, nothing is done. Cost: some forty instructions, all
    loads from lines of this thread. */
-static always_inline void *hot_malloc(size_t size)
+static always_inline void *hot_malloc(size_t size, enum hot_unseen unseen)
 {
 	struct thread *thread = thread_self;
 	size_t below = size - 1; /* of 0 bytes: more than any limit */
@@ -74,13 +91,13 @@ static always_inline void *hot_malloc(size_t size)
 	if (unlikely(counter->route))
 		return NULL;
 	thread_shut(thread);
-	void *pointer = hot_birth_in_span(thread, counter, thread->birth | class->place, size);
+	void *pointer = hot_birth_in_span(thread, counter, thread->birth | class->place, size, unseen);
 	thread_open(thread);
 	return pointer;
 }
 
 /* The same for what lies in slabs: outside frames all that is small. */
-static always_inline void *hot_malloc_small(size_t size)
+static always_inline void *hot_malloc_small(size_t size, enum hot_unseen unseen)
 {
 	struct thread *thread = thread_self;
 	size_t below = size - 1;
@@ -91,7 +108,7 @@ static always_inline void *hot_malloc_small(size_t size)
 	void *pointer = NULL;
 	if (likely(class->counter->route == thread->small_route))
 		pointer = hot_birth_in_slab(thread, (struct trace_counter *)class->counter, &thread->small_caches[class->cache],
-		                            thread->birth | class->place, size);
+		                            thread->birth | class->place, size, unseen);
 	thread_open(thread);
 	return pointer;
 }
@@ -108,10 +125,10 @@ static always_inline void *hot_malloc_by_path(size_t size, const uintptr_t *fp)
 	if (likely(place != PATH_UNKNOWN)) {
 		struct trace_counter *counter = counter_at(place);
 		if (likely(!counter->route) && size - 1 < thread->bump_max)
-			pointer = hot_birth_in_span(thread, counter, thread->birth | place, size);
+			pointer = hot_birth_in_span(thread, counter, thread->birth | place, size, HOT_SEES);
 		else if (size - 1 < thread->small_max && counter->route == thread->small_route)
 			pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[pool_class_known(block_usable(size))],
-			                            thread->birth | place, size);
+			                            thread->birth | place, size, HOT_SEES);
 	}
 	thread_open(thread);
 	return pointer;
@@ -160,13 +177,14 @@ static always_inline size_t hot_usable(const struct block *block)
 
 /* realloc of a block in a span, the one at the end of the open frame's span, born in this segment: it grows or shrinks where it lies, however
    large, as far as the span reaches. A death with its counter, and a birth. False: not here, nothing is done. */
-static always_inline bool hot_resize_at_end(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size)
+static always_inline bool hot_resize_at_end(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size,
+                                            enum hot_unseen unseen)
 {
 	struct thread *thread = death.thread;
 	uint8_t *start = (uint8_t *)(death.block + 1);
-	size_t old_usable = block_usable(block_size(death.block)), usable = ((size - 1) | 15) + 1;
+	size_t old_usable = hot_usable(death.block), usable = ((size - 1) | 15) + 1;
 	if (start + old_usable != thread->bump || unlikely(counter->route) ||
-	    unlikely(usable > (size_t)(thread->limit - start)) || unlikely(!account_plain(counter)))
+	    unlikely(usable > (size_t)(thread->limit - start)) || unlikely(!hot_is_plain(thread, counter, unseen)))
 		return false;
 	account_death(death.counter, &thread->record->tier[TRACE_TIER_FRAME], old_usable);
 	death.counter->died_in_segment++;
@@ -204,13 +222,13 @@ static always_inline void *hot_resize_in_slab(struct hot_death death, struct tra
 	if (was > wanted) /* it may stay, but plain no longer */
 		return NULL;
 	if (was == wanted) {
-		if (unlikely(!hot_slab_birth_is_plain(thread, counter, usable)))
+		if (unlikely(!hot_slab_birth_is_plain(thread, counter, usable, HOT_LEAVES)))
 			return NULL;
 		hot_account_death_in_slab(thread, death.counter, old_usable);
 		account_birth_sums(counter, thread->small_sums, size, usable);
 		return block_start_plain(block, word | BLOCK_IN_SLAB, thread->small_base, size);
 	}
-	void *pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[wanted], word, size);
+	void *pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[wanted], word, size, HOT_LEAVES);
 	if (unlikely(!pointer))
 		return NULL;
 	memcpy(pointer, block + 1, old_usable);
@@ -219,23 +237,30 @@ static always_inline void *hot_resize_in_slab(struct hot_death death, struct tra
 	return pointer;
 }
 
-/* realloc with stacks=none, to 1 byte or more. NULL: not here, nothing is done. */
-static always_inline void *hot_realloc(void *pointer, size_t size)
+/* realloc with stacks=none of what lies in a span. False: not here, nothing is done. */
+static always_inline bool hot_realloc_in_span(struct hot_death death, size_t size)
 {
-	struct hot_death death = hot_death_of(pointer);
 	struct thread *thread = death.thread;
-	size_t at_end_max = thread->bump_class_max ? REGION_CHUNK_BYTES : 0;
-	if (unlikely(!death.counter) || unlikely(size - 1 >= (death.in_slab ? thread->small_class_max : at_end_max)))
+	if (unlikely(!thread->bump_class_max) || unlikely(size - 1 >= REGION_CHUNK_BYTES))
+		return false;
+	const struct thread_class *class = &thread->classes[site_place(size)];
+	thread_shut(thread);
+	bool done = hot_resize_at_end(death, (struct trace_counter *)class->counter, thread->birth | class->place, size, HOT_LEAVES);
+	thread_open(thread);
+	return done;
+}
+
+/* The same of what lies in a slab. NULL: not here, nothing is done. */
+static always_inline void *hot_realloc_in_slab(struct hot_death death, size_t size)
+{
+	struct thread *thread = death.thread;
+	if (unlikely(size - 1 >= thread->small_class_max))
 		return NULL;
 	const struct thread_class *class = &thread->classes[site_place(size)];
-	struct trace_counter *counter = (struct trace_counter *)class->counter;
 	thread_shut(thread);
-	if (death.in_slab)
-		pointer = hot_resize_in_slab(death, counter, thread->birth | class->place, size);
-	else if (!hot_resize_at_end(death, counter, thread->birth | class->place, size))
-		pointer = NULL;
+	void *resized = hot_resize_in_slab(death, (struct trace_counter *)class->counter, thread->birth | class->place, size);
 	thread_open(thread);
-	return pointer;
+	return resized;
 }
 
 /* free of what lies in a span. A signal handler may come between any two instructions; it finds a block that is not dead

@@ -42,7 +42,7 @@ static void *resize_clean(struct hot_death death, struct trace_counter *counter,
 		return size - 1 < thread->small_max ? hot_resize_in_slab(death, counter, word, size) : NULL;
 	if (block_tag(death.block) != BLOCK_IN_SCOPE)
 		return NULL;
-	if (hot_resize_at_end(death, counter, word, size))
+	if (hot_resize_at_end(death, counter, word, size, HOT_SEES))
 		return death.block + 1;
 	if (counter->route || size - 1 >= thread->bump_max)
 		return NULL;
@@ -52,7 +52,7 @@ static void *resize_clean(struct hot_death death, struct trace_counter *counter,
 		account_birth(thread, counter, TRACE_TIER_FRAME, TRACE_BIRTH_FRAME_IN, size);
 		return block_start(death.block, word, BLOCK_IN_SCOPE, size);
 	}
-	void *pointer = hot_birth_in_span(thread, counter, word, size);
+	void *pointer = hot_birth_in_span(thread, counter, word, size, HOT_LEAVES);
 	if (unlikely(!pointer))
 		return NULL;
 	memcpy(pointer, death.block + 1, old_usable < size ? old_usable : size);

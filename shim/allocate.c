@@ -14,25 +14,29 @@
 
 #define FP ((const uintptr_t *)__builtin_frame_address(0))
 
+/* What no path is known of, or none is asked for. Not inlined: the known ones need fewer registers. */
+static __attribute__((noinline)) void *malloc_otherwise(size_t size, const uintptr_t *fp)
+{
+	void *pointer = hot_malloc(size, HOT_SEES);
+	if (unlikely(!pointer))
+		pointer = hot_malloc_small(size, HOT_SEES);
+	return likely(pointer != NULL) ? pointer : alloc_malloc(size, fp);
+}
+
+static always_inline void *malloc_here(size_t size, const uintptr_t *fp)
+{
+	void *pointer = hot_malloc_by_path(size, fp);
+	return likely(pointer != NULL) ? pointer : malloc_otherwise(size, fp);
+}
+
 void *hook_malloc(size_t size)
 {
-	void *pointer = hot_malloc_by_path(size, FP);
-	return likely(pointer != NULL) ? pointer : alloc_malloc(size, FP);
+	return malloc_here(size, FP);
 }
 
 void hook_free(void *pointer)
 {
 	alloc_free(pointer, FP);
-}
-
-static always_inline void *malloc_here(size_t size, const uintptr_t *fp)
-{
-	void *pointer = hot_malloc(size);
-	if (!pointer)
-		pointer = hot_malloc_small(size);
-	if (!pointer)
-		pointer = hot_malloc_by_path(size, fp);
-	return likely(pointer != NULL) ? pointer : alloc_malloc(size, fp);
 }
 
 EXPORT void *calloc(size_t count, size_t size)
@@ -41,7 +45,11 @@ EXPORT void *calloc(size_t count, size_t size)
 	if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
 		return alloc_or_enomem(NULL);
 	if (likely(bytes <= POOL_HEAP_MAX)) {
-		void *pointer = malloc_here(bytes, FP);
+		void *pointer = hot_malloc(bytes, HOT_LEAVES);
+		if (!pointer)
+			pointer = hot_malloc_small(bytes, HOT_LEAVES);
+		if (!pointer)
+			pointer = malloc_here(bytes, FP);
 		return likely(pointer != NULL) ? memset(pointer, 0, bytes) : NULL;
 	}
 	return alloc_or_enomem(alloc_new(bytes, 0, true, FP));
@@ -50,7 +58,7 @@ EXPORT void *calloc(size_t count, size_t size)
 void *hook_realloc(void *pointer, size_t size)
 {
 	if (unlikely(!pointer))
-		return alloc_malloc(size, FP);
+		return malloc_here(size, FP);
 	if (unlikely(!size)) {
 		alloc_free(pointer, FP);
 		return NULL;

@@ -6,7 +6,7 @@
 /* What is not served inside a frame. Not inlined: malloc keeps its registers for the case it is made for. */
 static __attribute__((noinline)) void *malloc_small(size_t size)
 {
-	void *pointer = hot_malloc_small(size);
+	void *pointer = hot_malloc_small(size, HOT_LEAVES);
 	if (likely(pointer != NULL))
 		return pointer;
 	return hook_malloc(size);
@@ -14,7 +14,7 @@ static __attribute__((noinline)) void *malloc_small(size_t size)
 
 EXPORT void *malloc(size_t size)
 {
-	void *pointer = hot_malloc(size);
+	void *pointer = hot_malloc(size, HOT_LEAVES);
 	if (likely(pointer != NULL))
 		return pointer;
 	return malloc_small(size);
@@ -49,14 +49,22 @@ EXPORT void free(void *pointer)
 		free_small(thread, block, place);
 }
 
+/* Not inlined: it calls, and the rest of realloc needs no frame. */
+static __attribute__((noinline)) void *realloc_small(void *pointer, size_t size, struct thread *thread)
+{
+	struct hot_death death = hot_death_in(thread, block_of(pointer));
+	void *resized = likely(death.counter != NULL) && likely(death.in_slab) ? hot_realloc_in_slab(death, size) : NULL;
+	return likely(resized != NULL) ? resized : hook_realloc(pointer, size);
+}
+
 EXPORT void *realloc(void *pointer, size_t size)
 {
-	if (likely(pointer != NULL) && likely(size)) {
-		void *resized = hot_realloc(pointer, size);
-		if (likely(resized != NULL))
-			return resized;
-	}
-	return hook_realloc(pointer, size);
+	struct thread *thread = thread_self;
+	if (unlikely(!hot_has_header(pointer)) || unlikely(thread->gate != THREAD_READY))
+		return hook_realloc(pointer, size);
+	if (unlikely((block_of(pointer)->birth ^ thread->clean_birth) > BLOCK_COUNTER_MASK)) /* in a slab, or not here */
+		return realloc_small(pointer, size, thread);
+	return likely(hot_realloc_in_span(hot_death_in(thread, block_of(pointer)), size)) ? pointer : hook_realloc(pointer, size);
 }
 
 ALIAS(free, cfree);

@@ -39,7 +39,7 @@ void api_handed_on(struct thread *thread, void *pointer, struct task *owner)
 	struct attachment attached;
 	struct segment_record segment;
 	struct block *block = block_of(pointer);
-	if (!thread || (block_tag(block) & BLOCK_SCOPE) != BLOCK_IN_TASK)
+	if (!thread || (block_tag(block) & BLOCK_SCOPE) != BLOCK_IN_TASK || segment_is_inherited(block_segment(block)))
 		return;
 	if (segment_resolve(block_segment(block), &segment) && segment.thread & SEGMENT_OF_TASK)
 		owner = task_of_id(segment.frame);

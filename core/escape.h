@@ -48,7 +48,7 @@ static inline struct thread *escape_owner(const struct trace_thread *record)
 	return record->end_ns ? NULL : thread_of_slot(record->slot);
 }
 
-/* The death of a live block, if it is one of a kind that is known, whole. False: it is not, and nothing is done. Cost: of the
+/* The death of a live block, if it is one of a kind that is known, whole. False: it is not, and nothing is counted. Cost: of the
    lines of the thread that the block was born on only those that a frame changes once; one atomic operation where that frame
    is still open. */
 static always_inline bool escape_die(struct thread *thread, struct block *block, const uintptr_t *fp)
@@ -69,15 +69,15 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 		lifetime_frames = 1;
 	if (unlikely(lifetime_frames > runtime.long_lived))
 		return false;
-	struct trace_counter *born = counter_at(block_counter(block));
-	struct thread_escape key = escape_key(own ? 601 : open ? 201 : 205, check_lifetime_level(false), born->site,
+	uint32_t site = block_site(block);
+	struct thread_escape key = escape_key(own ? 601 : open ? 201 : 205, check_lifetime_level(false), site,
 	                                      fp ? site_node_of_call(thread, fp) : 0);
 	const struct thread_escape *escape = escape_of(thread, key);
 	if (unlikely(!escape_is_known(escape, key)))
 		return false;
 
 	size_t size = block_size(block), usable = block_usable(size);
-	struct trace_counter *counter = own ? born : thread_counter(thread, (uint32_t)key.nodes);
+	struct trace_counter *counter = thread_counter(thread, site); /* records are handed on, to threads of other slots too */
 	events_death(thread, block + 1);
 	block_kill(block);
 	account_death(counter, &thread->record->tier[block_account(tag)], usable);

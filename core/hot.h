@@ -2,7 +2,8 @@
  * The fast paths of malloc and free, compiled into the hooks themselves (shim/hot.c): what an engine does thousands of
  * times a frame. They serve the plain cases, whole, or do nothing and leave the call to the general path (alloc.h).
  *
- * They enter no lock, call nothing and write no line that another thread writes.
+ * They enter no lock, call nothing and write no line that another thread writes, but with HOT_SEES at a site's first birth in
+ * a frame.
  */
 #ifndef FA_HOT_H
 #define FA_HOT_H
@@ -142,16 +143,21 @@ struct hot_death {
 	bool in_slab;
 };
 
-/* `block` begins with a header, if not with one of ours. Cost: one load, one compare for three questions (block.h). */
-static always_inline struct hot_death hot_death_in(struct thread *thread, struct block *block)
+/* `block` begins with a header, if not with one of ours; `place` is its birth against the thread's present one, read once. */
+static always_inline struct hot_death hot_death_at(struct thread *thread, struct block *block, uint64_t place)
 {
 	struct hot_death death = {.thread = thread, .block = block};
-	uint64_t place = block->birth ^ thread->clean_birth;
 	if (unlikely(place > (BLOCK_COUNTER_MASK | BLOCK_IN_SLAB)))
 		return death;
 	death.counter = counter_at(place & BLOCK_COUNTER_MASK);
 	death.in_slab = place & BLOCK_IN_SLAB;
 	return death;
+}
+
+/* The same. Cost: one load, one compare for three questions (block.h). */
+static always_inline struct hot_death hot_death_in(struct thread *thread, struct block *block)
+{
+	return hot_death_at(thread, block, block->birth ^ thread->clean_birth);
 }
 
 /* A header that would lie in another page than what the program sees is left to those who ask whose the page is; NULL is

@@ -49,11 +49,11 @@ EXPORT void free(void *pointer)
 		free_small(thread, block, place);
 }
 
-/* Not inlined: it calls, and the rest of realloc needs no frame. */
-static __attribute__((noinline)) void *realloc_small(void *pointer, size_t size, struct thread *thread)
+/* Not inlined: it calls, and the rest of realloc needs no frame. `place`: hot_death_at. */
+static __attribute__((noinline)) void *realloc_small(void *pointer, size_t size, uint64_t place)
 {
-	struct hot_death death = hot_death_in(thread, block_of(pointer));
-	void *resized = likely(death.counter != NULL) && likely(death.in_slab) ? hot_realloc_in_slab(death, size) : NULL;
+	struct hot_death death = hot_death_at(thread_self, block_of(pointer), place);
+	void *resized = likely(death.in_slab) ? hot_realloc_in_slab(death, size) : NULL;
 	return likely(resized != NULL) ? resized : hook_realloc(pointer, size);
 }
 
@@ -62,9 +62,11 @@ EXPORT void *realloc(void *pointer, size_t size)
 	struct thread *thread = thread_self;
 	if (unlikely(!hot_has_header(pointer)) || unlikely(thread->gate != THREAD_READY))
 		return hook_realloc(pointer, size);
-	if (unlikely((block_of(pointer)->birth ^ thread->clean_birth) > BLOCK_COUNTER_MASK)) /* in a slab, or not here */
-		return realloc_small(pointer, size, thread);
-	return likely(hot_realloc_in_span(hot_death_in(thread, block_of(pointer)), size)) ? pointer : hook_realloc(pointer, size);
+	uint64_t place = block_of(pointer)->birth ^ thread->clean_birth;
+	if (unlikely(place > BLOCK_COUNTER_MASK)) /* in a slab, or not here */
+		return realloc_small(pointer, size, place);
+	struct hot_death death = hot_death_at(thread, block_of(pointer), place);
+	return likely(hot_realloc_in_span(death, size)) ? pointer : hook_realloc(pointer, size);
 }
 
 ALIAS(free, cfree);

@@ -73,3 +73,22 @@ def test_a_child_that_records_keeps_its_parents_tasks(built, tmp_path):
     reports = [harness.read_report(path) for path in tmp_path.glob("*.fatrace*")]
     assert [(r["tasks"]["started"], r["tasks"]["ended"]) for r in reports] == [(1, 1), (1, 1)]
     assert [v for r in reports for v in r["violations"]] == []
+
+
+@pytest.mark.parametrize("options", [{}, {"stacks": "caller"}], ids=["full", "caller"])
+def test_a_record_that_comes_to_another_slot(shim, options):
+    """What is counted of a block is counted in the slot of who frees it, whoever had its record before."""
+    run = shim.run([build("records")], options)
+    made, freed = map(int, run.stdout.split())
+    sites = [s for s in run.report["sites"] if s["stack"] and s["stack"][0]["function"] == "make"]
+    assert sum(s["allocs"] for s in sites) == made
+    assert sum(s["frees"] for s in sites) == freed
+    assert sum(s["live_blocks"] for s in sites) == made - freed
+    assert sum(s["live_bytes"] for s in sites) == 48 * (made - freed)
+
+
+def test_a_child_hands_on_what_its_parent_made(built, tmp_path):
+    """It is in no count of the child's: what the child itself leaves in the task is told all the same."""
+    harness.plain([harness.FA_RUN, "--quiet", "--follow", "--output", tmp_path / "%p.fatrace", build("corners"), "forked-hand-on"])
+    reports = [harness.read_report(path) for path in tmp_path.glob("*.fatrace*")]
+    assert [(v["code"], v["count"], v["bytes"]) for r in reports for v in r["violations"]] == [("FA704", 1, 112)]

@@ -376,6 +376,26 @@ static void forked_tasks(void)
 	fa_task_end(task);
 }
 
+static void forked_hand_on(void)
+{
+	static void *volatile left;
+	fa_task *task = fa_task_new("parent's");
+	fa_task_enter(task);
+	void *block = fa_task_alloc(task, 10);
+	fa_task_leave(task);
+	if (!fork()) {
+		fa_task_release(task, block);
+		fa_free(block);
+		fa_task_enter(task);
+		left = malloc(100);
+		fa_task_end(task);
+		free(left);
+		_exit(0);
+	}
+	wait(NULL);
+	fa_task_end(task);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -404,6 +424,7 @@ int main(int argc, char **argv)
 	        {"family", family},
 	        {"many-types", many_types},
 	        {"forked-tasks", forked_tasks},
+	        {"forked-hand-on", forked_hand_on},
 	        {"forked", forked},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)

@@ -104,11 +104,10 @@ static cold_path void record_slow(struct thread *thread, const struct block *blo
                                   const struct check_result *result, const struct thread *owner,
                                   struct thread_escape *escape, struct thread_escape key, uint64_t frame)
 {
-	uint32_t died_node = (uint32_t)(key.nodes >> 32);
-	struct violation v = {.code = key.kind & 0xffff,
-	                      .level = (enum trace_level)(key.kind >> 16),
-	                      .site = (uint32_t)key.nodes,
-	                      .other = died_node,
+	struct violation v = {.code = result->code,
+	                      .level = escape_level(key),
+	                      .site = block_site(block),
+	                      .other = escape_died_node(key),
 	                      .count = 1,
 	                      .bytes = block_size(block),
 	                      .frame = frame,
@@ -121,7 +120,7 @@ static cold_path void record_slow(struct thread *thread, const struct block *blo
 	                                                                                                : owner->boundary_node,
 	                                     .born_frame = birth->frame,
 	                                     .died_frame = (uint32_t)frame,
-	                                     .died_node = died_node}};
+	                                     .died_node = escape_died_node(key)}};
 	*escape = key;
 	escape->tally = violation_record(thread, &v);
 	if (v.code != LONG_LIVED && result->lifetime_frames)

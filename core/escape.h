@@ -15,9 +15,19 @@ static always_inline struct thread_escape escape_key(uint32_t code, enum trace_l
 	return (struct thread_escape){.nodes = site | (uint64_t)died_node << 32, .kind = code | (uint32_t)level << 16};
 }
 
+static always_inline uint32_t escape_died_node(struct thread_escape key)
+{
+	return (uint32_t)(key.nodes >> 32);
+}
+
+static always_inline enum trace_level escape_level(struct thread_escape key)
+{
+	return (enum trace_level)(key.kind >> 16);
+}
+
 static always_inline struct thread_escape *escape_of(struct thread *thread, struct thread_escape key)
 {
-	return &thread->escapes[((uint32_t)key.nodes + (uint32_t)(key.nodes >> 32) * 31 + key.kind * 7) % THREAD_ESCAPES];
+	return &thread->escapes[((uint32_t)key.nodes + escape_died_node(key) * 31 + key.kind * 7) % THREAD_ESCAPES];
 }
 
 static always_inline bool escape_is_known(const struct thread_escape *escape, struct thread_escape key)

@@ -45,7 +45,7 @@ EXPORT void *calloc(size_t count, size_t size)
 	if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
 		return alloc_or_enomem(NULL);
 	if (likely(bytes <= POOL_HEAP_MAX)) {
-		void *pointer = hot_malloc(bytes, HOT_LEAVES);
+		void *pointer = hot_malloc(bytes, HOT_LEAVES); /* what malloc has tried before it comes here */
 		if (!pointer)
 			pointer = hot_malloc_small(bytes, HOT_LEAVES);
 		if (!pointer)

@@ -20,7 +20,7 @@ EXPORT void *malloc(size_t size)
 	return malloc_small(size);
 }
 
-/* Not inlined, for the same reason. `place`: hot_death_in. */
+/* Not inlined, for the same reason. `place`: hot_death_at. */
 static __attribute__((noinline)) void free_small(struct thread *thread, struct block *block, uint64_t place)
 {
 	if (unlikely(place > (BLOCK_COUNTER_MASK | BLOCK_IN_SLAB)) ||

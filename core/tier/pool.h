@@ -30,7 +30,6 @@ struct pool_slab {
 #define POOL_SLAB_FIRST 64u
 _Static_assert(sizeof(struct pool_slab) <= POOL_SLAB_FIRST, "header room");
 
-
 /* 16-byte steps up to 256, then four classes an octave up to 8 KiB: at most a quarter of a block is slack. */
 static always_inline uint32_t pool_class(size_t usable)
 {

@@ -540,7 +540,7 @@ struct trace_task_type {
 	uint32_t reserved0;
 	uint64_t live_peak;      /* most at once, as seen when one began */
 	uint64_t polls_max;      /* of one task */
-	uint64_t bytes_peak;     /* most usable bytes that one task's blocks took at the end of a poll */
+	uint64_t bytes_peak;     /* most usable bytes that one task's blocks took at the end of a poll, or before it handed one on */
 	uint64_t lifetime_max_ns;
 	uint64_t reserved1[3];
 	char name[96];           /* the marker as asked for, or the API's name; may be empty */

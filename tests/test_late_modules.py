@@ -113,6 +113,12 @@ def test_other_threads_run(shim):
     assert ticks(run) == 2 + 20000 + 3 * 25 * 12
 
 
+def test_another_thread_is_inside(shim):
+    """A stub is written on the page of the one that is being run."""
+    run = exact(shim, "inside", [plug("plug_init.so", "INIT"), plug("plug_thread1.so", "INIT")])
+    assert ticks(run) == 100 * (2 + 2 * 20000 + 12 * 2)
+
+
 def test_a_constructor_opens_another(shim):
     run = exact(shim, "now", [plug("plug_outer.so", "INIT", "INNER")], env={"INNER": plug("plug_inner.so", "INIT")})
     # The outer's own two and ten, three times; the inner's constructor once (it stays open), five calls each time.

@@ -164,33 +164,21 @@ static always_inline void raw_restore_signals(const uint64_t *before)
 			 : "rcx", "r11", "memory");
 }
 
-static int write_code(void *at, const void *bytes, size_t length, int meanwhile)
+/* Executable throughout. Other threads run what lies beside, stubs or code of the module. And where policy lets no page
+   become executable again, the first call fails and all is as it was, instead of the second one, which would leave the
+   program without a page of its code. */
+int near_write(void *at, const void *bytes, size_t length)
 {
 	uintptr_t first = (uintptr_t)at & ~(PAGE_BYTES - 1);
 	size_t span = round_up((uintptr_t)at + length - first, PAGE_BYTES);
 	uint64_t signals;
 	long blocked = raw_block_signals(&signals);
-	long error = raw_mprotect(first, span, meanwhile);
-	if (!error) {
+	bool written = !raw_mprotect(first, span, PROT_READ | PROT_WRITE | PROT_EXEC);
+	if (written) {
 		store_code(at, bytes, length);
-		error = raw_mprotect(first, span, PROT_READ | PROT_EXEC);
+		raw_mprotect(first, span, PROT_READ | PROT_EXEC);
 	}
 	if (!blocked)
 		raw_restore_signals(&signals);
-	return error ? -EACCES : 0;
-}
-
-int near_write(void *at, const void *bytes, size_t length)
-{
-	return write_code(at, bytes, length, PROT_READ | PROT_WRITE);
-}
-
-/* Stays executable throughout: where policy lets no page become executable again, the first call fails and the function
-   is as it was, instead of the second one, which would leave the program without a page of its code. */
-int near_overwrite(void *at, const void *bytes, size_t length)
-{
-	return write_code(at, bytes, length, PROT_READ | PROT_WRITE | PROT_EXEC) &&
-			       *(const uint8_t *)at != *(const uint8_t *)bytes
-		       ? -EACCES
-		       : 0;
+	return written ? 0 : -EACCES;
 }

@@ -186,7 +186,7 @@ static const char *write_jump(const struct patched *patched, const void *to)
 	uint8_t jump[PATCH_JUMP_BYTES] = {0xe9};
 	uint32_t reach = distance((const void *)(patched->jump_at + sizeof jump), to);
 	memcpy(jump + 1, &reach, sizeof reach);
-	return near_overwrite((void *)patched->jump_at, jump, sizeof jump) ? "policy forbids writing code" : NULL;
+	return near_write((void *)patched->jump_at, jump, sizeof jump) ? "policy forbids writing code" : NULL;
 }
 
 /* Everything for a function's first patch but the jump. */

@@ -113,6 +113,29 @@ static void kind_threads(void)
 	CHECK(!dlclose(handle));
 }
 
+/* What is called all the time was opened just before what comes and goes meanwhile: their stubs lie side by side. */
+static void *stay_inside(void *handle)
+{
+	tick(handle, "plugin_tick", 20000);
+	return NULL;
+}
+static void kind_inside(void)
+{
+	for (int round = 0; round < 100; round++) {
+		pthread_t calling[2];
+		void *handle = open_as(plugin[0], RTLD_NOW);
+		for (int i = 0; i < 2; i++)
+			pthread_create(&calling[i], NULL, stay_inside, handle);
+		for (int i = 0; i < 12; i++) {
+			void *other = open_as(plugin[1], RTLD_NOW);
+			CHECK(other && !dlclose(other));
+		}
+		for (int i = 0; i < 2; i++)
+			pthread_join(calling[i], NULL);
+		CHECK(!dlclose(handle));
+	}
+}
+
 /* Namespaces of their own have a libc, and no `ticks`, of their own. */
 static void kind_namespace(void)
 {
@@ -211,8 +234,8 @@ int main(int argc, char **argv)
 		void (*run)(void);
 	} kinds[] = {{"now", kind_now}, {"lazy", kind_lazy}, {"global", kind_global}, {"deep", kind_deep}, {"many", kind_many},
 	             {"elsewhere", kind_elsewhere}, {"together", kind_together}, {"counted", kind_counted},
-	             {"threads", kind_threads}, {"namespace", kind_namespace}, {"chosen", kind_chosen},
-	             {"search", kind_search}, {"reloaded", kind_reloaded}, {"refused", kind_refused}, {"fork", kind_fork},
+	             {"threads", kind_threads}, {"inside", kind_inside}, {"namespace", kind_namespace},
+	             {"chosen", kind_chosen}, {"search", kind_search}, {"reloaded", kind_reloaded}, {"refused", kind_refused}, {"fork", kind_fork},
 	             {"kept", kind_kept}, {"nothing", kind_nothing}};
 	bool known = false;
 	plugin = argv + 2;

@@ -16,7 +16,7 @@ static always_inline void account_next_line(void)
 }
 
 /* The site is seen for the first time since the frame began, or has used up what it may do unseen (FA602). */
-cold_path void account_seen(struct thread *thread, struct trace_counter *counter);
+void account_seen(struct thread *thread, struct trace_counter *counter);
 /* What plain births are changes, or a frame begins: every site is to be seen again. In scope_switch.c. */
 void account_forget_seen(struct thread *thread);
 /* The same for one site. The order of the stores is what format.h says. */

@@ -122,10 +122,11 @@ static always_inline void *hot_malloc_by_path(size_t size, const uintptr_t *fp)
 		return NULL;
 	thread_shut(thread);
 	void *pointer = NULL;
-	uint32_t place = path_known(thread->alloc_paths, fp, thread->tag);
-	if (likely(place != PATH_UNKNOWN)) {
+	const struct tree_run *path = path_known(thread->alloc_paths, fp, thread->tag);
+	if (likely(path != NULL)) {
+		uint32_t place = path->answer;
 		struct trace_counter *counter = counter_at(place);
-		if (likely(!counter->route) && size - 1 < thread->bump_max)
+		if (!counter->route && size - 1 < thread->bump_max)
 			pointer = hot_birth_in_span(thread, counter, thread->birth | place, size, HOT_SEES);
 		else if (size - 1 < thread->small_max && counter->route == thread->small_route)
 			pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[pool_class_known(block_usable(size))],

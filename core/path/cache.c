@@ -106,7 +106,7 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 			inner.checks = walk.frames[kept - 1].checks;
 			inner.guessed = false;
 		}
-		tree_insert(kept < walk.count ? &cache->folded : &cache->tree, fp, tree_tagged(fp[1], tag), &inner, value);
+		tree_insert(kept < walk.count ? &cache->folded : &cache->tree, fp, tag, &inner, value);
 		cache->last = walk;
 		cache->turn ^= 1;
 	}
@@ -116,7 +116,7 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 /* Now and then it is walked all the same: a path that has a value of its own is found again. */
 const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
-	const struct tree_run *run = tree_find(&cache->folded, fp, tree_tagged(fp[1], tag));
+	const struct tree_run *run = tree_find(&cache->folded, fp, tag);
 	return run && ++cache->folded_hits % FOLDED_WALKED ? run : NULL;
 }
 
@@ -127,7 +127,9 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 {
 	int saved_errno = errno;
 	cache->random = cache->random * 1664525u + 1013904223u;
-	cache->check_at = cache->stats.hits + 1 + ((uint64_t)cache->random * (2 * check_interval - 1) >> 32);
+	cache->stats.hits += cache->hits_given + 1;
+	cache->hits_given = (uint32_t)((uint64_t)cache->random * (2 * check_interval - 1) >> 32);
+	cache->hits_left = (int32_t)cache->hits_given;
 	struct walk walk = walk_of(cache);
 	walk_run(fp, &walk);
 	cache->stats.checks++;
@@ -160,14 +162,15 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 		if (changed)
 			epoch = agree(cache);
 		struct tree *tree = &cache->tree;
-		const struct tree_run *run = tree_find(tree, fp, tree_tagged(fp[1], tag));
+		const struct tree_run *run = tree_find(tree, fp, tag);
 		if (!run && (run = path_find_folded(cache, fp, tag)))
 			tree = &cache->folded;
-		cache->stats.hits += run != NULL;
 		if (!run)
 			value = value_miss(cache, fp, tag, intern);
+		else if (cache->hits_left > 0)
+			value = run->answer, cache->hits_left--;
 		else
-			value = cache->stats.hits < cache->check_at ? run->answer : value_recheck(cache, fp, tag, intern, tree, run);
+			value = value_recheck(cache, fp, tag, intern, tree, run);
 		atomic_signal_fence(memory_order_seq_cst);
 		cache->ready = epoch;
 	}
@@ -177,15 +180,18 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 
 uint32_t path_value(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
 {
-	uint32_t value = PATH_UNKNOWN, ready = cache->ready;
+	const struct tree_run *run = NULL;
+	uint32_t value = 0, ready = cache->ready;
 	if (likely(ready == atomic_load_explicit(&module_epoch, memory_order_acquire))) {
 		cache->ready = PATH_CACHE_BUSY;
 		atomic_signal_fence(memory_order_seq_cst);
-		value = path_find(cache, fp, tag);
+		run = path_find(cache, fp, tag);
+		if (likely(run != NULL))
+			value = run->answer;
 		atomic_signal_fence(memory_order_seq_cst);
 		cache->ready = ready;
 	}
-	return likely(value != PATH_UNKNOWN) ? value : value_slow(cache, fp, tag, intern);
+	return likely(run != NULL) ? value : value_slow(cache, fp, tag, intern);
 }
 
 size_t path_capture(const uintptr_t *fp, uintptr_t *pcs, size_t max, bool *cut)
@@ -219,7 +225,7 @@ void path_cache_own(struct path_cache *cache, void *owner)
 void path_cache_stats(const struct path_cache *cache, struct path_stats *stats)
 {
 	stats->captures += cache->stats.captures;
-	stats->hits += cache->stats.hits;
+	stats->hits += cache->stats.hits + cache->hits_given - (uint32_t)(cache->hits_left > 0 ? cache->hits_left : 0);
 	stats->checks += cache->stats.checks;
 	stats->wrong += cache->stats.wrong;
 	stats->failed += cache->stats.failed;

@@ -9,12 +9,13 @@
 #include "core/path/tree.h"
 
 #define PATH_CACHE_BUSY UINT32_MAX
-#define PATH_UNKNOWN UINT32_MAX /* no value of a path */
 
 struct path_cache {
+	struct tree tree;
 	uint32_t ready; /* the module epoch it agrees with; 0 = new, PATH_CACHE_BUSY = in use */
+	int32_t hits_left; /* until one is re-verified; below 0: this one is */
+	uint32_t hits_given; /* what hits_left counts down from: these hits are not in `stats` */
 	uint32_t random; /* for the hits that are re-verified */
-	uint64_t check_at; /* hits */
 	struct path_stats stats;
 	void *owner;
 	uint32_t changes; /* module_changes when last looked at */
@@ -28,7 +29,6 @@ struct path_cache {
 		uint64_t values[WALK_CHECKS_MAX];
 	} room[2];
 	uintptr_t nested_pcs[PATH_DEPTH_MAX], checked_pcs[PATH_DEPTH_MAX];
-	struct tree tree;
 	/* What was folded: by the innermost frames only. Asked where `tree` has no answer. */
 	uint64_t folded_hits;
 	struct tree folded;
@@ -37,26 +37,22 @@ struct path_cache {
 /* What was folded, if this was. NULL also now and then, when it is to be walked all the same. */
 const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag);
 
-/* Nobody else uses the cache meanwhile, and it agrees with the modules. PATH_UNKNOWN: path_value must be asked, for a path
-   that is new or one whose turn it is to be re-verified. Cost: a hash for the first run, two loads and a compare for
-   each check, what tree_way takes at each branch, one store. */
-static always_inline uint32_t path_find(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
+/* Nobody else uses the cache meanwhile, and it agrees with the modules. The run that has the answer, or NULL: path_value must
+   be asked, for a path that is new or one whose turn it is to be re-verified. Cost: a hash for the first run, two loads and
+   a compare for each check, what tree_way takes at each branch, one counter. */
+static always_inline const struct tree_run *path_find(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
-	uint64_t hits = cache->stats.hits + 1;
-	const struct tree_run *run = tree_find(&cache->tree, fp, tree_tagged(fp[1], tag));
+	const struct tree_run *run = tree_find(&cache->tree, fp, tag);
 	if (unlikely(!run) && cache->folded.used)
 		run = path_find_folded(cache, fp, tag);
-	if (unlikely(!run) || unlikely(hits >= cache->check_at))
-		return PATH_UNKNOWN;
-	cache->stats.hits = hits;
-	return run->answer;
+	return unlikely(!run) || unlikely(--cache->hits_left < 0) ? NULL : run;
 }
 
 /* The same for a cache that only this thread uses, signal handlers kept out. */
-static always_inline uint32_t path_known(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
+static always_inline const struct tree_run *path_known(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
 	if (unlikely(cache->ready != atomic_load_explicit(&module_epoch, memory_order_acquire)))
-		return PATH_UNKNOWN;
+		return NULL;
 	return path_find(cache, fp, tag);
 }
 

@@ -11,24 +11,54 @@ bool tree_guess_holds(const struct tree_run *run, const uint8_t *base)
 	return !walk_frame_pointer_plausible((uintptr_t)base + (uintptr_t)(intptr_t)run->guess_sp, rbp);
 }
 
-uint32_t tree_way_other(const struct tree *tree, struct tree_run *run, uint32_t link, uint64_t word)
+/* The place of the run that `word` leads to from `owner`, or the empty one where the search ends. */
+static uint32_t *place_of(const struct tree *tree, uint64_t word, uint32_t owner)
 {
-	uint32_t bits = tree_way_bits(word);
+	for (uint32_t at = tree_hash(word, owner);; at = (at + 1) & (TREE_TABLE - 1)) {
+		const uint32_t *place = &tree->table[at];
+		if (tree_is_led_to(tree_run_at(tree, *place), word, owner) || !*place)
+			return (uint32_t *)place;
+	}
+}
+
+/* What `link` leads to. */
+static struct tree_run *run_or_none(const struct tree *tree, uint32_t link)
+{
+	return link ? tree_run_at(tree, link) : NULL;
+}
+
+/* What was found comes first from now on: no place between the two is empty, so that both are found still. */
+struct tree_run *tree_root_other(struct tree *tree, uint64_t word, uint32_t owner)
+{
+	uint32_t *first = &tree->table[tree_hash(word, owner)], *place = place_of(tree, word, owner), link = *place;
+	if (link) {
+		*place = *first;
+		*first = link;
+	}
+	return run_or_none(tree, link);
+}
+
+/* The bits of a word that stand beside a link in a run's ways. */
+static uint32_t way_bits(uint64_t word)
+{
+	return (uint32_t)(word ^ word >> 15) * TREE_BYTES;
+}
+
+struct tree_run *tree_way_other(const struct tree *tree, struct tree_run *run, uint64_t word)
+{
+	uint32_t bits = way_bits(word), owner = tree_link_of(tree, run);
 	for (int i = 1; i < TREE_WAYS; i++) {
 		uint32_t to = run->way[i] ^ bits;
-		if (to >= TREE_LINKS)
-			continue;
-		const struct tree_run *next = tree_run_at(tree, to);
-		if (likely(next->word == word) && likely(next->owner == link))
-			return to;
+		if (to < TREE_BYTES && tree_is_led_to(tree_run_at(tree, to), word, owner))
+			return tree_run_at(tree, to);
 	}
-	uint32_t to = *tree_place(tree, word, link);
+	uint32_t to = *place_of(tree, word, owner);
 	if (to) {
 		run->way[2] = run->way[1];
 		run->way[1] = run->way[0];
 		run->way[0] = to | bits;
 	}
-	return to;
+	return run_or_none(tree, to);
 }
 
 /* Checks one after the other, as a walk has them. */
@@ -110,9 +140,9 @@ static size_t bit_units(size_t checks)
 }
 
 /* At most. The rest of a run never takes more than the run. */
-static size_t units_for(size_t checks)
+static size_t bytes_for(size_t checks)
 {
-	return (sizeof(struct tree_run) + chunks_for(checks) * sizeof(struct tree_chunk)) / TREE_UNIT + bit_units(checks);
+	return sizeof(struct tree_run) + chunks_for(checks) * sizeof(struct tree_chunk) + bit_units(checks) * TREE_UNIT;
 }
 
 static struct tree_run *run_make(struct tree *tree, uint64_t word, uint32_t owner, int32_t branch, struct checks checks)
@@ -120,7 +150,7 @@ static struct tree_run *run_make(struct tree *tree, uint64_t word, uint32_t owne
 	struct tree_run *run = tree_run_at(tree, TREE_FIRST + tree->used);
 	*run = (struct tree_run){.word = word, .owner = owner, .branch = branch, .guess_slot = branch ? 0 : -1};
 	run_fill(run, checks);
-	tree->used += (uint32_t)(sizeof *run / TREE_UNIT + run->units + (run->has_pointers ? bit_units(checks.count) : 0));
+	tree->used += (uint32_t)(sizeof *run + run->units * TREE_UNIT + (run->has_pointers ? bit_units(checks.count) * TREE_UNIT : 0));
 	return run;
 }
 
@@ -132,21 +162,16 @@ static void run_end(struct tree_run *run, const struct walk *walk, uint32_t answ
 	run->is_plain = !walk->guessed;
 }
 
-static uint32_t *place_of(struct tree *tree, const struct tree_run *run)
-{
-	return &tree->table[tree_place(tree, run->word, run->owner) - tree->table];
-}
-
 static void run_put(struct tree *tree, const struct tree_run *run)
 {
-	uint32_t *place = place_of(tree, run);
+	uint32_t *place = place_of(tree, run->word, run->owner);
 	tree->places += !*place;
 	*place = tree_link_of(tree, run);
 }
 
-static bool has_room(const struct tree *tree, size_t units)
+static bool has_room(const struct tree *tree, size_t bytes)
 {
-	return TREE_FIRST + tree->used + units <= TREE_LINKS && tree->places + 3 <= PLACES_MAX;
+	return TREE_FIRST + tree->used + bytes <= TREE_BYTES && tree->places + 3 <= PLACES_MAX;
 }
 
 /*
@@ -165,18 +190,18 @@ static struct tree_run *run_split(struct tree *tree, struct tree_run *run, struc
 	return common;
 }
 
-void tree_insert(struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra, const struct walk *walk, uint32_t answer)
+void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t tag, const struct walk *walk, uint32_t answer)
 {
 	struct checks rest = {walk->offsets, walk->values, walk->checks};
-	size_t room = units_for(rest.count) * 2;
+	size_t room = bytes_for(rest.count) * 2;
 	if (!has_room(tree, room))
 		tree_clear(tree);
 	if (!has_room(tree, room))
 		return;
-	uint64_t word = tagged_ra;
-	uint32_t owner = tree_depth_of(fp);
+	uint64_t word = fp[1];
+	uint32_t owner = tree_root_owner(fp, tag);
 	for (;;) {
-		uint32_t link = *tree_place(tree, word, owner);
+		uint32_t link = *place_of(tree, word, owner);
 		if (!link)
 			break;
 		struct tree_run *run = tree_run_at(tree, link);
@@ -223,7 +248,7 @@ size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, 
 			if (!(held.offset[held.count] & WALK_POINTER) && held.value[held.count] && count < max)
 				pcs[count++] = held.value[held.count];
 		if (word_is_pc(tree, run) && run->word && count < max)
-			pcs[count++] = tree_untagged(run->word);
+			pcs[count++] = run->word;
 		if (run->owner & TREE_ROOT)
 			break;
 	}
@@ -244,15 +269,14 @@ static void run_forget(uint32_t *place, struct tree_run *run)
 
 void tree_remove(struct tree *tree, const struct tree_run *run)
 {
-	uint32_t *place = place_of(tree, run);
+	uint32_t *place = place_of(tree, run->word, run->owner);
 	if (*place)
 		run_forget(place, tree_run_at(tree, *place));
 }
 
 static bool run_touches(struct tree *tree, const struct tree_run *run, uintptr_t start, uintptr_t end)
 {
-	uintptr_t pc = tree_untagged(run->word);
-	if (word_is_pc(tree, run) && pc > start && pc <= end)
+	if (word_is_pc(tree, run) && run->word > start && run->word <= end)
 		return true;
 	struct checks held = run_unpack(tree, run);
 	for (size_t i = 0; i < held.count; i++)

@@ -4,7 +4,7 @@
  *
  *   run     checks that follow from one word, then either an answer (the path ends here) or a place to look next
  *   word    what leads to a run: the return address of a root, else the value found at its owner's `branch`
- *   owner   the run before it; of a root: the stack depth
+ *   owner   the run before it; of a root: the tag and the stack depth
  *   chunk   four checks. Which of a run's are of frame pointers is told by a bit each, behind the last chunk, if any are
  *
  * Invariant: every word that was read to come to an answer was compared whole, and lay where the words before it put it:
@@ -21,11 +21,11 @@
 
 #define TREE_TABLE_BITS 15
 #define TREE_TABLE (1u << TREE_TABLE_BITS)
-#define TREE_UNIT 16u /* bytes; links count them */
-#define TREE_LINKS (1u << 17)
-#define TREE_REMOVED 1u
-#define TREE_FIRST 3u
-#define TREE_ROOT TREE_LINKS /* owner of roots: | depth */
+#define TREE_UNIT 16u /* bytes; links are multiples of it */
+#define TREE_BYTES (1u << 21)
+#define TREE_REMOVED TREE_UNIT
+#define TREE_FIRST (3 * TREE_UNIT) /* what is before looks like a run that no word leads to */
+#define TREE_ROOT (1u << 31) /* owner of roots: | tag and depth */
 #define TREE_CHUNK 4
 #define TREE_WAYS 3
 
@@ -53,50 +53,52 @@ struct tree_run {
 };
 static_assert(sizeof(struct tree_run) == 2 * TREE_UNIT && sizeof(struct tree_chunk) == 3 * TREE_UNIT, "units");
 
-/* All zero is empty. The table holds links, by open addressing; TREE_REMOVED is that of a run that nothing leads to. A link
+/* All zero is empty. Links are distances from the tree. The table holds them, by open addressing; TREE_REMOVED is that of a run that nothing leads to. A link
    is not used twice before tree_clear, since what comes after a removed run stays. */
 struct tree {
-	uint32_t used; /* units of the arena, from TREE_FIRST */
+	uint8_t arena[TREE_BYTES]; /* of runs */
+	uint32_t used; /* bytes of the arena, from TREE_FIRST */
 	uint32_t places; /* of the table, not empty */
 	uint32_t table[TREE_TABLE];
 	struct {
 		int32_t offset[WALK_CHECKS_MAX];
 		uint64_t value[WALK_CHECKS_MAX];
 	} scratch; /* a run, unpacked */
-	_Alignas(64) uint8_t arena[TREE_LINKS * TREE_UNIT];
 };
 
 static always_inline struct tree_run *tree_run_at(const struct tree *tree, uint32_t link)
 {
-	return (struct tree_run *)(uintptr_t)(tree->arena + (size_t)link * TREE_UNIT);
+	return (struct tree_run *)((uintptr_t)tree + link);
 }
 
 static always_inline uint32_t tree_link_of(const struct tree *tree, const struct tree_run *run)
 {
-	return (uint32_t)((size_t)((const uint8_t *)run - tree->arena) / TREE_UNIT);
+	return (uint32_t)((uintptr_t)run - (uintptr_t)tree);
 }
 
-static always_inline uint32_t tree_depth_of(const uintptr_t *fp)
+/* `tag` is below 1 << 15. */
+static always_inline uint32_t tree_root_owner(const uintptr_t *fp, uint32_t tag)
 {
-	return TREE_ROOT | ((uint32_t)((uintptr_t)fp >> 3) & 0xffff);
+	return TREE_ROOT | tag << 16 | ((uint32_t)((uintptr_t)fp >> 3) & 0xffff);
 }
 
-static always_inline uint64_t tree_hash(uint64_t word, uint32_t owner)
+/* Where in the table the search for a run begins. */
+static always_inline uint32_t tree_hash(uint64_t word, uint32_t owner)
 {
-	return (word ^ (uint64_t)owner << 44) * 0x9e3779b97f4a7c15u;
+	return (uint32_t)((word ^ (uint64_t)owner << 32) * 0x9e3779b97f4a7c15u >> (64 - TREE_TABLE_BITS));
 }
 
-/* The place of the run that `word` leads to from `owner`, or the empty one where the search ends. Cost: a hash and two
-   loads, mostly. */
-static always_inline const uint32_t *tree_place(const struct tree *tree, uint64_t word, uint32_t owner)
+static always_inline bool tree_is_led_to(const struct tree_run *run, uint64_t word, uint32_t owner)
 {
-	uint32_t at = (uint32_t)(tree_hash(word, owner) >> (64 - TREE_TABLE_BITS));
-	for (;; at = (at + 1) & (TREE_TABLE - 1)) {
-		const uint32_t *place = &tree->table[at];
-		const struct tree_run *run = tree_run_at(tree, *place);
-		if (likely(run->word == word && run->owner == owner) || !*place)
-			return place;
-	}
+	return likely(run->word == word) && likely(run->owner == owner);
+}
+
+/* The root of a return address and a depth, or NULL. Cost: a hash and two loads, mostly. */
+struct tree_run *tree_root_other(struct tree *tree, uint64_t word, uint32_t owner);
+static always_inline struct tree_run *tree_root(struct tree *tree, uint64_t word, uint32_t owner)
+{
+	struct tree_run *run = tree_run_at(tree, tree->table[tree_hash(word, owner)]);
+	return tree_is_led_to(run, word, owner) ? run : tree_root_other(tree, word, owner);
 }
 
 /* What the stack says at a branch. */
@@ -126,61 +128,40 @@ static always_inline bool tree_run_holds(const struct tree_run *run, const uint8
 /* Where a path ends for want of unwind information: is it still so? */
 cold_path bool tree_guess_holds(const struct tree_run *run, const uint8_t *base);
 
-/* The bits of a word that stand beside a link in a run's ways. */
-static always_inline uint32_t tree_way_bits(uint64_t word)
-{
-	return (uint32_t)(word ^ word >> 15) * TREE_LINKS;
-}
-
-/* From a branch to where `word` leads, by the other ways or the table; 0: not known. Cost: up to two compares and a hash. */
-uint32_t tree_way_other(const struct tree *tree, struct tree_run *run, uint32_t link, uint64_t word);
+/* From a branch to where `word` leads, or NULL: by the other ways or the table. */
+struct tree_run *tree_way_other(const struct tree *tree, struct tree_run *run, uint64_t word);
 
 /* The same, mostly by the first way. Cost: two compares. */
-static always_inline uint32_t tree_way(const struct tree *tree, struct tree_run *run, uint32_t link, uint64_t word)
+static always_inline struct tree_run *tree_way(const struct tree *tree, struct tree_run *run, uint64_t word)
 {
-	uint32_t first = run->way[0] % TREE_LINKS;
-	const struct tree_run *next = tree_run_at(tree, first);
-	return likely(next->word == word) && likely(next->owner == link) ? first : tree_way_other(tree, run, link, word);
+	struct tree_run *next = tree_run_at(tree, run->way[0] % TREE_BYTES);
+	return tree_is_led_to(next, word, tree_link_of(tree, run)) ? next : tree_way_other(tree, run, word);
 }
 
 /* The run where the path that the stack now holds ends, or NULL. Cost: for each run two loads on top of its checks, and what
    tree_way takes. */
-static always_inline const struct tree_run *tree_find(struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra)
+static always_inline const struct tree_run *tree_find(struct tree *tree, const uintptr_t *fp, uint32_t tag)
 {
 	const uint8_t *base = (const uint8_t *)fp;
-	uint32_t link = *tree_place(tree, tagged_ra, tree_depth_of(fp));
+	struct tree_run *run = tree_root(tree, fp[1], tree_root_owner(fp, tag));
 	for (;;) {
-		if (unlikely(!link))
-			return NULL;
-		struct tree_run *run = tree_run_at(tree, link);
-		if (unlikely(!tree_run_holds(run, base)))
+		if (unlikely(!run) || unlikely(!tree_run_holds(run, base)))
 			return NULL;
 		if (likely(run->is_plain))
 			return run;
 		if (unlikely(!run->branch))
 			return tree_guess_holds(run, base) ? run : NULL;
-		link = tree_way(tree, run, link, tree_word(base, run->branch));
+		run = tree_way(tree, run, tree_word(base, run->branch));
 	}
 }
 
 /* Keeps the path of `walk`, which must be cacheable. */
-void tree_insert(struct tree *tree, const uintptr_t *fp, uintptr_t tagged_ra, const struct walk *walk, uint32_t answer);
+void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t tag, const struct walk *walk, uint32_t answer);
 /* The return addresses that `run` stands for, innermost first; returns how many. */
 size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, size_t max);
 void tree_remove(struct tree *tree, const struct tree_run *run);
 /* Drops every path through (start, end]. */
 void tree_drop_range(struct tree *tree, uintptr_t start, uintptr_t end);
 void tree_clear(struct tree *tree);
-
-/* The tag is part of the return address as a word, in bits that no address of a program has. */
-static always_inline uintptr_t tree_tagged(uintptr_t ra, uint32_t tag)
-{
-	return ra | (uintptr_t)tag << 56;
-}
-
-static always_inline uintptr_t tree_untagged(uintptr_t ra)
-{
-	return ra & ~((uintptr_t)0xff << 56);
-}
 
 #endif

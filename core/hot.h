@@ -217,7 +217,7 @@ static always_inline bool hot_die_in_slab(struct thread *thread, struct block *b
 }
 
 /* realloc of a block in a slab that is tagged as this thread's births are, to 1 byte or more of what slabs serve: where it
-   lies as long as its size class is the same, else it moves to a larger one. NULL: not here, nothing is done. */
+   lies as long as its size class is the same, else it moves to another, a smaller one of at most half the size. NULL: not here, nothing is done. */
 static always_inline void *hot_resize_in_slab(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size)
 {
 	struct thread *thread = death.thread;
@@ -226,7 +226,7 @@ static always_inline void *hot_resize_in_slab(struct hot_death death, struct tra
 	if (unlikely(block_tag(block) != thread->small_tag) || unlikely(counter->route != thread->small_route))
 		return NULL;
 	uint32_t was = pool_class_known(old_usable), wanted = pool_class_known(usable);
-	if (was > wanted) /* it may stay, but plain no longer */
+	if (was > wanted && usable >= pool_capacity(block) / 2) /* it stays, but plain no longer */
 		return NULL;
 	if (was == wanted) {
 		if (unlikely(!hot_slab_birth_is_plain(thread, counter, usable, HOT_LEAVES)))
@@ -238,10 +238,74 @@ static always_inline void *hot_resize_in_slab(struct hot_death death, struct tra
 	void *pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[wanted], word, size, HOT_LEAVES);
 	if (unlikely(!pointer))
 		return NULL;
-	memcpy(pointer, block + 1, old_usable);
+	memcpy(pointer, block + 1, old_usable < size ? old_usable : size);
 	if (unlikely(hot_die_in_slab(thread, block, death.counter, old_usable)))
 		pool_slab_emptied(thread, pool_slab_of(block));
 	return pointer;
+}
+
+/* realloc of a block in a span, born in this segment, wherever it lies there: it stays if it needs as much room as it has, else
+   it moves to the end. NULL: not here, nothing is done. */
+static always_inline void *hot_resize_in_span(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size)
+{
+	struct thread *thread = death.thread;
+	struct trace_sums *sums = &thread->record->tier[TRACE_TIER_FRAME];
+	size_t old_usable = hot_usable(death.block), usable = block_usable(size);
+	if (unlikely(counter->route) || unlikely(size - 1 >= thread->bump_max))
+		return NULL;
+	if (usable == old_usable) {
+		if (unlikely(!hot_is_plain(thread, counter, HOT_LEAVES)))
+			return NULL;
+		account_death(death.counter, sums, old_usable);
+		death.counter->died_in_segment++;
+		account_birth_sums(counter, sums, size, usable);
+		return block_start_plain(death.block, word, block_span_base, size);
+	}
+	void *pointer = hot_birth_in_span(thread, counter, word, size, HOT_LEAVES);
+	if (unlikely(!pointer))
+		return NULL;
+	memcpy(pointer, death.block + 1, old_usable < size ? old_usable : size);
+	block_kill_in_span(death.block);
+	account_death(death.counter, sums, old_usable);
+	death.counter->died_in_segment++;
+	struct frame_span *span = frame_span_of(death.block);
+	if (unlikely(frame_one_dead(span, old_usable)))
+		frame_span_emptied(thread, span);
+	return pointer;
+}
+
+/* realloc in the plain cases: a death in the segment of the birth, and a birth in the same tier. The gate is shut. NULL: not
+   that, nothing is done. */
+static always_inline void *hot_resize(struct hot_death death, struct trace_counter *counter, size_t size)
+{
+	struct thread *thread = death.thread;
+	uint64_t word = thread->birth | counter_place(counter);
+	if (death.in_slab)
+		return size - 1 < thread->small_max ? hot_resize_in_slab(death, counter, word, size) : NULL;
+	if (block_tag(death.block) != BLOCK_IN_SCOPE)
+		return NULL;
+	if (hot_resize_at_end(death, counter, word, size, HOT_SEES))
+		return death.block + 1;
+	return hot_resize_in_span(death, counter, word, size);
+}
+
+/* The same with call paths, of a path that is known. NULL: not here, nothing is done. */
+static always_inline void *hot_realloc_by_path(void *pointer, size_t size, const uintptr_t *fp)
+{
+	struct thread *thread = thread_self;
+	if (unlikely(!hot_has_header(pointer)) || unlikely(thread->gate != THREAD_READY) || unlikely(!thread->alloc_paths) ||
+	    unlikely(size - 1 >= REGION_CHUNK_BYTES))
+		return NULL;
+	thread_shut(thread);
+	void *resized = NULL;
+	struct hot_death death = hot_death_in(thread, block_of(pointer));
+	if (likely(death.counter != NULL)) {
+		const struct tree_run *path = path_known(thread->alloc_paths, fp, thread->tag);
+		if (likely(path != NULL))
+			resized = hot_resize(death, counter_at(path->answer), size);
+	}
+	thread_open(thread);
+	return resized;
 }
 
 /* realloc with stacks=none of what lies in a span. False: not here, nothing is done. */

@@ -32,35 +32,6 @@ static void *start_in_place(struct block *block, uint64_t word, uint32_t tag, si
 	return pointer;
 }
 
-/* The plain cases: a death in the segment of the birth, and a birth in the same tier. NULL: not that, nothing is done. */
-static void *resize_clean(struct hot_death death, struct trace_counter *counter, size_t size)
-{
-	struct thread *thread = death.thread;
-	uint64_t word = thread->birth | counter_place(counter);
-	size_t old_usable = block_usable(block_size(death.block));
-	if (death.in_slab)
-		return size - 1 < thread->small_max ? hot_resize_in_slab(death, counter, word, size) : NULL;
-	if (block_tag(death.block) != BLOCK_IN_SCOPE)
-		return NULL;
-	if (hot_resize_at_end(death, counter, word, size, HOT_SEES))
-		return death.block + 1;
-	if (counter->route || size - 1 >= thread->bump_max)
-		return NULL;
-	if (block_usable(size) == old_usable) {
-		account_death(death.counter, &thread->record->tier[TRACE_TIER_FRAME], old_usable);
-		death.counter->died_in_segment++;
-		account_birth(thread, counter, TRACE_TIER_FRAME, TRACE_BIRTH_FRAME_IN, size);
-		return block_start(death.block, word, BLOCK_IN_SCOPE, size);
-	}
-	void *pointer = hot_birth_in_span(thread, counter, word, size, HOT_LEAVES);
-	if (unlikely(!pointer))
-		return NULL;
-	memcpy(pointer, death.block + 1, old_usable < size ? old_usable : size);
-	operation_die(thread, death.block, NULL);
-	operation_give_room(thread, death.block, false);
-	return pointer;
-}
-
 /* Of a block that has pages of its own. NULL: that cannot be had, nothing is done. */
 static void *resize_pages(struct thread *thread, struct block *block, size_t size, uint64_t word, uint32_t tag,
                           const uintptr_t *fp)
@@ -83,7 +54,7 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 	struct trace_counter *counter = site_of_call(thread, size, fp);
 	struct hot_death death = hot_death_in(thread, block);
 	if (death.counter && size - 1 < REGION_CHUNK_BYTES) {
-		void *quick = resize_clean(death, counter, size);
+		void *quick = hot_resize(death, counter, size);
 		if (quick)
 			return quick;
 	}

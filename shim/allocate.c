@@ -63,7 +63,8 @@ void *hook_realloc(void *pointer, size_t size)
 		alloc_free(pointer, FP);
 		return NULL;
 	}
-	return alloc_or_enomem(alloc_resize(pointer, size, FP));
+	void *resized = hot_realloc_by_path(pointer, size, FP);
+	return likely(resized != NULL) ? resized : alloc_or_enomem(alloc_resize(pointer, size, FP));
 }
 
 EXPORT void *reallocarray(void *pointer, size_t count, size_t size)

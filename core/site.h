@@ -17,7 +17,7 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 struct trace_counter *site_of_caller(struct thread *thread, const uintptr_t *fp);
 /* stacks=none: sites by role, region and size class, a power of two from 16 on. A thread finds small sizes by 16-byte
    steps, the others, and 0, by their logarithm. */
-#define SITE_STEPS 64u
+#define SITE_STEPS 512u
 #define SITE_STEPPED_MAX (SITE_STEPS * 16)
 #define SITE_CLASSES 64u
 #define SITE_PLACES (SITE_STEPS + SITE_CLASSES)

@@ -26,7 +26,7 @@
 #define THREAD_GATHERED 8u
 #define THREAD_DEMOTED_MAX 256u
 #define THREAD_TAGS_MAX 64u
-#define THREAD_ESCAPES 128u
+#define THREAD_ESCAPES 1024u
 #define THREAD_TASK_TYPES 256u
 #define THREAD_TASK_CACHE 1024u
 #define THREAD_SITE_GROUPS (32768u / TRACE_GROUP_SITES)
@@ -123,8 +123,8 @@ struct thread {
 	uint8_t small_outside; /* 1: born outside every scope */
 	uint8_t birth_shift;   /* 0 in a scope, 2 outside: births[tier + birth_shift] */
 	/* ---- often */
-	uint64_t *small_look_at; /* of look_at */
-	uint64_t look_at[TRACE_TIERS]; /* usable bytes of this thread's births at which its peak may be reached: account.c */
+	int64_t *small_look_left; /* of look_left */
+	int64_t look_left[TRACE_TIERS]; /* bytes that may be born here before this thread's peak may be reached: account.c */
 	struct path_cache *alloc_paths;
 	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
 	uint32_t tag;        /* innermost open region, 0: none */

@@ -75,7 +75,7 @@ void account_peak_rearm(struct thread *thread)
 	int64_t step = step_of(trace_header->peak_bytes);
 	for (int tier = 0; tier < TRACE_TIERS; tier++) {
 		thread->peak_at[tier] = trace_live(&thread->record->tier[tier]) + step;
-		thread->look_at[tier] = thread->record->tier[tier].usable_bytes + (uint64_t)step;
+		thread->look_left[tier] = step;
 	}
 }
 
@@ -87,7 +87,7 @@ void account_look(struct thread *thread, enum trace_tier tier)
 	if (left < 0)
 		account_peak(thread);
 	else
-		thread->look_at[tier] = thread->record->tier[tier].usable_bytes + (uint64_t)(left > LOOK_LEAST ? left : LOOK_LEAST);
+		thread->look_left[tier] = left > LOOK_LEAST ? left : LOOK_LEAST;
 }
 
 /* Writes each site's live bytes as of now: the process stands higher than ever before. */

@@ -79,7 +79,7 @@ static always_inline void account_birth(struct thread *thread, struct trace_coun
 	counter->births[birth]++;
 	struct trace_sums *sums = &thread->record->tier[tier];
 	account_birth_sums(counter, sums, size, block_usable(size));
-	if (unlikely(sums->usable_bytes > thread->look_at[tier]))
+	if (unlikely((thread->look_left[tier] -= (int64_t)block_usable(size)) < 0))
 		account_look(thread, tier);
 }
 

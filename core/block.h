@@ -131,7 +131,8 @@ static always_inline void block_kill_in_slab(struct block *block)
 static always_inline void block_kill_in_span(struct block *block)
 {
 	block_kill_in_slab(block);
-	__asm__("orb %1, 2+%0" : "+o"(block->birth) : "i"(BLOCK_DEAD >> 16));
+	uint8_t *byte = (uint8_t *)&block->birth + 2;
+	__asm__("orb %1, %0" : "+m"(*byte) : "i"(BLOCK_DEAD >> 16));
 }
 
 /* A block of the heap tier that was killed lives on. */

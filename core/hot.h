@@ -63,7 +63,7 @@ static always_inline void *hot_birth_in_span(struct thread *thread, struct trace
 static always_inline bool hot_slab_birth_is_plain(struct thread *thread, struct trace_counter *counter, size_t usable,
                                                   enum hot_unseen unseen)
 {
-	return likely(thread->small_sums->usable_bytes + usable <= *thread->small_look_at) && hot_is_plain(thread, counter, unseen);
+	return likely((*thread->small_look_left -= (int64_t)usable) >= 0) && hot_is_plain(thread, counter, unseen);
 }
 
 /* The same from a slab, by the cache of the size: what lies there is what scope_settle says. */
@@ -81,9 +81,8 @@ static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace
 
 /* malloc inside a frame with stacks=none. NULL: it is left to others, nothing is done. Cost: some forty instructions, all
    loads from lines of this thread. */
-static always_inline void *hot_malloc(size_t size, enum hot_unseen unseen)
+static always_inline void *hot_malloc(struct thread *thread, size_t size, enum hot_unseen unseen)
 {
-	struct thread *thread = thread_self;
 	size_t below = size - 1; /* of 0 bytes: more than any limit */
 	if (unlikely(below >= thread->bump_class_max) || unlikely(thread->gate != THREAD_READY))
 		return NULL;
@@ -98,9 +97,8 @@ static always_inline void *hot_malloc(size_t size, enum hot_unseen unseen)
 }
 
 /* The same for what lies in slabs: outside frames all that is small. */
-static always_inline void *hot_malloc_small(size_t size, enum hot_unseen unseen)
+static always_inline void *hot_malloc_small(struct thread *thread, size_t size, enum hot_unseen unseen)
 {
-	struct thread *thread = thread_self;
 	size_t below = size - 1;
 	if (unlikely(below >= thread->small_class_max) || unlikely(thread->gate != THREAD_READY))
 		return NULL;

@@ -24,7 +24,7 @@
 #define RECLAIMED_AT_ONCE 8u
 #define DESTRUCTOR_ROUNDS 3u /* of PTHREAD_DESTRUCTOR_ITERATIONS (4) */
 
-static_assert(offsetof(struct thread, bump_max) == 64 && offsetof(struct thread, small_look_at) == 128,
+static_assert(offsetof(struct thread, bump_max) == 64 && offsetof(struct thread, small_look_left) == 128,
               "what malloc and free write is one line, what they read another");
 
 static struct thread state_empty;

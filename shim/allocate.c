@@ -17,9 +17,10 @@
 /* What no path is known of, or none is asked for. Not inlined: the known ones need fewer registers. */
 static __attribute__((noinline)) void *malloc_otherwise(size_t size, const uintptr_t *fp)
 {
-	void *pointer = hot_malloc(size, HOT_SEES);
+	struct thread *thread = thread_self;
+	void *pointer = hot_malloc(thread, size, HOT_SEES);
 	if (unlikely(!pointer))
-		pointer = hot_malloc_small(size, HOT_SEES);
+		pointer = hot_malloc_small(thread, size, HOT_SEES);
 	return likely(pointer != NULL) ? pointer : alloc_malloc(size, fp);
 }
 
@@ -45,9 +46,10 @@ EXPORT void *calloc(size_t count, size_t size)
 	if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
 		return alloc_or_enomem(NULL);
 	if (likely(bytes <= POOL_HEAP_MAX)) {
-		void *pointer = hot_malloc(bytes, HOT_LEAVES); /* what malloc has tried before it comes here */
+		struct thread *thread = thread_self;
+		void *pointer = hot_malloc(thread, bytes, HOT_LEAVES); /* what malloc has tried before it comes here */
 		if (!pointer)
-			pointer = hot_malloc_small(bytes, HOT_LEAVES);
+			pointer = hot_malloc_small(thread, bytes, HOT_LEAVES);
 		if (!pointer)
 			pointer = malloc_here(bytes, FP);
 		return likely(pointer != NULL) ? memset(pointer, 0, bytes) : NULL;

@@ -4,9 +4,9 @@
 #include "shim/hooks.h"
 
 /* What is not served inside a frame. Not inlined: malloc keeps its registers for the case it is made for. */
-static __attribute__((noinline)) void *malloc_small(size_t size)
+static __attribute__((noinline)) void *malloc_small(size_t size, struct thread *thread)
 {
-	void *pointer = hot_malloc_small(size, HOT_LEAVES);
+	void *pointer = hot_malloc_small(thread, size, HOT_LEAVES);
 	if (likely(pointer != NULL))
 		return pointer;
 	return hook_malloc(size);
@@ -14,10 +14,11 @@ static __attribute__((noinline)) void *malloc_small(size_t size)
 
 EXPORT void *malloc(size_t size)
 {
-	void *pointer = hot_malloc(size, HOT_LEAVES);
+	struct thread *thread = thread_self;
+	void *pointer = hot_malloc(thread, size, HOT_LEAVES);
 	if (likely(pointer != NULL))
 		return pointer;
-	return malloc_small(size);
+	return malloc_small(size, thread);
 }
 
 /* Not inlined, for the same reason. `place`: hot_death_at. */

@@ -381,6 +381,59 @@ static NOINLINE void test_threads(void)
 		pthread_join(threads[i], NULL);
 }
 
+static struct path_cache *counted;
+static NOINLINE uint32_t hook_counted(uint32_t tag)
+{
+	return path_value(counted, __builtin_frame_address(0), tag, hash_path);
+}
+
+static NOINLINE void hook_at_depth(size_t bytes, unsigned caller)
+{
+	volatile char room[bytes];
+	room[0] = 0;
+	switch (caller) {
+	case 0:
+		keep += hook_counted(0) & 1;
+		break;
+	case 1:
+		keep += hook_counted(0) & 2;
+		break;
+	case 2:
+		keep += hook_counted(0) & 4;
+		break;
+	default:
+		keep += hook_counted(0) & 8;
+	}
+}
+
+/* Thousands of callers and depths, so that roots meet in the table: each is walked once, and found each time that it comes
+   again. */
+static NOINLINE void test_each_lookup_is_counted(void)
+{
+	enum { PATHS = 6000 };
+	counted = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (uint64_t round = 0; round < 4; round++) {
+		struct path_stats now = {0};
+		for (unsigned path = 0; path < PATHS; path++)
+			hook_at_depth(16 + path / 4 * 16, path % 4);
+		path_cache_stats(counted, &now);
+		CHECK(now.captures == PATHS && now.hits == round * PATHS, "round %lu: %lu walks, %lu hits", round, now.captures,
+		      now.hits);
+	}
+}
+
+static NOINLINE void test_a_tag_is_part_of_the_question(void)
+{
+	uint32_t first[4];
+	for (unsigned round = 0; round < 12; round++) {
+		uint32_t value = hook_counted(round % 4);
+		if (round < 4)
+			first[round] = value;
+		CHECK(value == first[round % 4], "round %u", round);
+	}
+	CHECK(first[0] != first[1] && first[0] != first[2] && first[1] != first[2] && first[2] != first[3], "tags are alike");
+}
+
 /* Two libraries of the same layout loaded at the same place, one after the other: the paths through them differ though
    every return address is the same, which their modules' indices tell. */
 static uint32_t modules_of_path(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
@@ -568,6 +621,8 @@ int main(int argc, char **argv)
 	test_coroutines();
 	test_folded();
 	test_threads();
+	test_each_lookup_is_counted();
+	test_a_tag_is_part_of_the_question();
 	test_reload();
 	test_generated();
 	test_reentry();

@@ -180,8 +180,9 @@ static always_inline size_t hot_usable(const struct block *block)
 	return ((size_t)(uint32_t)block->state + 15) & ~(size_t)15;
 }
 
-/* realloc of a block in a span, the one at the end of the open frame's span, born in this segment: it grows or shrinks where it lies, however
-   large, as far as the span reaches. A death with its counter, and a birth. False: not here, nothing is done. */
+/* realloc of a block in a span, the one at the end of the open frame's span, born in this segment: it grows or shrinks where
+   it lies, however large, as far as the span reaches. A death with its counter, and a birth. False: not here, nothing is
+   done. */
 static always_inline bool hot_resize_at_end(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size,
                                             enum hot_unseen unseen)
 {
@@ -215,7 +216,8 @@ static always_inline bool hot_die_in_slab(struct thread *thread, struct block *b
 }
 
 /* realloc of a block in a slab that is tagged as this thread's births are, to 1 byte or more of what slabs serve: where it
-   lies as long as its size class is the same, else it moves to another, a smaller one of at most half the size. NULL: not here, nothing is done. */
+   lies as long as its size class is the same, else it moves to a larger one, or to one of less than half the size. NULL: not
+   here, nothing is done. */
 static always_inline void *hot_resize_in_slab(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size)
 {
 	struct thread *thread = death.thread;

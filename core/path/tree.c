@@ -150,7 +150,8 @@ static struct tree_run *run_make(struct tree *tree, uint64_t word, uint32_t owne
 	struct tree_run *run = tree_run_at(tree, TREE_FIRST + tree->used);
 	*run = (struct tree_run){.word = word, .owner = owner, .branch = branch, .guess_slot = branch ? 0 : -1};
 	run_fill(run, checks);
-	tree->used += (uint32_t)(sizeof *run + run->units * TREE_UNIT + (run->has_pointers ? bit_units(checks.count) * TREE_UNIT : 0));
+	size_t behind = run->has_pointers ? bit_units(checks.count) : 0;
+	tree->used += (uint32_t)(sizeof *run + (run->units + behind) * TREE_UNIT);
 	return run;
 }
 

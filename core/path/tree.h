@@ -53,8 +53,8 @@ struct tree_run {
 };
 static_assert(sizeof(struct tree_run) == 2 * TREE_UNIT && sizeof(struct tree_chunk) == 3 * TREE_UNIT, "units");
 
-/* All zero is empty. Links are distances from the tree. The table holds them, by open addressing; TREE_REMOVED is that of a run that nothing leads to. A link
-   is not used twice before tree_clear, since what comes after a removed run stays. */
+/* All zero is empty. Links are distances from the tree. The table holds them, by open addressing; TREE_REMOVED is that of a
+   run that nothing leads to. A link is not used twice before tree_clear, since what comes after a removed run stays. */
 struct tree {
 	uint8_t arena[TREE_BYTES]; /* of runs */
 	uint32_t used; /* bytes of the arena, from TREE_FIRST */

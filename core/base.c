@@ -35,6 +35,17 @@ void base_unlock_all(void)
 	}
 }
 
+#define PAUSES 64
+
+/* Whether `owner`, interrupted while it held what this thread wants, waits in a signal handler for what this thread has. */
+static bool waits_for_us(uint32_t owner)
+{
+	for (uint32_t i = 0; i < held_count && i < HELD_MAX; i++)
+		if (owner && held[i]->by_handlers && atomic_load_explicit(&held[i]->waiter, memory_order_relaxed) == owner)
+			return true;
+	return false;
+}
+
 bool base_lock(struct base_lock *lock)
 {
 	uint32_t self = base_tid();
@@ -45,11 +56,16 @@ bool base_lock(struct base_lock *lock)
 			if (held_count < HELD_MAX)
 				held[held_count] = lock;
 			held_count++;
+			expected = self;
+			if (lock->by_handlers)
+				atomic_compare_exchange_strong(&lock->waiter, &expected, 0);
 			return true;
 		}
-		if (expected == self)
+		if (expected == self || waits_for_us(expected))
 			return false;
-		if (spins < 64)
+		if (lock->by_handlers) /* each time anew: others wait too */
+			atomic_store_explicit(&lock->waiter, self, memory_order_relaxed);
+		if (spins < PAUSES)
 			__builtin_ia32_pause();
 		else
 			syscall(SYS_sched_yield);

@@ -37,9 +37,12 @@ static always_inline size_t round_up(size_t value, size_t power_of_two)
  */
 struct base_lock {
 	_Atomic uint32_t owner; /* tid, 0 = free */
+	bool by_handlers; /* signal handlers wait for this one, and what they interrupted may hold others */
+	_Atomic uint32_t waiter; /* with by_handlers: the tid of one that waits, 0 = none */
 };
 
-/* False: this thread holds it already. Yields the processor while another thread holds it. */
+/* False: this thread holds it already, or who holds it waits for one that this thread holds. Yields the processor while
+   another thread holds it. */
 bool base_lock(struct base_lock *lock);
 void base_unlock(struct base_lock *lock);
 /* Gives back whatever locks this thread holds: the operation that took them was left by a jump or a cancellation. */

@@ -293,6 +293,7 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 {
 	if (!count || !base_lock(&table.lock)) {
 		trace_loss(TRACE_LOSS_STACKS, 1);
+		*kept = 0;
 		return 0;
 	}
 	if (cut)
@@ -325,9 +326,11 @@ uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, b
 
 static uint32_t intern_node(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
-	(void)owner, (void)tag, (void)kept;
-	if (!count || !base_lock(&table.lock))
+	(void)owner, (void)tag;
+	if (!count || !base_lock(&table.lock)) {
+		*kept = 0;
 		return 0;
+	}
 	uint32_t node = path_node(pcs, without_interrupted(pcs, count), cut, true);
 	base_unlock(&table.lock);
 	if (node != UINT32_MAX)
@@ -370,11 +373,14 @@ struct trace_counter *site_of_caller(struct thread *thread, const uintptr_t *fp)
 	uint32_t slot = (uint32_t)(key * 0x9e3779b97f4a7c15u >> 56);
 	if (likely(thread->caller_site[slot].caller == key))
 		return counter_at(thread->caller_site[slot].place);
-	size_t kept;
+	size_t kept = 1;
 	notice_module_of(caller);
-	thread->caller_site[slot].place = site_intern_counter(thread, &caller, 1, false, thread->tag, &kept);
-	thread->caller_site[slot].caller = key;
-	return counter_at(thread->caller_site[slot].place);
+	uint32_t place = site_intern_counter(thread, &caller, 1, false, thread->tag, &kept);
+	if (kept) {
+		thread->caller_site[slot].place = place;
+		thread->caller_site[slot].caller = key;
+	}
+	return counter_at(place);
 }
 
 uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp)
@@ -385,7 +391,8 @@ uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp)
 		return path_value(thread->other_paths, fp, 0, intern_node);
 	uintptr_t caller = fp[1];
 	notice_module_of(caller);
-	return intern_node(NULL, &caller, 1, false, 0, NULL);
+	size_t kept;
+	return intern_node(NULL, &caller, 1, false, 0, &kept);
 }
 
 void site_child(void)

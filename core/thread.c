@@ -305,6 +305,7 @@ int thread_init(void)
 	thread_choose_classes(late);
 	scope_settle(late);
 	late->gate = THREAD_READY;
+	table.late_lock.by_handlers = true;
 	table.late = late;
 	return 0;
 }

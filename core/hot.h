@@ -129,6 +129,8 @@ static always_inline void *hot_malloc_by_path(size_t size, const uintptr_t *fp)
 		else if (size - 1 < thread->small_max && counter->route == thread->small_route)
 			pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[pool_class_known(block_usable(size))],
 			                            thread->birth | place, size, HOT_SEES);
+		if (unlikely(!pointer))
+			path_take_back(thread->alloc_paths);
 	}
 	thread_open(thread);
 	return pointer;
@@ -301,8 +303,11 @@ static always_inline void *hot_realloc_by_path(void *pointer, size_t size, const
 	struct hot_death death = hot_death_in(thread, block_of(pointer));
 	if (likely(death.counter != NULL)) {
 		const struct tree_run *path = path_known(thread->alloc_paths, fp, thread->tag);
-		if (likely(path != NULL))
+		if (likely(path != NULL)) {
 			resized = hot_resize(death, counter_at(path->answer), size);
+			if (unlikely(!resized))
+				path_take_back(thread->alloc_paths);
+		}
 	}
 	thread_open(thread);
 	return resized;

@@ -57,6 +57,13 @@ EXPORT void *calloc(size_t count, size_t size)
 	return alloc_or_enomem(alloc_new(bytes, 0, true, FP));
 }
 
+/* Of a block, to 1 byte or more. */
+static always_inline void *realloc_here(void *pointer, size_t size, const uintptr_t *fp)
+{
+	void *resized = hot_realloc_by_path(pointer, size, fp);
+	return likely(resized != NULL) ? resized : alloc_or_enomem(alloc_resize(pointer, size, fp));
+}
+
 void *hook_realloc(void *pointer, size_t size)
 {
 	if (unlikely(!pointer))
@@ -65,8 +72,7 @@ void *hook_realloc(void *pointer, size_t size)
 		alloc_free(pointer, FP);
 		return NULL;
 	}
-	void *resized = hot_realloc_by_path(pointer, size, FP);
-	return likely(resized != NULL) ? resized : alloc_or_enomem(alloc_resize(pointer, size, FP));
+	return realloc_here(pointer, size, FP);
 }
 
 EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
@@ -80,7 +86,7 @@ EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
 		alloc_free(pointer, FP);
 		return NULL;
 	}
-	return alloc_or_enomem(alloc_resize(pointer, bytes, FP));
+	return realloc_here(pointer, bytes, FP);
 }
 
 /* As glibc: an alignment that is no power of two is raised to the next one. */

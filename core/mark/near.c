@@ -174,10 +174,9 @@ int near_write(void *at, const void *bytes, size_t length)
 	uint64_t signals;
 	long blocked = raw_block_signals(&signals);
 	bool written = !raw_mprotect(first, span, PROT_READ | PROT_WRITE | PROT_EXEC);
-	if (written) {
+	if (written)
 		store_code(at, bytes, length);
-		raw_mprotect(first, span, PROT_READ | PROT_EXEC);
-	}
+	raw_mprotect(first, span, PROT_READ | PROT_EXEC); /* a refusal may have come after the first of two mappings */
 	if (!blocked)
 		raw_restore_signals(&signals);
 	return written ? 0 : -EACCES;

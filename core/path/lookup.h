@@ -56,4 +56,10 @@ static always_inline const struct tree_run *path_known(struct path_cache *cache,
 	return path_find(cache, fp, tag);
 }
 
+/* What was found is of no use: who asks again counts it. */
+static always_inline void path_take_back(struct path_cache *cache)
+{
+	cache->hits_left++;
+}
+
 #endif

@@ -93,8 +93,8 @@ static always_inline bool tree_is_led_to(const struct tree_run *run, uint64_t wo
 	return likely(run->word == word) && likely(run->owner == owner);
 }
 
-/* The root of a return address and a depth, or NULL. Cost: a hash and two loads, mostly. */
 struct tree_run *tree_root_other(struct tree *tree, uint64_t word, uint32_t owner);
+/* The root of a return address, a tag and a depth, or NULL. Cost: a hash and two loads, mostly. */
 static always_inline struct tree_run *tree_root(struct tree *tree, uint64_t word, uint32_t owner)
 {
 	struct tree_run *run = tree_run_at(tree, tree->table[tree_hash(word, owner)]);

@@ -235,8 +235,8 @@ int main(int argc, char **argv)
 	} kinds[] = {{"now", kind_now}, {"lazy", kind_lazy}, {"global", kind_global}, {"deep", kind_deep}, {"many", kind_many},
 	             {"elsewhere", kind_elsewhere}, {"together", kind_together}, {"counted", kind_counted},
 	             {"threads", kind_threads}, {"inside", kind_inside}, {"namespace", kind_namespace},
-	             {"chosen", kind_chosen}, {"search", kind_search}, {"reloaded", kind_reloaded}, {"refused", kind_refused}, {"fork", kind_fork},
-	             {"kept", kind_kept}, {"nothing", kind_nothing}};
+	             {"chosen", kind_chosen}, {"search", kind_search}, {"reloaded", kind_reloaded}, {"refused", kind_refused},
+	             {"fork", kind_fork}, {"kept", kind_kept}, {"nothing", kind_nothing}};
 	bool known = false;
 	plugin = argv + 2;
 	plugins = argc - 2;

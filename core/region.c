@@ -109,7 +109,10 @@ void region_shrink(size_t limit)
 	size_t mapped = mapped_bytes();
 	if (!region.bytes || !mapped || !base_lock(&heap_half.lock))
 		return;
-	base_lock(&spans.lock);
+	if (!base_lock(&spans.lock)) {
+		base_unlock(&heap_half.lock);
+		return;
+	}
 	size_t heap_used = heap_half.next - region.base, span_used = (size_t)spans.committed << REGION_CHUNK_BITS;
 	size_t heap_idle = region.heap_end - heap_used, span_idle = region.span_end - region.bytes / 2 - span_used;
 	size_t others = mapped - heap_idle - span_idle;
@@ -210,9 +213,10 @@ void *region_heap_map(size_t bytes, int prot)
 	if (!start)
 		return NULL;
 	if (prot != PROT_NONE && mprotect((void *)start, bytes, prot)) {
-		base_lock(&heap_half.lock);
-		put_free_range(start, rounded);
-		base_unlock(&heap_half.lock);
+		if (base_lock(&heap_half.lock)) {
+			put_free_range(start, rounded);
+			base_unlock(&heap_half.lock);
+		}
 		return NULL;
 	}
 	madvise((void *)start, bytes, MADV_DODUMP);

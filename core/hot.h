@@ -182,6 +182,13 @@ static always_inline size_t hot_usable(const struct block *block)
 	return ((size_t)(uint32_t)block->state + 15) & ~(size_t)15;
 }
 
+/* A death in a span, in the segment of the birth. */
+static always_inline void hot_account_death_in_span(struct thread *thread, struct trace_counter *counter, size_t usable)
+{
+	account_death(counter, &thread->record->tier[TRACE_TIER_FRAME], usable);
+	counter->died_in_segment++;
+}
+
 /* realloc of a block in a span, the one at the end of the open frame's span, born in this segment: it grows or shrinks where
    it lies, however large, as far as the span reaches. A death with its counter, and a birth. False: not here, nothing is
    done. */
@@ -194,8 +201,7 @@ static always_inline bool hot_resize_at_end(struct hot_death death, struct trace
 	if (start + old_usable != thread->bump || unlikely(counter->route) ||
 	    unlikely(usable > (size_t)(thread->limit - start)) || unlikely(!hot_is_plain(thread, counter, unseen)))
 		return false;
-	account_death(death.counter, &thread->record->tier[TRACE_TIER_FRAME], old_usable);
-	death.counter->died_in_segment++;
+	hot_account_death_in_span(thread, death.counter, old_usable);
 	thread->bump = start + usable;
 	account_birth_sums(counter, &thread->record->tier[TRACE_TIER_FRAME], size, usable);
 	block_start_plain(death.block, word, block_span_base, size);
@@ -251,16 +257,14 @@ static always_inline void *hot_resize_in_slab(struct hot_death death, struct tra
 static always_inline void *hot_resize_in_span(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size)
 {
 	struct thread *thread = death.thread;
-	struct trace_sums *sums = &thread->record->tier[TRACE_TIER_FRAME];
 	size_t old_usable = hot_usable(death.block), usable = block_usable(size);
 	if (unlikely(counter->route) || unlikely(size - 1 >= thread->bump_max))
 		return NULL;
 	if (usable == old_usable) {
 		if (unlikely(!hot_is_plain(thread, counter, HOT_LEAVES)))
 			return NULL;
-		account_death(death.counter, sums, old_usable);
-		death.counter->died_in_segment++;
-		account_birth_sums(counter, sums, size, usable);
+		hot_account_death_in_span(thread, death.counter, old_usable);
+		account_birth_sums(counter, &thread->record->tier[TRACE_TIER_FRAME], size, usable);
 		return block_start_plain(death.block, word, block_span_base, size);
 	}
 	void *pointer = hot_birth_in_span(thread, counter, word, size, HOT_LEAVES);
@@ -268,8 +272,7 @@ static always_inline void *hot_resize_in_span(struct hot_death death, struct tra
 		return NULL;
 	memcpy(pointer, death.block + 1, old_usable < size ? old_usable : size);
 	block_kill_in_span(death.block);
-	account_death(death.counter, sums, old_usable);
-	death.counter->died_in_segment++;
+	hot_account_death_in_span(thread, death.counter, old_usable);
 	struct frame_span *span = frame_span_of(death.block);
 	if (unlikely(frame_one_dead(span, old_usable)))
 		frame_span_emptied(thread, span);

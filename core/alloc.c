@@ -78,8 +78,9 @@ struct place operation_place(void)
 	uint32_t gate = thread->gate;
 	if (gate & THREAD_INTERNAL)
 		return place;
-	if (gate & THREAD_BUSY) {
-		place.nested = true;
+	place.nested = gate & THREAD_BUSY || base_holds_locks();
+	if (place.nested) {
+		base_hurry_begin();
 	} else if (gate & THREAD_READY) {
 		place.thread = thread;
 		return place;
@@ -98,6 +99,14 @@ struct place operation_place(void)
 	return place;
 }
 
+void operation_leave(struct place place)
+{
+	if (place.late)
+		thread_late_leave();
+	if (place.nested)
+		base_hurry_end();
+}
+
 static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const uintptr_t *fp)
 {
 	if (unlikely(operation_phase() == RUNTIME_COLD))
@@ -111,15 +120,17 @@ static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const ui
 	if (!place.thread) {
 		if (trace_header)
 			trace_add(&trace_header->untracked_allocs, 1);
-		return heap_alloc(size, align, 0, BLOCK_UNTRACKED | BLOCK_ACCOUNT(TRACE_TIER_HEAP), zeroed);
+		uint32_t tag = BLOCK_UNTRACKED | BLOCK_ACCOUNT(TRACE_TIER_HEAP);
+		void *pointer = place.nested ? direct_alloc(size, align, 0, tag) : heap_alloc(size, align, 0, tag, zeroed);
+		operation_leave(place);
+		return pointer;
 	}
 	thread_busy(place.thread);
 	place.thread->interrupted = place.nested;
 	void *pointer = birth(place.thread, site_of_call(place.thread, size, fp), size, align, zeroed);
 	place.thread->interrupted = false;
 	thread_idle(place.thread);
-	if (place.late)
-		thread_late_leave();
+	operation_leave(place);
 	return pointer;
 }
 

@@ -54,9 +54,8 @@ static always_inline struct place api_enter(void)
 	if (unlikely(place.thread->gate != THREAD_READY))
 		place = operation_place();
 	if (place.nested || place.late) {
-		if (place.late)
-			thread_late_leave();
-		place.thread = NULL;
+		operation_leave(place);
+		place = (struct place){NULL, false, false};
 	}
 	if (place.thread)
 		thread_busy(place.thread);

@@ -81,21 +81,22 @@ static bool is_block(uintptr_t address)
 	return !(address & 15) && region_owner_of(block) != REGION_NONE && block_is_live(block);
 }
 
-static void join(struct attach_owner *owner, struct attachment *node)
+static bool join(struct attach_owner *owner, struct attachment *node)
 {
 	if (!base_lock(&owner->lock))
-		return;
+		return false;
 	node->older = owner->newest;
 	if (node->older)
 		node->older->newer = node;
 	owner->newest = node;
 	base_unlock(&owner->lock);
+	return true;
 }
 
-static void leave(struct attach_owner *owner, struct attachment *node)
+static bool leave(struct attach_owner *owner, struct attachment *node)
 {
 	if (!base_lock(&owner->lock))
-		return;
+		return false;
 	if (node->newer)
 		node->newer->older = node->older;
 	else if (owner->newest == node)
@@ -103,6 +104,7 @@ static void leave(struct attach_owner *owner, struct attachment *node)
 	if (node->older)
 		node->older->newer = node->newer;
 	base_unlock(&owner->lock);
+	return true;
 }
 
 bool attach_add(uintptr_t address, enum attach_kind kind, void *object, uint64_t mark)
@@ -121,7 +123,7 @@ bool attach_add(uintptr_t address, enum attach_kind kind, void *object, uint64_t
 	}
 	if (part->count >= part->buckets)
 		grow(part);
-	bool added = part->buckets != 0;
+	bool added = part->buckets && (kind != ATTACH_OWNED || join(object, node));
 	if (added) {
 		struct attachment **bucket = bucket_of(part, address);
 		node->next = *bucket;
@@ -130,8 +132,6 @@ bool attach_add(uintptr_t address, enum attach_kind kind, void *object, uint64_t
 		node->on_block = is_block(address);
 		if (node->on_block)
 			block_mark(block_of((void *)address), BLOCK_SPECIAL);
-		if (kind == ATTACH_OWNED)
-			join(object, node);
 	}
 	base_unlock(&part->lock);
 	if (!added)
@@ -148,12 +148,10 @@ static bool take(uintptr_t address, const void *object, struct attachment *out)
 	struct attachment **link = find(part, address);
 	while (object && link && (*link)->object != object)
 		link = next_of(link);
-	if (link) {
+	if (link && ((*link)->kind != ATTACH_OWNED || leave((*link)->object, *link))) {
 		node = *link;
 		*link = node->next;
 		part->count--;
-		if (node->kind == ATTACH_OWNED)
-			leave(node->object, node);
 		if (node->on_block && !find(part, address) && !block_is_untracked(block_of((void *)address)))
 			block_unmark(block_of((void *)address), BLOCK_SPECIAL);
 		*out = *node;

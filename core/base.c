@@ -24,58 +24,75 @@ void base_forget_tid(void)
 
 #define HELD_MAX 8
 static __thread struct base_lock *held[HELD_MAX];
-static __thread uint32_t held_count;
+static __thread uint32_t held_count; /* that of base_lock counts from before it is taken until after it is given back */
+static __thread uint32_t hurries;
 
 void base_unlock_all(void)
 {
+	hurries = 0;
 	while (held_count) {
 		uint32_t own = base_tid();
-		if (--held_count < HELD_MAX)
+		if (--held_count < HELD_MAX && held[held_count])
 			atomic_compare_exchange_strong(&held[held_count]->owner, &own, 0);
 	}
 }
 
-#define PAUSES 64
-
-/* Whether `owner`, interrupted while it held what this thread wants, waits in a signal handler for what this thread has. */
-static bool waits_for_us(uint32_t owner)
+bool base_holds_locks(void)
 {
-	for (uint32_t i = 0; i < held_count && i < HELD_MAX; i++)
-		if (owner && held[i]->by_handlers && atomic_load_explicit(&held[i]->waiter, memory_order_relaxed) == owner)
-			return true;
-	return false;
+	return held_count != 0;
 }
+
+void base_hurry_begin(void)
+{
+	hurries++;
+}
+
+void base_hurry_end(void)
+{
+	hurries--;
+}
+
+bool base_hurries(void)
+{
+	return hurries != 0;
+}
+
+#define PAUSES 64
+#define PAUSES_HURRIED 256
 
 bool base_lock(struct base_lock *lock)
 {
-	uint32_t self = base_tid();
+	uint32_t self = base_tid(), place = held_count;
+	held_count = place + 1;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (place < HELD_MAX)
+		held[place] = lock;
 	for (unsigned spins = 0;; spins++) {
 		uint32_t expected = 0;
 		if (atomic_compare_exchange_weak_explicit(&lock->owner, &expected, self, memory_order_acquire,
-		                                          memory_order_relaxed)) {
-			if (held_count < HELD_MAX)
-				held[held_count] = lock;
-			held_count++;
-			expected = self;
-			if (lock->by_handlers)
-				atomic_compare_exchange_strong(&lock->waiter, &expected, 0);
+		                                          memory_order_relaxed))
 			return true;
-		}
-		if (expected == self || waits_for_us(expected))
-			return false;
-		if (lock->by_handlers) /* each time anew: others wait too */
-			atomic_store_explicit(&lock->waiter, self, memory_order_relaxed);
-		if (spins < PAUSES)
+		if (expected == self || (hurries && spins == PAUSES_HURRIED))
+			break;
+		if (spins < PAUSES || hurries)
 			__builtin_ia32_pause();
 		else
 			syscall(SYS_sched_yield);
 	}
+	held_count = place;
+	return false;
 }
 
 void base_unlock(struct base_lock *lock)
 {
 	atomic_store_explicit(&lock->owner, 0, memory_order_release);
+	atomic_signal_fence(memory_order_seq_cst);
 	held_count--;
+}
+
+bool base_owns(const struct base_lock *lock)
+{
+	return atomic_load_explicit(&lock->owner, memory_order_relaxed) == base_tid();
 }
 
 int base_open(const char *path, int flags, unsigned mode)

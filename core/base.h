@@ -37,16 +37,26 @@ static always_inline size_t round_up(size_t value, size_t power_of_two)
  */
 struct base_lock {
 	_Atomic uint32_t owner; /* tid, 0 = free */
-	bool by_handlers; /* signal handlers wait for this one, and what they interrupted may hold others */
-	_Atomic uint32_t waiter; /* with by_handlers: the tid of one that waits, 0 = none */
 };
 
-/* False: this thread holds it already, or who holds it waits for one that this thread holds. Yields the processor while
-   another thread holds it. */
+/* False: this thread holds it already; or it must not wait, and another one holds it. Yields the processor while another
+   thread holds it. */
 bool base_lock(struct base_lock *lock);
 void base_unlock(struct base_lock *lock);
+bool base_owns(const struct base_lock *lock); /* this thread does */
 /* Gives back whatever locks this thread holds: the operation that took them was left by a jump or a cancellation. */
 void base_unlock_all(void);
+/* True where this thread is inside base_lock or holds a lock: whoever finds that at the start of an operation is a signal
+   handler that interrupted another one. */
+bool base_holds_locks(void);
+/*
+ * In between a lock that another thread does not give up within some microseconds is not to be had. For a signal
+ * handler inside an operation: what it interrupted may hold the very lock that the other thread waits for, one of
+ * jemalloc's or the loader's as well. Such operations nest; the end of the outermost one is the end.
+ */
+void base_hurry_begin(void);
+void base_hurry_end(void);
+bool base_hurries(void);
 uint32_t base_tid(void);
 void base_forget_tid(void); /* in the child of a fork */
 

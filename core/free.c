@@ -108,10 +108,12 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 		block_unmark(block, BLOCK_SPECIAL);
 	}
 	if (place.nested) {
-		if (untracked)
-			block_kill(block);
-		else if (place.thread)
+		if (!untracked && place.thread) {
 			operation_die(place.thread, block, NULL);
+		} else {
+			block_kill(block);
+			trace_loss(TRACE_LOSS_HANDLERS, !untracked);
+		}
 		remote_give(thread, block, true);
 	} else if (!place.thread || untracked) {
 		free_unaccounted(block);
@@ -121,8 +123,7 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 	}
 	if (place.thread)
 		thread_idle(place.thread);
-	if (place.late)
-		thread_late_leave();
+	operation_leave(place);
 }
 
 void hot_span_emptied(struct thread *thread, struct frame_span *span)

@@ -33,8 +33,9 @@ struct place {
 	bool nested;           /* inside an interrupted operation of this thread */
 };
 
-/* Finds or makes a place when the gate is not plainly open. */
+/* Finds or makes a place when the gate is not plainly open. What is nested hurries (base.h) until it leaves. */
 struct place operation_place(void);
+void operation_leave(struct place place);
 
 static always_inline enum runtime_phase operation_phase(void)
 {

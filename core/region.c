@@ -34,6 +34,15 @@ static struct {
 	struct free_range free[FREE_RANGES_MAX]; /* sorted by start, never adjacent */
 } heap_half;
 
+/* The first part of the heap half, for those who must not wait for its lock: taken by one addition. What comes back from
+   there is like the rest. */
+#define RESERVE_MAX (16ul << 20)
+#define RESERVE_SHARE 64 /* at most this part of the half */
+static struct {
+	_Atomic uintptr_t next;
+	uintptr_t end;
+} reserve;
+
 static struct {
 	struct base_lock lock;
 	uintptr_t start;
@@ -76,7 +85,10 @@ int region_init(void)
 		madvise((void *)base, bytes, MADV_DONTDUMP);
 		region.owner = (uint8_t *)table;
 		spans.next = (uint32_t *)(table + chunks);
-		heap_half.next = base;
+		size_t share = bytes / 2 / RESERVE_SHARE;
+		reserve.next = base;
+		reserve.end = base + (share < RESERVE_MAX ? share : RESERVE_MAX);
+		heap_half.next = reserve.end;
 		heap_half.end = base + bytes / 2;
 		spans.start = base + bytes / 2;
 		spans.limit = (uint32_t)(chunks / 2);
@@ -194,22 +206,40 @@ static void put_free_range(uintptr_t start, size_t bytes)
 	}
 }
 
-void *region_heap_map(size_t bytes, int prot)
+/* No lock held. 0: there is not so much left. */
+static uintptr_t take_reserve(size_t bytes)
 {
-	size_t rounded = round_up(bytes, REGION_CHUNK_BYTES);
-	if (rounded < bytes || !base_lock(&heap_half.lock))
-		return NULL;
-	uintptr_t start = take_free_range(rounded);
+	uintptr_t start = atomic_load_explicit(&reserve.next, memory_order_relaxed);
+	while (bytes <= reserve.end - start)
+		if (atomic_compare_exchange_weak_explicit(&reserve.next, &start, start + bytes, memory_order_relaxed,
+		                                          memory_order_relaxed))
+			return start;
+	return 0;
+}
+
+/* No lock held. Addresses for `bytes`, whole chunks; 0: there are none. */
+static uintptr_t take_addresses(size_t bytes)
+{
+	if (!base_lock(&heap_half.lock))
+		return take_reserve(bytes);
+	uintptr_t start = take_free_range(bytes);
 	if (!start) {
-		uintptr_t next = rounded >= HUGE_BYTES ? round_up(heap_half.next, HUGE_BYTES) : heap_half.next;
-		if (next <= heap_half.end && rounded <= heap_half.end - next) {
+		uintptr_t next = bytes >= HUGE_BYTES ? round_up(heap_half.next, HUGE_BYTES) : heap_half.next;
+		if (next <= heap_half.end && bytes <= heap_half.end - next) {
 			if (next > heap_half.next)
 				put_free_range(heap_half.next, next - heap_half.next);
 			start = next;
-			heap_half.next = next + rounded;
+			heap_half.next = next + bytes;
 		}
 	}
 	base_unlock(&heap_half.lock);
+	return start;
+}
+
+void *region_heap_map(size_t bytes, int prot)
+{
+	size_t rounded = round_up(bytes, REGION_CHUNK_BYTES);
+	uintptr_t start = rounded >= bytes ? take_addresses(rounded) : 0;
 	if (!start)
 		return NULL;
 	if (prot != PROT_NONE && mprotect((void *)start, bytes, prot)) {
@@ -344,8 +374,10 @@ void region_span_give(void *span)
 {
 	uint32_t index = (uint32_t)(((uintptr_t)span - spans.start) >> REGION_CHUNK_BITS);
 	/* The chunk stays readable, so a stale pointer into it is still judged by its header. */
-	if (!base_lock(&spans.lock))
+	if (!base_lock(&spans.lock)) {
+		madvise(span, REGION_CHUNK_BYTES, MADV_DONTNEED); /* its addresses are lost, its memory is not */
 		return;
+	}
 	spans.next[index] = spans.free_head;
 	spans.free_head = index;
 	spans.free_count++;

@@ -51,7 +51,8 @@ static always_inline bool region_holds(const void *pointer)
    that the program's own mappings and its stack find the room they would have had. */
 void region_shrink(size_t limit);
 
-/* Takes `bytes` (page multiple) for jemalloc, committed with `prot`; NULL when the half is full or memory is denied.
+/* Takes `bytes` (page multiple) for jemalloc, committed with `prot`; NULL when the half is full or memory is denied. For one
+   who must not wait (base.h) there are 16 MiB more.
    The start is aligned to 2 MiB when bytes is at least that. Thread-safe. */
 void *region_heap_map(size_t bytes, int prot);
 /* Gives a range back: its pages are released, its addresses may be handed out again. */

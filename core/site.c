@@ -304,7 +304,10 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 	count = without_interrupted(pcs, count);
 	size_t depth = depth_kept();
 	uint32_t site = site_at_depth(pcs, count, count, cut, depth >= count, tag);
-	if (!site) {
+	if (!site && base_hurries()) { /* there may be room, and somebody else at it */
+		trace_loss(TRACE_LOSS_STACKS, 1);
+		*kept = 0;
+	} else if (!site) {
 		trace_loss(TRACE_LOSS_SITES, 1);
 		for (; !site && depth; depth /= 2) {
 			site = site_at_depth(pcs, count, depth, cut, true, tag);
@@ -336,6 +339,8 @@ static uint32_t intern_node(void *owner, const uintptr_t *pcs, size_t count, boo
 	if (node != UINT32_MAX)
 		return node;
 	trace_loss(TRACE_LOSS_NODES, 1);
+	if (base_hurries())
+		*kept = 0;
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -42,6 +43,7 @@ static struct {
 	bool key_made;
 	struct thread *late;
 	struct base_lock late_lock;
+	_Atomic uint32_t late_waits; /* users that may wait for others; where there is none, waiting for the lock comes to an end */
 } table;
 
 static void *wiped_memory(size_t bytes)
@@ -257,7 +259,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread_new_segment(thread);
 }
 
-struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator)
+static struct thread *attach(uintptr_t start_routine, enum trace_role creator)
 {
 	int saved = errno;
 	struct thread *thread = slot_take();
@@ -285,6 +287,16 @@ struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator)
 	return thread;
 }
 
+struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	struct thread *thread = attach(start_routine, creator);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return thread;
+}
+
 int thread_init(void)
 {
 	if (!table.key_made)
@@ -305,7 +317,6 @@ int thread_init(void)
 	thread_choose_classes(late);
 	scope_settle(late);
 	late->gate = THREAD_READY;
-	table.late_lock.by_handlers = true;
 	table.late = late;
 	return 0;
 }
@@ -336,14 +347,24 @@ void thread_internal_shielded(void (*work)(void *a, void *b), void *a, void *b)
 
 struct thread *thread_late_enter(void)
 {
-	if (!table.late || !base_lock(&table.late_lock))
+	if (!table.late)
 		return NULL;
+	bool hurries = base_hurries();
+	atomic_fetch_add(&table.late_waits, !hurries);
+	while (!base_lock(&table.late_lock)) {
+		if (base_owns(&table.late_lock) || (hurries && atomic_load(&table.late_waits))) {
+			atomic_fetch_sub(&table.late_waits, !hurries);
+			return NULL;
+		}
+		sched_yield();
+	}
 	return table.late;
 }
 
 void thread_late_leave(void)
 {
 	base_unlock(&table.late_lock);
+	atomic_fetch_sub(&table.late_waits, !base_hurries());
 }
 
 struct thread *thread_of_slot(uint32_t slot)
@@ -392,6 +413,7 @@ void thread_child(void)
 	thread_self = &state_empty;
 	atomic_store(&table.lock.owner, 0);
 	atomic_store(&table.late_lock.owner, 0);
+	atomic_store(&table.late_waits, 0);
 	table.late = NULL;
 	/* The slots' memory reads zero now; blocks still point to it as their owner, so it stays mapped and unused. */
 	atomic_store(&table.count, 0);

@@ -266,7 +266,8 @@ static always_inline uint64_t thread_segment(const struct thread *thread)
 
 int thread_init(void);
 
-/* Attaches the calling thread, which a thread of role `creator` made. NULL: no slot left. */
+/* Attaches the calling thread, which a thread of role `creator` made. NULL: no slot left. Signals are
+   blocked meanwhile: one that comes in the middle would find a thread half made. */
 struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator);
 
 /* Between these, this thread's allocations are the shim's own. */

@@ -26,15 +26,20 @@ static bool recording(void)
 	return atomic_load(&runtime_phase) == RUNTIME_RECORDING && !runtime_forked();
 }
 
-static void *run_thread(void *given)
+static void begin(void *given, void *out)
 {
 	struct thread_start start = *(struct thread_start *)given;
+	*(struct thread_start *)out = start;
 	/* Before the thread's first allocation or free: that would attach it without what is known of it here. */
 	if (recording() && thread_self->gate == 0)
 		thread_attach((uintptr_t)start.routine, start.creator);
-	thread_internal_begin();
 	free(given);
-	thread_internal_end();
+}
+
+static void *run_thread(void *given)
+{
+	struct thread_start start;
+	thread_internal_shielded(begin, given, &start);
 	return start.routine(start.argument);
 }
 

@@ -57,12 +57,13 @@ def test_signal_handlers_that_allocate(shim, mode):
     assert 0 <= totals["live_blocks"] <= 80
 
 
-@pytest.mark.parametrize("arguments", [(), ("frame",)])
+@pytest.mark.parametrize("arguments", [(), ("frame",), ("thread",)])
 @pytest.mark.parametrize("stacks", ["full", "caller", "none"])
 def test_a_handler_between_any_two_instructions(shim, stacks, arguments):
     """Not under glibc: its malloc is not safe in a handler, and is found out at once."""
     run = shim.run([harness.program("stepped"), *arguments], {"stacks": stacks, "frame": "frame_mark"}, timeout=60)
-    assert len(run.stdout.split()) == 4 and all(int(places) > 40 for places in run.stdout.split())
+    places = [int(count) for count in run.stdout.split()]
+    assert len(places) == (5 if arguments == ("thread",) else 4) and min(places) > 40
     assert run.report["totals"]["live_blocks"] <= 1
 
 
@@ -73,16 +74,18 @@ def test_a_second_free_of_a_block_whose_header_is_half_overwritten(shim, stacks)
     assert run.report["totals"]["live_blocks"] <= 1
 
 
-@pytest.mark.xfail(strict=False, reason="handlers that interrupted holders of two other locks than theirs may still hang, seldom")
 @pytest.mark.parametrize("stacks", ["full", "caller", "none"])
 def test_signal_handlers_while_sites_are_made(shim, stacks):
-    """A thread that is interrupted with a lock of ours waits in its handler for another one, whose holder wants the first: it
-    hung each time. What a handler makes while its thread is still being attached is not recorded."""
+    """A thread that is interrupted with a lock of ours, or inside jemalloc, must not wait in its handler: who has that lock may
+    want the first. It hung each time. What a handler makes meanwhile is counted as untracked, there where it cannot be counted
+    otherwise."""
     run = shim.run([harness.program("handlers"), 10000], {"stacks": stacks, "frame": "none"}, timeout=20)
     born, totals = int(run.stdout), run.report["totals"]
-    assert born > 29000 and abs(totals["allocs"] - born) < born / 50
+    assert born >= 30000 and totals["allocs"] <= born + 8
+    assert born <= totals["allocs"] + totals["untracked_allocs"] and totals["untracked_allocs"] < born / 50
     assert totals["allocs"] == sum(s["allocs"] for s in run.report["sites"])
-    assert totals["allocs"] - totals["frees"] == totals["live_blocks"] <= 8
+    uncounted = sum(int(r.split()[0]) for r in run.report["losses"]["reasons"] if "freed by signal handlers" in r)
+    assert totals["allocs"] - totals["frees"] == totals["live_blocks"] <= 8 + uncounted and uncounted < born / 50
 
 
 @pytest.mark.parametrize("arguments", [(), ("frame",)])

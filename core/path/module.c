@@ -256,7 +256,7 @@ static void publish(void)
 
 void path_modules_refresh(void)
 {
-	if (module_refresh_barred)
+	if (module_refresh_barred || base_hurries()) /* who has the loader's lock may wait for what this thread holds */
 		return;
 	int saved_errno = errno;
 	int32_t self = (int32_t)syscall(SYS_getpid), holder = 0;

@@ -109,7 +109,7 @@ static __attribute__((noinline, cold)) bool walk_by_library(const uintptr_t *fp,
 	ucontext_t context;
 	unw_cursor cursor;
 	uintptr_t sp = 0, pc = 0;
-	if (!unw.step || unw.getcontext(&context))
+	if (!unw.step || base_hurries() || unw.getcontext(&context)) /* it asks the loader too */
 		return false;
 	/* No cache (UNW_CACHE_NONE): its lock could be held by the thread that a signal handler interrupted. Not said at
 	   start-up: libunwind's own start opens a pipe, and most programs never come here. */

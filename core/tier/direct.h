@@ -11,7 +11,7 @@
 
 #define BLOCK_DIRECT 3u
 
-/* As heap_alloc; always zeroed. NULL also when the interrupted code is inside the region itself. */
+/* As heap_alloc; always zeroed. */
 void *direct_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag);
 void direct_free(struct block *block);
 

@@ -12,6 +12,7 @@
 
 #include "core/region.h"
 #include "core/runtime.h"
+#include "core/tier/direct.h"
 
 void *fa_je_malloc(size_t size);
 void *fa_je_calloc(size_t count, size_t size);
@@ -38,6 +39,49 @@ int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 extern const char *fa_je_malloc_conf;
 __attribute__((visibility("hidden"))) const char *fa_je_malloc_conf = "background_thread:false,dss:disabled,abort_conf:false";
 
+/* jemalloc cannot be entered twice by a thread: its caches would be found half changed, its locks taken. A signal handler that
+   interrupted it gets pages of its own, and leaves what it frees to be freed afterwards. */
+static __thread bool inside;
+static __thread _Atomic(struct block *) waiting; /* chained by `birth`: they are dead */
+
+static void free_now(struct block *block)
+{
+	char *base = (char *)block;
+	if (unlikely(block_tag(block) & BLOCK_ALIGNED))
+		base = (char *)(block + 1) - ((uint64_t *)block)[-1];
+	fa_je_free(base);
+}
+
+static always_inline void enter(void)
+{
+	inside = true;
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static cold_path void free_waiting(void)
+{
+	for (struct block *block = atomic_exchange(&waiting, NULL), *next; block; block = next) {
+		next = (struct block *)block->birth;
+		free_now(block);
+	}
+}
+
+static always_inline void leave(void)
+{
+	while (unlikely(atomic_load_explicit(&waiting, memory_order_relaxed)))
+		free_waiting();
+	atomic_signal_fence(memory_order_seq_cst);
+	inside = false;
+}
+
+static cold_path void free_later(struct block *block)
+{
+	struct block *head = atomic_load(&waiting);
+	do
+		block->birth = (uint64_t)head;
+	while (!atomic_compare_exchange_weak(&waiting, &head, block));
+}
+
 static void *start_at(void *base, size_t offset, uint64_t birth, uint32_t tag, size_t size)
 {
 	return block_start((struct block *)((char *)base + offset) - 1, birth, tag | BLOCK_TIER(TRACE_TIER_HEAP), size);
@@ -59,34 +103,48 @@ static cold_path void *alloc_aligned(size_t size, size_t align, uint64_t birth, 
 
 void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed)
 {
-	if (unlikely(align > BLOCK_HEADER_BYTES))
-		return alloc_aligned(size, align, birth, tag, zeroed);
-	/* Rounded so that every byte up to the usable size is there. */
-	size_t need = block_usable(size) + BLOCK_HEADER_BYTES;
-	void *base = zeroed ? fa_je_calloc(1, need) : fa_je_malloc(need);
-	if (unlikely(!base))
-		return NULL;
-	return start_at(base, BLOCK_HEADER_BYTES, birth, tag, size);
+	if (unlikely(inside))
+		return direct_alloc(size, align, birth, tag);
+	enter();
+	void *pointer = NULL;
+	if (unlikely(align > BLOCK_HEADER_BYTES)) {
+		pointer = alloc_aligned(size, align, birth, tag, zeroed);
+	} else {
+		/* Rounded so that every byte up to the usable size is there. */
+		size_t need = block_usable(size) + BLOCK_HEADER_BYTES;
+		void *base = zeroed ? fa_je_calloc(1, need) : fa_je_malloc(need);
+		if (likely(base != NULL))
+			pointer = start_at(base, BLOCK_HEADER_BYTES, birth, tag, size);
+	}
+	leave();
+	return pointer;
 }
 
 void heap_free(struct block *block)
 {
-	char *base = (char *)block;
-	if (unlikely(block_tag(block) & BLOCK_ALIGNED))
-		base = (char *)(block + 1) - ((uint64_t *)block)[-1];
-	fa_je_free(base);
+	if (unlikely(inside)) {
+		free_later(block);
+		return;
+	}
+	enter();
+	free_now(block);
+	leave();
 }
 
 void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t tag)
 {
 	fa_assert(!(block_tag(block) & BLOCK_ALIGNED));
+	if (unlikely(inside))
+		return NULL;
+	enter();
 	/* Marked dead first: where the block moves, its old header must not pass for a live one. */
 	block_kill(block);
 	void *base = fa_je_rallocx(block, block_usable(size) + BLOCK_HEADER_BYTES, 0);
-	if (base)
-		return start_at(base, BLOCK_HEADER_BYTES, birth, tag, size);
-	block_revive(block);
-	return NULL;
+	void *pointer = base ? start_at(base, BLOCK_HEADER_BYTES, birth, tag, size) : NULL;
+	if (unlikely(!base))
+		block_revive(block);
+	leave();
+	return pointer;
 }
 
 static size_t read_stat(const char *name)
@@ -98,18 +156,27 @@ static size_t read_stat(const char *name)
 void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_bytes)
 {
 	uint64_t epoch = 1;
+	*allocated_bytes = *active_bytes = *mapped_bytes = 0;
+	if (inside)
+		return;
+	enter();
 	fa_je_mallctl("epoch", NULL, NULL, &epoch, sizeof epoch);
 	*allocated_bytes = read_stat("stats.allocated");
 	*active_bytes = read_stat("stats.active");
 	*mapped_bytes = read_stat("stats.mapped");
+	leave();
 }
 
 void heap_trim(void)
 {
 	char name[32];
+	if (inside)
+		return;
+	enter();
 	snprintf(name, sizeof name, "arena.%u.purge", 4096u); /* MALLCTL_ARENAS_ALL */
 	fa_je_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
 	fa_je_mallctl(name, NULL, NULL, NULL, 0);
+	leave();
 }
 
 void heap_child(void)

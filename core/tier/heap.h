@@ -1,6 +1,7 @@
 /*
  * The heap tier: our hidden copy of jemalloc, living whole in the region (DESIGN §4). Callers hand in the header's
- * contents; the tier finds the room. Thread-safe by jemalloc. Errors: NULL, errno untouched.
+ * contents; the tier finds the room. Thread-safe by jemalloc; a signal handler that interrupted jemalloc on
+ * its thread is served by pages of its own. Errors: NULL, errno untouched.
  */
 #ifndef FA_TIER_HEAP_H
 #define FA_TIER_HEAP_H
@@ -17,7 +18,7 @@ void heap_free(struct block *block);
    old block as it was. */
 void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t tag);
 
-/* Memory that jemalloc holds: allocated, active (resident in pages), mapped. Slow. */
+/* Memory that jemalloc holds: allocated, active (resident in pages), mapped; zeros inside jemalloc itself. Slow. */
 void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_bytes);
 void heap_trim(void); /* returns free pages to the system */
 void heap_child(void);/* child of a fork without atfork handlers: makes jemalloc's locks usable */

@@ -1,0 +1,91 @@
+/* sources: core/base.c; libs: -pthread */
+/* What a signal handler inside an operation may wait for: nothing. Neither a lock that another thread holds, nor addresses. */
+#define _GNU_SOURCE
+#include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "core/region.c" /* whose locks are its own */
+
+static struct base_lock lock, other;
+static _Atomic int stage; /* 1: the thread has the lock, 2: it may give it back */
+
+static void *hold(void *unused)
+{
+	assert(base_lock(&lock) && base_holds_locks());
+	stage = 1;
+	while (stage != 2)
+		;
+	base_unlock(&lock);
+	assert(!base_holds_locks());
+	return unused;
+}
+
+static void test_who_hurries_does_not_wait(void)
+{
+	pthread_t thread;
+	pthread_create(&thread, NULL, hold, NULL);
+	while (stage != 1)
+		;
+	base_hurry_begin();
+	base_hurry_begin();
+	assert(!base_lock(&lock) && !base_holds_locks()); /* comes back at all */
+	base_hurry_end();
+	assert(base_hurries() && !base_lock(&lock));
+	assert(base_lock(&other) && base_holds_locks());
+	base_unlock(&other);
+	base_hurry_end();
+	assert(!base_hurries());
+	stage = 2;
+	assert(base_lock(&lock)); /* waits */
+	pthread_join(thread, NULL);
+	assert(!base_lock(&lock)); /* taken by this thread */
+	base_unlock_all();
+	assert(!base_holds_locks() && base_lock(&lock));
+	base_unlock(&lock);
+}
+
+static void *hold_heap(void *unused)
+{
+	assert(base_lock(&heap_half.lock));
+	stage = 1;
+	while (stage != 2)
+		;
+	base_unlock(&heap_half.lock);
+	return unused;
+}
+
+static void test_who_hurries_finds_addresses(void)
+{
+	pthread_t thread;
+	char *range[100], *plain = NULL;
+	assert(!region_init());
+	stage = 0;
+	pthread_create(&thread, NULL, hold_heap, NULL);
+	while (stage != 1)
+		;
+	base_hurry_begin();
+	for (int i = 0; i < 100; i++) {
+		range[i] = region_heap_map(2 * REGION_CHUNK_BYTES, PROT_READ | PROT_WRITE);
+		assert(range[i] && region_owner_of(range[i] + 2 * REGION_CHUNK_BYTES - 1) == REGION_HEAP);
+		for (int other = 0; other < i; other++)
+			assert(range[other] + 2 * REGION_CHUNK_BYTES <= range[i] || range[i] + 2 * REGION_CHUNK_BYTES <= range[other]);
+		range[i][2 * REGION_CHUNK_BYTES - 1] = 1;
+	}
+	assert(!region_heap_map(RESERVE_MAX, PROT_READ | PROT_WRITE)); /* so much is not left there */
+	base_hurry_end();
+	stage = 2;
+	pthread_join(thread, NULL);
+	for (int i = 0; i < 100; i++)
+		region_heap_unmap(range[i], 2 * REGION_CHUNK_BYTES);
+	assert((plain = region_heap_map(RESERVE_MAX, PROT_READ | PROT_WRITE)) && !plain[RESERVE_MAX - 1]);
+}
+
+int main(void)
+{
+	test_who_hurries_does_not_wait();
+	test_who_hurries_finds_addresses();
+	puts("2");
+	return 0;
+}

@@ -7,6 +7,7 @@
 
 #define PEAK_STEP_MIN 4096
 #define LOOK_LEAST (PEAK_STEP_MIN / 8)
+#define SNAPSHOT_SITE_BYTES 64u
 #define FRAME_UNSEEN (trace_header->tier_footprint_bytes[TRACE_TIER_FRAME] ? REGION_CHUNK_BYTES : 0)
 
 /* What it may do unseen: one birth, at least. */
@@ -114,6 +115,14 @@ static void snapshot_sites(void)
 	}
 }
 
+/* How much higher the process must stand for the next one: a fiftieth, and no less than pays for reading each site's counters.
+   A program that starts up with thousands of sites would do little else. */
+static uint64_t snapshot_step(uint64_t peak)
+{
+	uint64_t worth = (uint64_t)trace_count(&trace_sites) * SNAPSHOT_SITE_BYTES;
+	return peak / 50 > worth ? peak / 50 : worth;
+}
+
 void account_peak(struct thread *thread)
 {
 	static struct base_lock lock;
@@ -127,7 +136,7 @@ void account_peak(struct thread *thread)
 		if (total > (int64_t)trace_header->peak_bytes) {
 			trace_header->peak_bytes = (uint64_t)total;
 			trace_header->peak_error_bytes = (((uint64_t)step_of((uint64_t)total) + LOOK_LEAST) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
-			if ((uint64_t)total > snapshot_at + snapshot_at / 50) {
+			if ((uint64_t)total > snapshot_at + snapshot_step(snapshot_at)) {
 				snapshot_at = (uint64_t)total;
 				trace_header->peak_ns = base_now_ns();
 				snapshot_sites();

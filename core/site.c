@@ -20,15 +20,23 @@
 #define NODE_HASH (1u << 19) /* at most */
 #define NODE_HASH_FIRST (1u << 12)
 #define TAGGED_HASH (1u << 16)
-#define TABLE_BYTES ((NODE_HASH + NODES_MAX) * sizeof(uint32_t) + TAGGED_HASH * sizeof(uint64_t))
+#define TABLE_BYTES ((NODE_HASH + 2 * NODES_MAX) * sizeof(uint32_t) + TAGGED_HASH * sizeof(uint64_t))
+#define AHEAD 16u /* nodes of a path that are fetched before they are looked at */
 
 static struct {
 	struct base_lock lock;
 	uint32_t *hash;         /* node index + 1; twice as many places as nodes, so that a small tree touches few pages */
 	uint32_t hash_places;   /* a power of 2 */
 	uint32_t *site_of_node; /* site, 0 = none */
+	uint32_t *hash_of_node; /* of the path down to it */
 	uint64_t *tagged_site;  /* in regions: node << 32 | tag << 24 | site, open addressing */
 } table;
+
+/* Under the lock. Whether a whole path may have a site: one bit for each that was added, by the hash of its pcs. Where code is
+   unloaded they stay, and others of the same addresses are asked in vain. */
+#define WHOLE_BITS (1u << 19)
+static uint64_t whole[WHOLE_BITS / 64];
+static bool whole_used;
 
 static uint32_t class_sites[TRACE_ROLE_IO + 1][POLICY_REGIONS_MAX][SITE_CLASSES];
 static bool classes_used;
@@ -50,12 +58,16 @@ int site_init(void)
 	table.hash = memory;
 	table.hash_places = NODE_HASH_FIRST;
 	table.site_of_node = memory + NODE_HASH;
-	table.tagged_site = (uint64_t *)(memory + NODE_HASH + NODES_MAX);
+	table.hash_of_node = table.site_of_node + NODES_MAX;
+	table.tagged_site = (uint64_t *)(table.hash_of_node + NODES_MAX);
 	if (classes_used) /* in the child of a fork */
 		memset(class_sites, 0, sizeof class_sites);
 	classes_used = false;
 	rule_forget_sites();
 	last.count = 0;
+	if (whole_used)
+		memset(whole, 0, sizeof whole);
+	whole_used = false;
 	uint32_t index;
 	trace_append(&trace_nodes, NULL, &index); /* node 0: the root */
 	trace_append(&trace_sites, NULL, &index); /* site 0: unknown */
@@ -100,26 +112,28 @@ uint32_t site_module_of(uintptr_t address)
 	return module < trace_count(&trace_modules) ? module : TRACE_NO_MODULE;
 }
 
-static struct trace_node node_record(uint32_t parent, uintptr_t pc, bool cut)
+/* A node without its parent. */
+static struct trace_node node_record(uintptr_t pc, bool cut)
 {
-	struct trace_node node = {.parent = parent, .module = site_module_of(pc), .offset = pc};
+	struct trace_node node = {.module = site_module_of(pc), .offset = pc};
 	if (node.module != TRACE_NO_MODULE)
 		node.offset = pc - ((struct trace_module *)trace_at(&trace_modules, node.module))->base;
 	node.offset = TRACE_NODE_OFFSET(node.offset) | (cut ? TRACE_NODE_CUT : 0);
 	return node;
 }
 
-static uint64_t node_hash(const struct trace_node *node)
+/* By the hash of its parent, not by the parent: those of a whole path are known before one of its nodes is. */
+static uint32_t node_hash(uint32_t parent_hash, const struct trace_node *node)
 {
 	uint64_t h = (node->offset ^ (uint64_t)node->module << 40) * 0x9e3779b97f4a7c15u;
-	h = (h ^ h >> 29 ^ node->parent) * 0xbf58476d1ce4e5b9u;
-	return h ^ h >> 32;
+	h = (h ^ h >> 29 ^ parent_hash) * 0xbf58476d1ce4e5b9u;
+	return (uint32_t)(h ^ h >> 32);
 }
 
 /* Lock held. The place of `node`, or the empty one where it belongs. */
-static uint32_t *node_place(const struct trace_node *node)
+static uint32_t *node_place(const struct trace_node *node, uint32_t hash)
 {
-	uint32_t mask = table.hash_places - 1, at = (uint32_t)node_hash(node) & mask;
+	uint32_t mask = table.hash_places - 1, at = hash & mask;
 	for (; table.hash[at]; at = (at + 1) & mask) {
 		const struct trace_node *known = trace_at(&trace_nodes, table.hash[at] - 1);
 		if (known->parent == node->parent && known->offset == node->offset && known->module == node->module)
@@ -133,19 +147,24 @@ static void hash_grow(void)
 {
 	memset(table.hash, 0, table.hash_places * sizeof table.hash[0]);
 	table.hash_places = table.hash_places * 4 < NODE_HASH ? table.hash_places * 4 : NODE_HASH;
-	for (uint32_t i = 1; i < trace_count(&trace_nodes); i++)
-		*node_place(trace_at(&trace_nodes, i)) = i + 1;
+	for (uint32_t i = 1; i < trace_count(&trace_nodes); i++) {
+		uint32_t at = table.hash_of_node[i];
+		while (table.hash[at &= table.hash_places - 1])
+			at++;
+		table.hash[at] = i + 1;
+	}
 }
 
 /* Lock held. The node for `node`'s contents; UINT32_MAX when it is new and the tree is full or must not grow. */
-static uint32_t node_intern(const struct trace_node *node, bool may_add)
+static uint32_t node_intern(const struct trace_node *node, uint32_t hash, bool may_add)
 {
-	uint32_t *place = node_place(node), index;
+	uint32_t *place = node_place(node, hash), index;
 	if (*place)
 		return *place - 1;
-	if (!may_add || !trace_append(&trace_nodes, node, &index))
+	if (!may_add || !trace_append_alone(&trace_nodes, node, &index))
 		return UINT32_MAX;
 	*place = index + 1;
+	table.hash_of_node[index] = hash;
 	if (unlikely(index * 2 >= table.hash_places) && table.hash_places < NODE_HASH)
 		hash_grow();
 	return index;
@@ -188,22 +207,45 @@ static size_t without_interrupted(const uintptr_t *pcs, size_t count)
 	return count;
 }
 
-/* Lock held. The node of the `count` innermost pcs. */
+/* Lock held. The node of the `count` innermost pcs. Cost: where a big tree is not in cache, what a node misses overlaps with
+   what the next ones do. */
 static uint32_t path_node(const uintptr_t *pcs, size_t count, bool cut, bool may_add)
 {
+	struct {
+		struct trace_node node;
+		uint32_t hash;
+		bool skipped;
+	} ahead[AHEAD];
 	size_t known = cut ? 0 : common_with_last(pcs, count);
 	uint32_t parent = known ? last.node[known - 1] : 0;
-	for (size_t i = count - known; i--;) {
-		if (!is_own(pcs[i])) {
-			struct trace_node node = node_record(parent, pcs[i], cut && i == count - 1);
-			parent = node_intern(&node, may_add);
+	for (size_t left = count - known; left && parent != UINT32_MAX;) {
+		size_t batch = left < AHEAD ? left : AHEAD;
+		uint32_t hash = table.hash_of_node[parent], mask = table.hash_places - 1;
+		for (size_t i = 0; i < batch; i++) {
+			size_t from = left - 1 - i;
+			ahead[i].skipped = is_own(pcs[from]);
+			if (ahead[i].skipped)
+				continue;
+			ahead[i].node = node_record(pcs[from], cut && from == count - 1);
+			ahead[i].hash = hash = node_hash(hash, &ahead[i].node);
+			__builtin_prefetch(&table.hash[hash & mask]);
 		}
-		if (parent == UINT32_MAX)
-			break;
-		if (cut)
-			continue;
-		last.pc[known] = pcs[i];
-		last.node[known++] = parent;
+		for (size_t i = 0; i < batch; i++) {
+			uint32_t place = ahead[i].skipped ? 0 : table.hash[ahead[i].hash & mask];
+			if (place)
+				__builtin_prefetch(trace_at(&trace_nodes, place - 1));
+		}
+		for (size_t i = 0; i < batch && parent != UINT32_MAX; i++) {
+			if (!ahead[i].skipped) {
+				ahead[i].node.parent = parent;
+				parent = node_intern(&ahead[i].node, ahead[i].hash, may_add);
+			}
+			if (parent == UINT32_MAX || cut)
+				continue;
+			last.pc[known] = pcs[left - 1 - i];
+			last.node[known++] = parent;
+		}
+		left -= batch;
 	}
 	if (!cut) {
 		last.count = known;
@@ -215,11 +257,11 @@ static uint32_t path_node(const uintptr_t *pcs, size_t count, bool cut, bool may
 uint32_t site_node_of_function(uintptr_t address)
 {
 	notice_module_of(address);
-	struct trace_node node = node_record(0, address, false);
+	struct trace_node node = node_record(address, false);
 	node.offset |= TRACE_NODE_EXACT;
 	uint32_t index = UINT32_MAX;
 	if (base_lock(&table.lock)) {
-		index = node_intern(&node, true);
+		index = node_intern(&node, node_hash(0, &node), true);
 		base_unlock(&table.lock);
 	}
 	return index == UINT32_MAX ? 0 : index;
@@ -240,6 +282,14 @@ static uint32_t site_known(uint32_t node, uint32_t tag)
 	return tag ? (uint32_t)*tagged_place(node, tag) & 0xffffff : table.site_of_node[node];
 }
 
+static uint32_t whole_bit(const uintptr_t *pcs, size_t count)
+{
+	uint64_t h = 0;
+	for (size_t i = 0; i < count; i++)
+		h = (h ^ pcs[i]) * 0x9e3779b97f4a7c15u;
+	return (uint32_t)(h >> 40) & (WHOLE_BITS - 1);
+}
+
 static uint32_t site_add(uint32_t node, bool folded, uint32_t tag, const uintptr_t *pcs, size_t count)
 {
 	struct trace_site site = {.node = node, .folded = folded, .tag = tag};
@@ -248,12 +298,17 @@ static uint32_t site_add(uint32_t node, bool folded, uint32_t tag, const uintptr
 		uint32_t owner = tag_of_module(rule_allocating_module(pcs, count));
 		site.tag_owner = owner != tag ? owner : 0;
 	}
-	if (!trace_append(&trace_sites, &site, &index))
+	if (!trace_append_alone(&trace_sites, &site, &index))
 		return 0;
 	if (tag)
 		*tagged_place(node, tag) = ((uint64_t)node << 8 | tag) << 24 | index;
 	else
 		table.site_of_node[node] = index;
+	if (!folded) {
+		uint32_t bit = whole_bit(pcs, count);
+		whole[bit / 64] |= 1ull << bit % 64;
+		whole_used = true;
+	}
 	if (unlikely(policy_in_force.rule_count))
 		rule_settle(index, tag, pcs, count);
 	return index;
@@ -303,7 +358,9 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 		thread_note_path_stats();
 	count = without_interrupted(pcs, count);
 	size_t depth = depth_kept();
-	uint32_t site = site_at_depth(pcs, count, count, cut, depth >= count, tag);
+	uint32_t bit = depth < count ? whole_bit(pcs, count) : 0, site = 0;
+	if (depth >= count || whole[bit / 64] >> bit % 64 & 1)
+		site = site_at_depth(pcs, count, count, cut, depth >= count, tag);
 	if (!site && base_hurries()) { /* there may be room, and somebody else at it */
 		trace_loss(TRACE_LOSS_STACKS, 1);
 		*kept = 0;
@@ -357,7 +414,7 @@ struct trace_counter *site_of_class(struct thread *thread, size_t size)
 		struct trace_site record = {.class_bytes = (uint32_t)(class_bytes < UINT32_MAX ? class_bytes : UINT32_MAX),
 		                            .role = thread->role,
 		                            .tag = thread->tag};
-		if (!trace_append(&trace_sites, &record, &made))
+		if (!trace_append_alone(&trace_sites, &record, &made))
 			made = 0;
 		else if (unlikely(policy_in_force.rule_count))
 			rule_settle(made, thread->tag, NULL, 0);

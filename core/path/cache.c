@@ -13,7 +13,7 @@
 #include "core/path/module.h"
 #include "core/path/walk.h"
 
-#define FOLDED_WALKED 64u
+#define FOLDED_WALKED 1024u
 
 static uint32_t check_interval = 1024;
 
@@ -162,8 +162,10 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 		if (changed)
 			epoch = agree(cache);
 		struct tree *tree = &cache->tree;
-		const struct tree_run *run = tree_find(tree, fp, tag);
-		if (!run && (run = path_find_folded(cache, fp, tag)))
+		bool missed = !changed && cache->missed == fp;
+		cache->missed = NULL;
+		const struct tree_run *run = missed ? NULL : tree_find(tree, fp, tag);
+		if (!run && !missed && (run = tree_find(&cache->folded, fp, tag)))
 			tree = &cache->folded;
 		if (!run)
 			value = value_miss(cache, fp, tag, intern);
@@ -187,7 +189,8 @@ uint32_t path_value(struct path_cache *cache, const uintptr_t *fp, uint32_t tag,
 	if (likely(ready == atomic_load_explicit(&module_epoch, memory_order_acquire))) {
 		cache->ready = PATH_CACHE_BUSY;
 		atomic_signal_fence(memory_order_seq_cst);
-		run = path_find(cache, fp, tag);
+		if (cache->missed != fp)
+			run = path_find(cache, fp, tag);
 		if (likely(run != NULL))
 			value = run->answer;
 		atomic_signal_fence(memory_order_seq_cst);

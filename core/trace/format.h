@@ -177,7 +177,8 @@ struct trace_site {
 	uint32_t class_bytes;    /* stacks=none: upper bound of the size class, else 0 */
 	uint32_t role;           /* stacks=none: enum trace_role */
 	uint32_t folded;         /* 1: stands for several sites that share this path suffix */
-	uint64_t live_bytes_at_peak; /* usable bytes live at the process's sampled peak */
+	uint64_t live_bytes_at_peak; /* usable bytes live when the process stood near its peak: a fiftieth lower at most, or 64
+	                                bytes for each site if that is more */
 	uint64_t live_blocks_at_peak;
 	uint32_t lifetime;       /* index of its trace_lifetime + 1; 0: none */
 	uint32_t demotions;      /* times moved out of the frame tier */

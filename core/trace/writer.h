@@ -40,6 +40,8 @@ void trace_array_init(struct trace_array *array, enum trace_kind kind, uint32_t 
 /* Appends a copy of `record` (NULL: zeroes). Returns it, or NULL when the array or the file is full; *index is set.
    Takes the writer's lock; fails when this thread holds it already (signal handler). */
 void *trace_append(struct trace_array *array, const void *record, uint32_t *index);
+/* The same of an array that nobody else appends to meanwhile. Takes the lock only where that needs another chunk. */
+void *trace_append_alone(struct trace_array *array, const void *record, uint32_t *index);
 
 static always_inline void *trace_at(const struct trace_array *array, uint32_t index)
 {

@@ -20,7 +20,7 @@
 #define NODE_HASH (1u << 19) /* at most */
 #define NODE_HASH_FIRST (1u << 12)
 #define TAGGED_HASH (1u << 16)
-#define TABLE_BYTES ((NODE_HASH + 2 * NODES_MAX) * sizeof(uint32_t) + TAGGED_HASH * sizeof(uint64_t))
+#define TABLE_BYTES ((NODE_HASH + NODES_MAX) * sizeof(uint32_t) + TAGGED_HASH * sizeof(uint64_t))
 #define AHEAD 16u /* nodes of a path that are fetched before they are looked at */
 
 static struct {
@@ -28,7 +28,6 @@ static struct {
 	uint32_t *hash;         /* node index + 1; twice as many places as nodes, so that a small tree touches few pages */
 	uint32_t hash_places;   /* a power of 2 */
 	uint32_t *site_of_node; /* site, 0 = none */
-	uint32_t *hash_of_node; /* of the path down to it */
 	uint64_t *tagged_site;  /* in regions: node << 32 | tag << 24 | site, open addressing */
 } table;
 
@@ -47,6 +46,7 @@ static struct {
 	size_t count;
 	uintptr_t pc[PATH_DEPTH_MAX];
 	uint32_t node[PATH_DEPTH_MAX];
+	uint32_t hash[PATH_DEPTH_MAX]; /* node_hash of it */
 } last;
 
 int site_init(void)
@@ -58,8 +58,7 @@ int site_init(void)
 	table.hash = memory;
 	table.hash_places = NODE_HASH_FIRST;
 	table.site_of_node = memory + NODE_HASH;
-	table.hash_of_node = table.site_of_node + NODES_MAX;
-	table.tagged_site = (uint64_t *)(table.hash_of_node + NODES_MAX);
+	table.tagged_site = (uint64_t *)(memory + NODE_HASH + NODES_MAX);
 	if (classes_used) /* in the child of a fork */
 		memset(class_sites, 0, sizeof class_sites);
 	classes_used = false;
@@ -142,17 +141,25 @@ static uint32_t *node_place(const struct trace_node *node, uint32_t hash)
 	return &table.hash[at];
 }
 
-/* Lock held. Cost: each node is placed anew, a third of a time in all. */
+/* Lock held. Cost: each node is placed anew, a third of a time in all. Without memory for their hashes it stays as it is. */
 static void hash_grow(void)
 {
+	uint32_t count = trace_count(&trace_nodes);
+	size_t bytes = count * sizeof(uint32_t);
+	uint32_t *hash = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (hash == MAP_FAILED)
+		return;
 	memset(table.hash, 0, table.hash_places * sizeof table.hash[0]);
 	table.hash_places = table.hash_places * 4 < NODE_HASH ? table.hash_places * 4 : NODE_HASH;
-	for (uint32_t i = 1; i < trace_count(&trace_nodes); i++) {
-		uint32_t at = table.hash_of_node[i];
+	for (uint32_t i = 1; i < count; i++) {
+		const struct trace_node *node = trace_at(&trace_nodes, i);
+		hash[i] = node_hash(hash[node->parent], node); /* parents come before */
+		uint32_t at = hash[i];
 		while (table.hash[at &= table.hash_places - 1])
 			at++;
 		table.hash[at] = i + 1;
 	}
+	munmap(hash, bytes);
 }
 
 /* Lock held. The node for `node`'s contents; UINT32_MAX when it is new and the tree is full or must not grow. */
@@ -161,10 +168,11 @@ static uint32_t node_intern(const struct trace_node *node, uint32_t hash, bool m
 	uint32_t *place = node_place(node, hash), index;
 	if (*place)
 		return *place - 1;
-	if (!may_add || !trace_append_alone(&trace_nodes, node, &index))
+	/* Where the table could not grow it takes no more than leaves it some empty places. */
+	bool is_full = trace_count(&trace_nodes) >= table.hash_places / 4 * 3;
+	if (!may_add || is_full || !trace_append_alone(&trace_nodes, node, &index))
 		return UINT32_MAX;
 	*place = index + 1;
-	table.hash_of_node[index] = hash;
 	if (unlikely(index * 2 >= table.hash_places) && table.hash_places < NODE_HASH)
 		hash_grow();
 	return index;
@@ -217,18 +225,19 @@ static uint32_t path_node(const uintptr_t *pcs, size_t count, bool cut, bool may
 		bool skipped;
 	} ahead[AHEAD];
 	size_t known = cut ? 0 : common_with_last(pcs, count);
-	uint32_t parent = known ? last.node[known - 1] : 0;
+	uint32_t parent = known ? last.node[known - 1] : 0, hash = known ? last.hash[known - 1] : 0;
 	for (size_t left = count - known; left && parent != UINT32_MAX;) {
 		size_t batch = left < AHEAD ? left : AHEAD;
-		uint32_t hash = table.hash_of_node[parent], mask = table.hash_places - 1;
+		uint32_t mask = table.hash_places - 1;
 		for (size_t i = 0; i < batch; i++) {
 			size_t from = left - 1 - i;
 			ahead[i].skipped = is_own(pcs[from]);
-			if (ahead[i].skipped)
-				continue;
-			ahead[i].node = node_record(pcs[from], cut && from == count - 1);
-			ahead[i].hash = hash = node_hash(hash, &ahead[i].node);
-			__builtin_prefetch(&table.hash[hash & mask]);
+			if (!ahead[i].skipped) {
+				ahead[i].node = node_record(pcs[from], cut && from == count - 1);
+				hash = node_hash(hash, &ahead[i].node);
+				__builtin_prefetch(&table.hash[hash & mask]);
+			}
+			ahead[i].hash = hash;
 		}
 		for (size_t i = 0; i < batch; i++) {
 			uint32_t place = ahead[i].skipped ? 0 : table.hash[ahead[i].hash & mask];
@@ -243,6 +252,7 @@ static uint32_t path_node(const uintptr_t *pcs, size_t count, bool cut, bool may
 			if (parent == UINT32_MAX || cut)
 				continue;
 			last.pc[known] = pcs[left - 1 - i];
+			last.hash[known] = ahead[i].hash;
 			last.node[known++] = parent;
 		}
 		left -= batch;

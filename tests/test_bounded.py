@@ -72,6 +72,17 @@ def test_call_paths_without_end(shim, mode):
     assert report["losses"]["reasons"], "paths were folded; it must be told"
 
 
+def test_a_call_path_is_found_again(shim):
+    """So many that no thread's cache holds them: they are asked for anew, in a tree that has grown meanwhile."""
+    count, rounds = 20000, 3
+    run = shim.run([harness.program("many_sites"), count, rounds], {"frame": "frame_mark"}, timeout=300)
+    report = run.report
+    assert report["call_paths"]["captured"] > 2 * count, "the cache held them all: nothing is tested"
+    sites = [s for s in report["sites"] if s["allocs"]]
+    assert len(sites) == count and {s["allocs"] for s in sites} == {rounds} and report["losses"]["sites"] == 0
+    assert len({tuple(f["offset"] for f in s["stack"]) for s in sites}) == count
+
+
 def test_many_frames_keep_the_recording_small(shim):
     known = [harness.program("known"), *"1 300000 2 1 0 0 0 0 0 mark exit".split()]
     run = shim.run(known, {"frame": "frame_mark"}, timeout=300)

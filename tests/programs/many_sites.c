@@ -1,4 +1,5 @@
-/* Call paths without end: recursion whose turns differ, so that every allocation has a path of its own. */
+/* Call paths without end: recursion whose turns differ, so that every allocation has a path of its own. Arguments: how many,
+   and how often all of them are gone through. */
 #include "common.h"
 
 static void *kept[1024];
@@ -21,12 +22,12 @@ SITE void *left(unsigned path, int depth)
 
 int main(int argc, char **argv)
 {
-	long count = argc > 1 ? atol(argv[1]) : 200000;
-	for (long i = 0; i < count; i++) {
+	long count = argc > 1 ? atol(argv[1]) : 200000, rounds = argc > 2 ? atol(argv[2]) : 1;
+	for (long i = 0; i < count * rounds; i++) {
 		if (i % 50 == 0)
 			frame_mark();
 		free(kept[i & 1023]);
-		kept[i & 1023] = left((unsigned)i * 2654435761u, 20);
+		kept[i & 1023] = left((unsigned)(i % count) * 2654435761u, 20);
 	}
 	frame_mark();
 	for (int i = 0; i < 1024; i++)

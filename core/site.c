@@ -9,12 +9,15 @@
 
 #include "core/path/module.h"
 #include "core/path/path.h"
+#include "core/path/tree.h"
 #include "core/policy.h"
 #include "core/rule.h"
 #include "core/runtime.h"
 #include "core/tag.h"
 #include "core/tier/pool.h"
 #include "core/trace/writer.h"
+
+static_assert(POLICY_REGIONS_MAX <= TREE_ANY_DEPTH, "a region is the tag of a path");
 
 #define NODES_MAX (1u << 18)
 #define NODE_HASH (1u << 19) /* at most */

@@ -84,6 +84,25 @@ static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, uint
 	return value;
 }
 
+/* Its `kept` innermost frames. Where no frame pointer takes part they lie in the same distances at any depth. */
+static void insert_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, struct walk walk, size_t kept,
+                          uint32_t value)
+{
+	walk.checks = walk.frames[kept - 1].checks;
+	walk.guessed = false;
+	bool fixed = false;
+	for (size_t i = 0; i < walk.checks; i++)
+		fixed |= walk.offsets[i] & WALK_POINTER;
+	cache->folded_fixed |= fixed;
+	tree_insert(&cache->folded, fp, fixed ? tree_root_owner(fp, tag) : tree_folded_owner(tag), &walk, value);
+}
+
+static const struct tree_run *find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
+{
+	const struct tree_run *run = tree_find(&cache->folded, fp, tree_folded_owner(tag));
+	return run || !cache->folded_fixed ? run : tree_find(&cache->folded, fp, tree_root_owner(fp, tag));
+}
+
 static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
 {
 	struct walk walk = walk_of(cache);
@@ -101,12 +120,10 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	if (by_loader) {
 		module_suspect();
 	} else if (walk.cacheable && kept) {
-		struct walk inner = walk;
-		if (kept < walk.count) {
-			inner.checks = walk.frames[kept - 1].checks;
-			inner.guessed = false;
-		}
-		tree_insert(kept < walk.count ? &cache->folded : &cache->tree, fp, tag, &inner, value);
+		if (kept < walk.count)
+			insert_folded(cache, fp, tag, walk, kept, value);
+		else
+			tree_insert(&cache->tree, fp, tree_root_owner(fp, tag), &walk, value);
 		cache->last = walk;
 		cache->turn ^= 1;
 	}
@@ -116,7 +133,7 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 /* Now and then it is walked all the same: a path that has a value of its own is found again. */
 const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
-	const struct tree_run *run = tree_find(&cache->folded, fp, tag);
+	const struct tree_run *run = find_folded(cache, fp, tag);
 	return run && ++cache->folded_hits % FOLDED_WALKED ? run : NULL;
 }
 
@@ -164,8 +181,8 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 		struct tree *tree = &cache->tree;
 		bool missed = !changed && cache->missed == fp;
 		cache->missed = NULL;
-		const struct tree_run *run = missed ? NULL : tree_find(tree, fp, tag);
-		if (!run && !missed && (run = tree_find(&cache->folded, fp, tag)))
+		const struct tree_run *run = missed ? NULL : tree_find(tree, fp, tree_root_owner(fp, tag));
+		if (!run && !missed && (run = find_folded(cache, fp, tag)))
 			tree = &cache->folded;
 		if (!run)
 			value = value_miss(cache, fp, tag, intern);

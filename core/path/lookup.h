@@ -31,6 +31,7 @@ struct path_cache {
 	uintptr_t nested_pcs[PATH_DEPTH_MAX], checked_pcs[PATH_DEPTH_MAX];
 	/* What was folded: by the innermost frames only. Asked where `tree` has no answer. */
 	uint64_t folded_hits;
+	bool folded_fixed; /* some of `folded` are of one depth only */
 	const uintptr_t *missed; /* the path there is not to be looked for again, but walked: whoever looked has come from a hook */
 	struct tree folded;
 };
@@ -43,7 +44,7 @@ const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_
    a compare for each check, what tree_way takes at each branch, one counter. */
 static always_inline const struct tree_run *path_find(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
-	const struct tree_run *run = tree_find(&cache->tree, fp, tag);
+	const struct tree_run *run = tree_find(&cache->tree, fp, tree_root_owner(fp, tag));
 	if (unlikely(!run) && (!cache->folded.used || !(run = path_find_folded(cache, fp, tag)))) {
 		cache->missed = fp;
 		return NULL;

@@ -191,7 +191,7 @@ static struct tree_run *run_split(struct tree *tree, struct tree_run *run, struc
 	return common;
 }
 
-void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t tag, const struct walk *walk, uint32_t answer)
+void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk, uint32_t answer)
 {
 	struct checks rest = {walk->offsets, walk->values, walk->checks};
 	size_t room = bytes_for(rest.count) * 2;
@@ -200,7 +200,7 @@ void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t tag, const str
 	if (!has_room(tree, room))
 		return;
 	uint64_t word = fp[1];
-	uint32_t owner = tree_root_owner(fp, tag);
+	uint32_t owner = root_owner;
 	for (;;) {
 		uint32_t link = *place_of(tree, word, owner);
 		if (!link)

@@ -76,10 +76,17 @@ static always_inline uint32_t tree_link_of(const struct tree *tree, const struct
 	return (uint32_t)((uintptr_t)run - (uintptr_t)tree);
 }
 
-/* `tag` is below 1 << 15. */
+/* The owner of a root: of a path by its depth, since frame pointers are checked as they stand; and without, of innermost frames
+   that have none and are the same ones at any depth. `tag` is below TREE_ANY_DEPTH. */
+#define TREE_ANY_DEPTH (1u << 14)
 static always_inline uint32_t tree_root_owner(const uintptr_t *fp, uint32_t tag)
 {
 	return TREE_ROOT | tag << 16 | ((uint32_t)((uintptr_t)fp >> 3) & 0xffff);
+}
+
+static always_inline uint32_t tree_folded_owner(uint32_t tag)
+{
+	return TREE_ROOT | (tag | TREE_ANY_DEPTH) << 16;
 }
 
 /* Where in the table the search for a run begins. */
@@ -140,10 +147,10 @@ static always_inline struct tree_run *tree_way(const struct tree *tree, struct t
 
 /* The run where the path that the stack now holds ends, or NULL. Cost: for each run two loads on top of its checks, and what
    tree_way takes. */
-static always_inline const struct tree_run *tree_find(struct tree *tree, const uintptr_t *fp, uint32_t tag)
+static always_inline const struct tree_run *tree_find(struct tree *tree, const uintptr_t *fp, uint32_t root_owner)
 {
 	const uint8_t *base = (const uint8_t *)fp;
-	struct tree_run *run = tree_root(tree, fp[1], tree_root_owner(fp, tag));
+	struct tree_run *run = tree_root(tree, fp[1], root_owner);
 	for (;;) {
 		if (unlikely(!run) || unlikely(!tree_run_holds(run, base)))
 			return NULL;
@@ -156,7 +163,7 @@ static always_inline const struct tree_run *tree_find(struct tree *tree, const u
 }
 
 /* Keeps the path of `walk`, which must be cacheable. */
-void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t tag, const struct walk *walk, uint32_t answer);
+void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk, uint32_t answer);
 /* The return addresses that `run` stands for, innermost first; returns how many. */
 size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, size_t max);
 void tree_remove(struct tree *tree, const struct tree_run *run);

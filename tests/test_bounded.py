@@ -72,6 +72,16 @@ def test_call_paths_without_end(shim, mode):
     assert report["losses"]["reasons"], "paths were folded; it must be told"
 
 
+def test_a_recording_that_may_not_grow(shim):
+    """A file size limit, as a full disk would: the program runs on, what is there is whole, and it is told."""
+    count, limit = 20000, 600000
+    run = shim.run([harness.program("many_sites"), count], {"frame": "frame_mark"}, wrapper=["prlimit", f"--fsize={limit}"])
+    report = run.report
+    assert limit / 2 < run.recording.stat().st_size <= limit
+    assert report["totals"]["allocs"] == report["totals"]["frees"] == count
+    assert any("could not grow" in reason for reason in report["losses"]["reasons"])
+
+
 def test_a_call_path_is_found_again(shim):
     """So many that no thread's cache holds them: they are asked for anew, in a tree that has grown meanwhile."""
     count, rounds = 20000, 3

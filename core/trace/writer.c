@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define GROW_PAGES 64u
+#define RETRY_EVERY 256u /* requests after one that was refused: a full disk costs system calls no more than now and then */
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -32,6 +33,7 @@ static struct {
 	bool anonymous;
 	uint32_t ready_pages; /* accessible pages of the file */
 	uint32_t taken_pages;
+	uint32_t refused; /* requests since it could not grow any more; most of them do not try */
 } writer;
 
 void trace_loss(enum trace_loss loss, uint64_t count)
@@ -79,9 +81,7 @@ static int populate(int fd, uint32_t pages)
 /* Lock held. */
 static int grow(uint32_t pages)
 {
-	if (pages > TRACE_MAX_BYTES / TRACE_PAGE_BYTES)
-		return -EFBIG;
-	uint32_t wanted = writer.ready_pages + (writer.ready_pages < 4 * GROW_PAGES ? GROW_PAGES : 4 * GROW_PAGES);
+	uint32_t wanted = writer.ready_pages + GROW_PAGES;
 	if (wanted > TRACE_MAX_BYTES / TRACE_PAGE_BYTES)
 		wanted = TRACE_MAX_BYTES / TRACE_PAGE_BYTES;
 	if (wanted < pages)
@@ -109,20 +109,29 @@ static int grow(uint32_t pages)
 	return error;
 }
 
+/* Lock held. Whether the file's first `pages` pages can be used, or it could grow so far. */
+static bool has_room(uint32_t pages)
+{
+	if (pages <= writer.ready_pages)
+		return true;
+	if (pages > TRACE_MAX_BYTES / TRACE_PAGE_BYTES)
+		return false; /* smaller requests may still be served */
+	int saved = errno;
+	bool grown = writer.refused % RETRY_EVERY == 0 && !grow(pages);
+	errno = saved;
+	writer.refused = grown ? 0 : writer.refused + 1;
+	return grown;
+}
+
 /* Lock held. A chunk of `pages` pages; NULL when the file cannot hold it. */
 static struct trace_chunk *chunk_take(struct trace_array *array, uint32_t pages)
 {
 	uint32_t index = trace_header->chunk_count;
 	if (index == TRACE_CHUNKS_MAX)
 		return NULL;
-	if (writer.taken_pages + pages > writer.ready_pages) {
-		int saved = errno;
-		int error = grow(writer.taken_pages + pages);
-		errno = saved;
-		if (error) {
-			trace_loss(TRACE_LOSS_GROWTH, 1);
-			return NULL;
-		}
+	if (!has_room(writer.taken_pages + pages)) {
+		trace_loss(TRACE_LOSS_GROWTH, 1);
+		return NULL;
 	}
 	struct trace_chunk *chunk = (struct trace_chunk *)(writer.map + TRACE_PAGE_BYTES) + index;
 	*chunk = (struct trace_chunk){.kind = array->kind,
@@ -261,7 +270,7 @@ void trace_child(void)
 	trace_header = NULL;
 	writer.map = NULL;
 	writer.anonymous = false;
-	writer.ready_pages = writer.taken_pages = 0;
+	writer.ready_pages = writer.taken_pages = writer.refused = 0;
 }
 
 const char *trace_path(void)

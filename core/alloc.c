@@ -78,6 +78,8 @@ struct place operation_place(void)
 	uint32_t gate = thread->gate;
 	if (gate & THREAD_INTERNAL)
 		return place;
+	if (gate == 0 && operation_phase() == RUNTIME_RECORDING && runtime_forked())
+		runtime_child(); /* first: what this thread did in the parent, in the middle of an operation perhaps, is over */
 	place.nested = gate & THREAD_BUSY || base_holds_locks();
 	if (place.nested) {
 		base_hurry_begin();
@@ -86,8 +88,6 @@ struct place operation_place(void)
 		return place;
 	} else if (!(gate & THREAD_ENDED)) {
 		runtime_start();
-		if (operation_phase() == RUNTIME_RECORDING && runtime_forked())
-			runtime_child();
 		if (operation_phase() != RUNTIME_RECORDING)
 			return place;
 		place.thread = thread_attach(0, TRACE_ROLE_NONE);

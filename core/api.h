@@ -21,9 +21,6 @@ struct api_stats {
 	uint64_t frames, tasks_started, tasks_ended, polls, misuse;
 };
 
-/* In the child of a fork. */
-void api_child(void);
-
 void api_frame_begin(const uintptr_t *fp);
 void api_frame_end(const uintptr_t *fp);
 

@@ -16,13 +16,6 @@ static_assert(sizeof(struct task) <= 192, "record of the store");
 
 static struct base_lock family_lock; /* parents and children of tasks */
 
-void api_child(void)
-{
-	atomic_store(&guards.lock.owner, 0);
-	atomic_store(&spare_tasks.lock.owner, 0);
-	atomic_store(&family_lock.owner, 0);
-}
-
 /* ---- tasks ------------------------------------------------------------------------------------------------------- */
 
 static struct task *unrecorded_task(void)

@@ -197,10 +197,3 @@ uintptr_t attach_newest(struct attach_owner *owner)
 	base_unlock(&owner->lock);
 	return address;
 }
-
-void attach_child(void)
-{
-	for (uint32_t i = 0; i < PARTS; i++)
-		atomic_store(&parts[i].lock.owner, 0);
-	atomic_store(&nodes.lock.owner, 0);
-}

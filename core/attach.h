@@ -47,7 +47,4 @@ bool attach_take_from(uintptr_t address, const void *object);
 /* The address of a block that the owner has; 0: none is left. */
 uintptr_t attach_newest(struct attach_owner *owner);
 
-/* In the child of a fork. */
-void attach_child(void);
-
 #endif

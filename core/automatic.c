@@ -349,7 +349,6 @@ void automatic_child(void)
 		binding->owner = NULL;
 		atomic_store(&binding->kind, (uint32_t)binding->described.candidate);
 	}
-	atomic_store(&table.lock.owner, 0);
 	atomic_store(&table.chosen, NULL);
 	atomic_store(&automatic_is_settled, false);
 	table.changed = false;

@@ -8,7 +8,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#define FORK_SHIFT 22 /* tids are lower: PID_MAX_LIMIT */
 static __thread uint32_t cached_tid;
+static uint32_t forks;
 
 uint32_t base_tid(void)
 {
@@ -17,21 +19,27 @@ uint32_t base_tid(void)
 	return cached_tid;
 }
 
-void base_forget_tid(void)
-{
-	cached_tid = 0;
-}
-
 #define HELD_MAX 8
 static __thread struct base_lock *held[HELD_MAX];
 static __thread uint32_t held_count; /* that of base_lock counts from before it is taken until after it is given back */
 static __thread uint32_t hurries;
 
+static uint32_t self_as_owner(void)
+{
+	return base_tid() | forks << FORK_SHIFT;
+}
+
+void base_child(void)
+{
+	cached_tid = held_count = hurries = 0;
+	forks++;
+}
+
 void base_unlock_all(void)
 {
 	hurries = 0;
 	while (held_count) {
-		uint32_t own = base_tid();
+		uint32_t own = self_as_owner();
 		if (--held_count < HELD_MAX && held[held_count])
 			atomic_compare_exchange_strong(&held[held_count]->owner, &own, 0);
 	}
@@ -49,7 +57,7 @@ void base_hurry_begin(void)
 
 void base_hurry_end(void)
 {
-	hurries--;
+	hurries -= hurries != 0; /* the operation began before a fork */
 }
 
 bool base_hurries(void)
@@ -62,15 +70,16 @@ bool base_hurries(void)
 
 bool base_lock(struct base_lock *lock)
 {
-	uint32_t self = base_tid(), place = held_count;
+	uint32_t self = self_as_owner(), place = held_count;
 	held_count = place + 1;
 	atomic_signal_fence(memory_order_seq_cst);
 	if (place < HELD_MAX)
 		held[place] = lock;
 	for (unsigned spins = 0;; spins++) {
-		uint32_t expected = 0;
-		if (atomic_compare_exchange_weak_explicit(&lock->owner, &expected, self, memory_order_acquire,
-		                                          memory_order_relaxed))
+		uint32_t expected = atomic_load_explicit(&lock->owner, memory_order_relaxed);
+		bool is_free = !expected || expected >> FORK_SHIFT != self >> FORK_SHIFT;
+		if (is_free && atomic_compare_exchange_weak_explicit(&lock->owner, &expected, self, memory_order_acquire,
+		                                                     memory_order_relaxed))
 			return true;
 		if (expected == self || (hurries && spins == PAUSES_HURRIED))
 			break;
@@ -87,12 +96,12 @@ void base_unlock(struct base_lock *lock)
 {
 	atomic_store_explicit(&lock->owner, 0, memory_order_release);
 	atomic_signal_fence(memory_order_seq_cst);
-	held_count--;
+	held_count -= held_count != 0;
 }
 
 bool base_owns(const struct base_lock *lock)
 {
-	return atomic_load_explicit(&lock->owner, memory_order_relaxed) == base_tid();
+	return atomic_load_explicit(&lock->owner, memory_order_relaxed) == self_as_owner();
 }
 
 int base_open(const char *path, int flags, unsigned mode)

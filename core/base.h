@@ -32,11 +32,11 @@ static always_inline size_t round_up(size_t value, size_t power_of_two)
 
 /*
  * A spin lock that knows its owner: taking it again on the same thread (a signal handler that allocates while its
- * thread is inside) fails instead of dead-locking. Held for tens of instructions and never across a hook; the child of
- * a fork resets every lock before its first use (runtime_child).
+ * thread is inside) fails instead of dead-locking. Held briefly and never across a hook. In the child of a fork nobody holds
+ * one any more (base_child).
  */
 struct base_lock {
-	_Atomic uint32_t owner; /* tid, 0 = free */
+	_Atomic uint32_t owner; /* tid, and how many forks lie between the first process and this one; 0 = free */
 };
 
 /* False: this thread holds it already; or it must not wait, and another one holds it. Yields the processor while another
@@ -58,7 +58,8 @@ void base_hurry_begin(void);
 void base_hurry_end(void);
 bool base_hurries(void);
 uint32_t base_tid(void);
-void base_forget_tid(void); /* in the child of a fork */
+/* In the child of a fork, before any lock is asked for: its thread is another one, which holds none. */
+void base_child(void);
 
 /* open, read and close that are no cancellation points: a hook must not be where a cancelled thread ends. As the system
    calls, with errno. */

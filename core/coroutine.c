@@ -344,7 +344,5 @@ void coroutine_jump(struct thread *thread, uintptr_t from, uintptr_t to)
 
 void coroutine_child(void)
 {
-	atomic_store(&table.lock.owner, 0);
-	atomic_store(&records.lock.owner, 0);
 	table.count = 0;
 }

@@ -162,7 +162,6 @@ void frames_append(struct thread *thread, const struct trace_frame *frame)
 
 void frames_child(void)
 {
-	atomic_store(&table.lock.owner, 0);
 	for (uint32_t i = 0; i < atomic_load(&table.count); i++)
 		storage[i] = (struct keeper){0};
 	atomic_store(&table.count, 0);

@@ -102,17 +102,21 @@ static cold_path void free_slow(struct block *block, const uintptr_t *fp)
 	struct place place = operation_place();
 	if (place.thread)
 		thread_busy(place.thread);
-	if (block_tag(block) & BLOCK_SPECIAL && !untracked) {
+	bool special = block_tag(block) & BLOCK_SPECIAL && !untracked;
+	if (special && !place.nested) {
 		alloc_end_attached(place.thread, block, fp);
 		/* A second free is one of a dead block, not of one that its frame has released (own.h). */
 		block_unmark(block, BLOCK_SPECIAL);
 	}
-	if (place.nested) {
+	if (place.nested && special) {
+		trace_loss(TRACE_LOSS_HANDLERS, 1); /* it lives on: what hangs on it may be what was interrupted */
+	} else if (place.nested) {
 		if (!untracked && place.thread) {
 			operation_die(place.thread, block, NULL);
 		} else {
 			block_kill(block);
-			trace_loss(TRACE_LOSS_HANDLERS, !untracked);
+			if (!untracked)
+				trace_loss(TRACE_LOSS_HANDLERS, 1);
 		}
 		remote_give(thread, block, true);
 	} else if (!place.thread || untracked) {

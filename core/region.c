@@ -34,14 +34,12 @@ static struct {
 	struct free_range free[FREE_RANGES_MAX]; /* sorted by start, never adjacent */
 } heap_half;
 
-/* The first part of the heap half, for those who must not wait for its lock: taken by one addition. What comes back from
-   there is like the rest. */
-#define RESERVE_MAX (16ul << 20)
-#define RESERVE_SHARE 64 /* at most this part of the half */
-static struct {
-	_Atomic uintptr_t next;
-	uintptr_t end;
-} reserve;
+/* Chunks of the heap half for those who must not wait for its lock, taken by one exchange: the first one's number << 32 | how
+   many. Whoever has the lock sees that they do not run out. What comes back is like the rest. */
+#define RESERVE_CHUNKS 256u
+#define RESERVE_SHARE 64u /* at most this part of the half */
+static _Atomic uint64_t reserve;
+static uint32_t reserve_chunks; /* when it is full */
 
 static struct {
 	struct base_lock lock;
@@ -85,10 +83,9 @@ int region_init(void)
 		madvise((void *)base, bytes, MADV_DONTDUMP);
 		region.owner = (uint8_t *)table;
 		spans.next = (uint32_t *)(table + chunks);
-		size_t share = bytes / 2 / RESERVE_SHARE;
-		reserve.next = base;
-		reserve.end = base + (share < RESERVE_MAX ? share : RESERVE_MAX);
-		heap_half.next = reserve.end;
+		reserve_chunks = chunks / 2 / RESERVE_SHARE < RESERVE_CHUNKS ? (uint32_t)(chunks / 2 / RESERVE_SHARE) : RESERVE_CHUNKS;
+		reserve = reserve_chunks;
+		heap_half.next = base + ((size_t)reserve_chunks << REGION_CHUNK_BITS);
 		heap_half.end = base + bytes / 2;
 		spans.start = base + bytes / 2;
 		spans.limit = (uint32_t)(chunks / 2);
@@ -209,12 +206,25 @@ static void put_free_range(uintptr_t start, size_t bytes)
 /* No lock held. 0: there is not so much left. */
 static uintptr_t take_reserve(size_t bytes)
 {
-	uintptr_t start = atomic_load_explicit(&reserve.next, memory_order_relaxed);
-	while (bytes <= reserve.end - start)
-		if (atomic_compare_exchange_weak_explicit(&reserve.next, &start, start + bytes, memory_order_relaxed,
+	uint64_t chunks = bytes >> REGION_CHUNK_BITS, now = atomic_load_explicit(&reserve, memory_order_relaxed);
+	while (chunks <= (uint32_t)now)
+		if (atomic_compare_exchange_weak_explicit(&reserve, &now, now + (chunks << 32) - chunks, memory_order_relaxed,
 		                                          memory_order_relaxed))
-			return start;
+			return region.base + (uintptr_t)((now >> 32) << REGION_CHUNK_BITS);
 	return 0;
+}
+
+/* Lock held. */
+static void fill_reserve(void)
+{
+	size_t bytes = (size_t)reserve_chunks << REGION_CHUNK_BITS;
+	if ((uint32_t)atomic_load_explicit(&reserve, memory_order_relaxed) > reserve_chunks / 2 || bytes > heap_half.end - heap_half.next)
+		return;
+	uint64_t fresh = (uint64_t)((heap_half.next - region.base) >> REGION_CHUNK_BITS) << 32 | reserve_chunks;
+	heap_half.next += bytes;
+	uint64_t left = atomic_exchange_explicit(&reserve, fresh, memory_order_relaxed);
+	if ((uint32_t)left)
+		put_free_range(region.base + (uintptr_t)((left >> 32) << REGION_CHUNK_BITS), (size_t)(uint32_t)left << REGION_CHUNK_BITS);
 }
 
 /* No lock held. Addresses for `bytes`, whole chunks; 0: there are none. */
@@ -222,6 +232,7 @@ static uintptr_t take_addresses(size_t bytes)
 {
 	if (!base_lock(&heap_half.lock))
 		return take_reserve(bytes);
+	fill_reserve();
 	uintptr_t start = take_free_range(bytes);
 	if (!start) {
 		uintptr_t next = bytes >= HUGE_BYTES ? round_up(heap_half.next, HUGE_BYTES) : heap_half.next;
@@ -409,10 +420,4 @@ void region_span_purge(void)
 size_t region_span_committed(void)
 {
 	return (size_t)(spans.taken - spans.purged_count) << REGION_CHUNK_BITS;
-}
-
-void region_child(void)
-{
-	atomic_store(&heap_half.lock.owner, 0);
-	atomic_store(&spans.lock.owner, 0);
 }

@@ -52,7 +52,7 @@ static always_inline bool region_holds(const void *pointer)
 void region_shrink(size_t limit);
 
 /* Takes `bytes` (page multiple) for jemalloc, committed with `prot`; NULL when the half is full or memory is denied. For one
-   who must not wait (base.h) there are 16 MiB more.
+   who must not wait (base.h) there are up to 16 MiB that are filled up whenever somebody else comes by.
    The start is aligned to 2 MiB when bytes is at least that. Thread-safe. */
 void *region_heap_map(size_t bytes, int prot);
 /* Gives a range back: its pages are released, its addresses may be handed out again. */
@@ -71,8 +71,5 @@ void region_span_give(void *span);
 void region_span_purge(void);
 /* Bytes of spans committed and not purged, both tiers and free ones. */
 size_t region_span_committed(void);
-
-/* In the child of a fork: nobody holds the locks. */
-void region_child(void);
 
 #endif

@@ -462,13 +462,11 @@ bool runtime_forked(void)
 void runtime_child(void)
 {
 	atomic_store(&runtime_phase, RUNTIME_UNRECORDED);
-	region_child();
+	base_child();
 	events_child();
 	site_child();
 	violation_child();
 	frames_child();
-	attach_child();
-	api_child();
 	coroutine_child();
 	task_child();
 	thread_child();

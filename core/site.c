@@ -374,9 +374,8 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 	uint32_t bit = depth < count ? whole_bit(pcs, count) : 0, site = 0;
 	if (depth >= count || whole[bit / 64] >> bit % 64 & 1)
 		site = site_at_depth(pcs, count, count, cut, depth >= count, tag);
-	if (!site && base_hurries()) { /* there may be room, and somebody else at it */
+	if (!site && base_hurries() && depth >= count) { /* there is room, and somebody else at it */
 		trace_loss(TRACE_LOSS_STACKS, 1);
-		*kept = 0;
 	} else if (!site) {
 		trace_loss(TRACE_LOSS_SITES, 1);
 		for (; !site && depth; depth /= 2) {
@@ -384,6 +383,8 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 			*kept = depth < count ? depth : *kept;
 		}
 	}
+	if (!site && base_hurries())
+		*kept = 0;
 	base_unlock(&table.lock);
 	return site;
 }
@@ -472,6 +473,5 @@ uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp)
 
 void site_child(void)
 {
-	atomic_store(&table.lock.owner, 0);
 	munmap(table.hash, TABLE_BYTES);
 }

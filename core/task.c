@@ -368,8 +368,6 @@ static void inherit(struct task *task)
 
 void task_child(void)
 {
-	atomic_store(&table.lock.owner, 0);
-	atomic_store(&table.type_lock.owner, 0);
 	table.free = 0;
 	for (uint32_t index = 1; index < table.made; index++)
 		inherit(at(index));

@@ -17,6 +17,7 @@
 #include "core/scope.h"
 #include "core/segment.h"
 #include "core/site.h"
+#include "core/tier/heap.h"
 #include "core/tier/pool.h"
 #include "core/tier/remote.h"
 #include "core/trace/writer.h"
@@ -115,6 +116,8 @@ static void slot_give(struct thread *thread)
 
 void thread_reclaim_idle(void)
 {
+	if (base_hurries()) /* a slot that could not be given back would be lost, and jemalloc may be what is interrupted */
+		return;
 	static _Atomic uint32_t cursor;
 	uint32_t count = atomic_load(&table.count);
 	for (uint32_t i = 0; i < count && i < RECLAIMED_AT_ONCE; i++) {
@@ -160,19 +163,25 @@ static struct trace_thread *record_make(uint32_t slot, uint32_t *index)
 	return NULL;
 }
 
+/* The group of counters that has no label yet: the two arrays stay parallel. */
+static struct {
+	struct base_lock lock;
+	struct trace_group *group; /* NULL: there is none */
+	uint32_t index;
+} unlabelled;
+
 struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site)
 {
-	static struct base_lock lock; /* keeps the two parallel arrays parallel */
-	static bool parted;           /* a group without its label: no more can be added */
 	uint32_t group_index = site / TRACE_GROUP_SITES;
-	if (!parted && base_lock(&lock)) {
-		uint32_t label_index, index;
+	if (base_lock(&unlabelled.lock)) {
+		uint32_t label_index;
 		struct trace_group_label label = {.slot = thread->slot, .first_site = UINT32_MAX};
-		struct trace_group *group = trace_append(&trace_groups, NULL, &index);
+		if (!unlabelled.group)
+			unlabelled.group = trace_append(&trace_groups, NULL, &unlabelled.index);
+		struct trace_group *group = unlabelled.group;
 		struct trace_group_label *made = group ? trace_append(&trace_labels, &label, &label_index) : NULL;
-		parted = group && !made;
 		if (made) {
-			fa_assert(index == label_index);
+			fa_assert(unlabelled.index == label_index);
 			__atomic_store_n(&made->first_site, group_index * TRACE_GROUP_SITES, __ATOMIC_RELEASE);
 			for (uint32_t i = 0; i < TRACE_GROUP_SITES; i++)
 				group->counter[i].site = group_index * TRACE_GROUP_SITES + i;
@@ -181,8 +190,9 @@ struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site)
 			atomic_thread_fence(memory_order_seq_cst);
 			for (uint32_t i = 0; i < TRACE_GROUP_SITES && policy_in_force.rule_count; i++)
 				rule_apply(&group->counter[i], rule_of_site(group->counter[i].site));
+			unlabelled.group = NULL;
 		}
-		base_unlock(&lock);
+		base_unlock(&unlabelled.lock);
 	}
 	if (thread->groups[group_index])
 		return &thread->groups[group_index][site % TRACE_GROUP_SITES];
@@ -219,9 +229,10 @@ static void destructor(void *value)
 	remote_flush(thread);
 	remote_drain(thread);
 	pool_empty_caches(thread);
+	heap_free_rest();
 	thread->record->end_ns = trace_header->last_ns = base_now_ns();
+	thread_self = &state_ended; /* first: a handler that found the gate open anew would attach another slot */
 	thread->gate = 0;
-	thread_self = &state_ended;
 	slot_give(thread);
 }
 
@@ -411,13 +422,11 @@ uint32_t thread_slot_count(void)
 void thread_child(void)
 {
 	thread_self = &state_empty;
-	atomic_store(&table.lock.owner, 0);
-	atomic_store(&table.late_lock.owner, 0);
 	atomic_store(&table.late_waits, 0);
 	table.late = NULL;
+	unlabelled.group = NULL;
 	/* The slots' memory reads zero now; blocks still point to it as their owner, so it stays mapped and unused. */
 	atomic_store(&table.count, 0);
 	for (uint32_t i = 0; i < THREAD_SLOTS_MAX; i++)
 		table.in_use[i] = 0;
-	base_forget_tid();
 }

@@ -157,6 +157,5 @@ void violation_budget(struct thread *thread, uint32_t tag, uint32_t role, uint64
 
 void violation_child(void)
 {
-	atomic_store(&table.lock.owner, 0);
 	munmap(table.hash, KEYS * sizeof(uint32_t));
 }

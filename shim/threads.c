@@ -28,11 +28,11 @@ static bool recording(void)
 
 static void begin(void *given, void *out)
 {
-	struct thread_start start = *(struct thread_start *)given;
-	*(struct thread_start *)out = start;
+	struct thread_start *start = out;
+	*start = *(struct thread_start *)given;
 	/* Before the thread's first allocation or free: that would attach it without what is known of it here. */
 	if (recording() && thread_self->gate == 0)
-		thread_attach((uintptr_t)start.routine, start.creator);
+		thread_attach((uintptr_t)start->routine, start->creator);
 	free(given);
 }
 

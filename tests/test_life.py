@@ -67,6 +67,16 @@ def test_a_handler_between_any_two_instructions(shim, stacks, arguments):
     assert run.report["totals"]["live_blocks"] <= 1
 
 
+@pytest.mark.parametrize("follow", [0, 1])
+@pytest.mark.parametrize("stacks, every", [("full", 397), ("caller", 3), ("none", 3)])
+def test_a_handler_that_forks_in_the_middle_of_malloc(shim, stacks, every, follow):
+    """The child finds locks that nobody holds any more, and must begin anew before it asks whether it is in the middle of
+    something."""
+    run = shim.run([harness.program("fork_in_handler"), every], {"stacks": stacks, "follow": follow, "frame": "none"})
+    forked, failed = map(int, run.stdout.split())
+    assert forked >= (20 if stacks == "full" else 5) and failed == 0
+
+
 @pytest.mark.parametrize("stacks", ["full", "none"])
 def test_a_second_free_of_a_block_whose_header_is_half_overwritten(shim, stacks):
     run = shim.run(harness.program("stale_double_free"), {"stacks": stacks, "frame": "frame_mark"})

@@ -74,7 +74,7 @@ static always_inline void leave(void)
 	inside = false;
 }
 
-static cold_path void free_later(struct block *block)
+cold_path void heap_free_later(struct block *block)
 {
 	struct block *head = atomic_load(&waiting);
 	do
@@ -123,11 +123,19 @@ void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool z
 void heap_free(struct block *block)
 {
 	if (unlikely(inside)) {
-		free_later(block);
+		heap_free_later(block);
 		return;
 	}
 	enter();
 	free_now(block);
+	leave();
+}
+
+void heap_free_rest(void)
+{
+	if (inside)
+		return;
+	enter();
 	leave();
 }
 

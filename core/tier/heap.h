@@ -13,6 +13,9 @@ void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool z
 
 /* `block` is live and of this tier; its header is already marked dead by the caller. */
 void heap_free(struct block *block);
+/* The same where jemalloc must not be entered: this thread's next call here does it. */
+void heap_free_later(struct block *block);
+void heap_free_rest(void); /* what waits for that; a thread ends */
 
 /* Grows or shrinks a live block without alignment, keeping min(old, new) bytes; writes the new header. NULL leaves the
    old block as it was. */

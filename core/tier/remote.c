@@ -102,7 +102,7 @@ void remote_give(struct thread *thread, struct block *block, bool nested)
 	if (tier == TRACE_TIER_HEAP) {
 		/* Inside an interrupted operation jemalloc may be half way through its own. */
 		if (nested)
-			remote_push(thread, &block, 1);
+			heap_free_later(block);
 		else
 			heap_free(block);
 		return;

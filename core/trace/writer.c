@@ -54,6 +54,8 @@ static int extend(int fd, size_t from, size_t bytes)
 		for (size_t at = from; at < bytes && count < PIECES; at += sizeof zeros)
 			piece[count++] = (struct iovec){zeros, bytes - at < sizeof zeros ? bytes - at : sizeof zeros};
 		long written = syscall(SYS_pwritev, fd, piece, count, from, 0);
+		if (written < 0 && errno == EINTR)
+			continue;
 		if (written <= 0)
 			return written ? -errno : -ENOSPC;
 		from += (size_t)written;
@@ -266,7 +268,6 @@ int trace_open(const char *path)
 
 void trace_child(void)
 {
-	atomic_store(&writer.lock.owner, 0);
 	trace_header = NULL;
 	writer.map = NULL;
 	writer.anonymous = false;

@@ -56,30 +56,42 @@ static void *hold_heap(void *unused)
 	return unused;
 }
 
-static void test_who_hurries_finds_addresses(void)
+/* As many blocks as there are, from the reserve. */
+#define TAKEN 100
+static void take_from_reserve(char **range)
 {
 	pthread_t thread;
-	char *range[100], *plain = NULL;
-	assert(!region_init());
 	stage = 0;
 	pthread_create(&thread, NULL, hold_heap, NULL);
 	while (stage != 1)
 		;
 	base_hurry_begin();
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < TAKEN; i++) {
 		range[i] = region_heap_map(2 * REGION_CHUNK_BYTES, PROT_READ | PROT_WRITE);
 		assert(range[i] && region_owner_of(range[i] + 2 * REGION_CHUNK_BYTES - 1) == REGION_HEAP);
-		for (int other = 0; other < i; other++)
-			assert(range[other] + 2 * REGION_CHUNK_BYTES <= range[i] || range[i] + 2 * REGION_CHUNK_BYTES <= range[other]);
 		range[i][2 * REGION_CHUNK_BYTES - 1] = 1;
 	}
-	assert(!region_heap_map(RESERVE_MAX, PROT_READ | PROT_WRITE)); /* so much is not left there */
+	assert(!region_heap_map(RESERVE_CHUNKS * REGION_CHUNK_BYTES, PROT_READ | PROT_WRITE)); /* so much is not left there */
 	base_hurry_end();
 	stage = 2;
 	pthread_join(thread, NULL);
-	for (int i = 0; i < 100; i++)
+}
+
+static void test_who_hurries_finds_addresses(void)
+{
+	static char *range[4 * TAKEN];
+	assert(!region_init());
+	for (int round = 0; round < 4; round++) {
+		take_from_reserve(range + round * TAKEN);
+		assert(region_heap_map(REGION_CHUNK_BYTES, PROT_READ | PROT_WRITE)); /* fills it up */
+	}
+	for (int i = 0; i < 4 * TAKEN; i++)
+		for (int other = 0; other < i; other++)
+			assert(range[other] + 2 * REGION_CHUNK_BYTES <= range[i] || range[i] + 2 * REGION_CHUNK_BYTES <= range[other]);
+	for (int i = 0; i < 4 * TAKEN; i++)
 		region_heap_unmap(range[i], 2 * REGION_CHUNK_BYTES);
-	assert((plain = region_heap_map(RESERVE_MAX, PROT_READ | PROT_WRITE)) && !plain[RESERVE_MAX - 1]);
+	char *plain = region_heap_map(RESERVE_CHUNKS * REGION_CHUNK_BYTES, PROT_READ | PROT_WRITE);
+	assert(plain && !plain[RESERVE_CHUNKS * REGION_CHUNK_BYTES - 1]);
 }
 
 int main(void)

@@ -1,0 +1,77 @@
+/* A signal handler that forks between the instructions of malloc, by call paths that are new: the trap flag stops after each, and
+   at every Nth in turn the handler does. The child allocates. Prints how many forked and how many children failed. Argument: N. */
+#include "common.h"
+
+#include <sys/wait.h>
+#include <ucontext.h>
+
+#define STEP_ON() __asm__ volatile("sub $128, %%rsp; pushf; orl $0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
+#define STEP_OFF() __asm__ volatile("sub $128, %%rsp; pushf; andl $~0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
+
+static volatile long steps, target, forked, failed;
+
+static void trap(int number, siginfo_t *info, void *context)
+{
+	(void)number, (void)info;
+	if (++steps != target)
+		return;
+	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100;
+	pid_t child = fork();
+	if (!child) {
+		for (size_t size = 1; size < 100000; size *= 7) {
+			char *block = malloc(size);
+			if (!block)
+				_exit(3);
+			memset(block, 1, size);
+			free(block);
+		}
+		_exit(0);
+	}
+	int status;
+	waitpid(child, &status, 0);
+	forked++;
+	failed += status != 0;
+}
+
+/* One of 2^14 paths. */
+static void *descend(unsigned way, int depth);
+static __attribute__((noinline, noipa)) void *left(unsigned way, int depth)
+{
+	void *made = descend(way, depth);
+	__asm__ volatile("");
+	return made;
+}
+static __attribute__((noinline, noipa)) void *right(unsigned way, int depth)
+{
+	void *made = descend(way, depth);
+	__asm__ volatile("");
+	return made;
+}
+static __attribute__((noinline, noipa)) void *descend(unsigned way, int depth)
+{
+	void *made;
+	if (depth) {
+		made = (way & 1 ? left : right)(way >> 1, depth - 1);
+		__asm__ volatile("");
+		return made;
+	}
+	STEP_ON();
+	made = malloc(40);
+	STEP_OFF();
+	return made;
+}
+
+int main(int argc, char **argv)
+{
+	long every = argc > 1 ? atol(argv[1]) : 37, before = -1;
+	unsigned way = 1;
+	struct sigaction action = {.sa_sigaction = trap, .sa_flags = SA_SIGINFO};
+	sigaction(SIGTRAP, &action, NULL);
+	for (target = 1; before != forked; target += every) {
+		before = forked;
+		steps = 0;
+		free(descend(way++ * 2654435761u >> 8, 14));
+	}
+	printf("%ld %ld\n", forked, failed);
+	return failures;
+}

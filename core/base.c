@@ -68,26 +68,35 @@ bool base_hurries(void)
 #define PAUSES 64
 #define PAUSES_HURRIED 256
 
-bool base_lock(struct base_lock *lock)
+/* Somebody has the lock, or had it before a fork. */
+static cold_path bool lock_contended(struct base_lock *lock, uint32_t self)
 {
-	uint32_t self = self_as_owner(), place = held_count;
-	held_count = place + 1;
-	atomic_signal_fence(memory_order_seq_cst);
-	if (place < HELD_MAX)
-		held[place] = lock;
 	for (unsigned spins = 0;; spins++) {
-		uint32_t expected = atomic_load_explicit(&lock->owner, memory_order_relaxed);
-		bool is_free = !expected || expected >> FORK_SHIFT != self >> FORK_SHIFT;
-		if (is_free && atomic_compare_exchange_weak_explicit(&lock->owner, &expected, self, memory_order_acquire,
+		uint32_t owner = atomic_load_explicit(&lock->owner, memory_order_relaxed);
+		bool is_free = !owner || owner >> FORK_SHIFT != self >> FORK_SHIFT;
+		if (is_free && atomic_compare_exchange_weak_explicit(&lock->owner, &owner, self, memory_order_acquire,
 		                                                     memory_order_relaxed))
 			return true;
-		if (expected == self || (hurries && spins == PAUSES_HURRIED))
-			break;
+		if (owner == self || (hurries && spins == PAUSES_HURRIED))
+			return false;
 		if (spins < PAUSES || hurries)
 			__builtin_ia32_pause();
 		else
 			syscall(SYS_sched_yield);
 	}
+}
+
+bool base_lock(struct base_lock *lock)
+{
+	uint32_t self = self_as_owner(), place = held_count, expected = 0;
+	held_count = place + 1;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (place < HELD_MAX)
+		held[place] = lock;
+	if (likely(atomic_compare_exchange_strong_explicit(&lock->owner, &expected, self, memory_order_acquire,
+	                                                   memory_order_relaxed)) ||
+	    lock_contended(lock, self))
+		return true;
 	held_count = place;
 	return false;
 }

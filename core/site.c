@@ -409,9 +409,9 @@ static uint32_t intern_node(void *owner, const uintptr_t *pcs, size_t count, boo
 	base_unlock(&table.lock);
 	if (node != UINT32_MAX)
 		return node;
-	trace_loss(TRACE_LOSS_NODES, 1);
-	if (base_hurries())
-		*kept = 0;
+	bool hurries = base_hurries(); /* there may be room, and somebody else at it */
+	trace_loss(hurries ? TRACE_LOSS_STACKS : TRACE_LOSS_NODES, 1);
+	*kept = hurries ? 0 : *kept;
 	return 0;
 }
 

@@ -27,6 +27,8 @@ PROGRAMS = {
 def counts(run, with_unwinder=True):
     """What must not depend on how it was recorded; violations by code, since their keys are call paths."""
     report, codes = run.report, {}
+    for key in ("allocs", "frees", "bytes", "live_bytes"): # sites and threads count for themselves
+        assert sum(site[key] for site in report["sites"]) == report["totals"][key], key
     for violation in report["violations"]:
         if violation["code"] in ("FA201", "FA205", "FA601", "FA603"):
             codes[violation["code"]] = codes.get(violation["code"], 0) + violation["count"]

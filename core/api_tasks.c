@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "core/api_place.h"
-#include "core/site.h"
+#include "core/node.h"
 #include "core/store.h"
 #include "core/violation.h"
 
@@ -145,7 +145,7 @@ static void left_behind(struct thread *thread, const struct task *task, const ui
 {
 	int64_t blocks = atomic_load(&task->live_blocks), bytes = atomic_load(&task->live_bytes);
 	if (blocks > 0)
-		violation_count(thread, 704, site_node_of_call(thread, fp), (uint64_t)blocks, bytes > 0 ? (uint64_t)bytes : 0);
+		violation_count(thread, 704, node_of_call(thread, fp), (uint64_t)blocks, bytes > 0 ? (uint64_t)bytes : 0);
 }
 
 /* Neither the task nor a child of it runs on another thread. */

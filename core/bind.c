@@ -12,11 +12,11 @@
 #include "core/mark/tokio.h"
 #include "core/marker.h"
 #include "core/newcomers.h"
+#include "core/node.h"
 #include "core/policy.h"
 #include "core/role.h"
 #include "core/rule.h"
 #include "core/runtime.h"
-#include "core/site.h"
 #include "core/trace/writer.h"
 
 #define BINDINGS_MAX 1024u
@@ -267,7 +267,7 @@ static bool bind_function(void *context, const struct mark_function *function)
 	if (!binding)
 		return false;
 	struct trace_marker *described = &binding->described;
-	described->module = site_module_of(function->address);
+	described->module = node_module_of(function->address);
 	described->offset = function->address - function->module_base;
 	described->reason[0] = 0;
 	bool waits = (kind == POLICY_FRAME || kind == POLICY_AWAIT) && call_of(search->name) >= 0 && is_libc(function);

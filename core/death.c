@@ -3,9 +3,9 @@
 
 #include "core/check.h"
 #include "core/escape.h"
+#include "core/node.h"
 #include "core/runtime.h"
 #include "core/segment.h"
-#include "core/site.h"
 #include "core/task.h"
 #include "core/trace/writer.h"
 #include "core/violation.h"
@@ -131,7 +131,7 @@ static void record(struct thread *thread, const struct block *block, const struc
                    const struct check_result *result, const struct thread *owner, const uintptr_t *fp)
 {
 	enum trace_level level = check_lifetime_level(block_tag(block) & BLOCK_ASKED && result->code != LONG_LIVED);
-	struct thread_escape key = escape_key(result->code, level, block_site(block), fp ? site_node_of_call(thread, fp) : 0);
+	struct thread_escape key = escape_key(result->code, level, block_site(block), fp ? node_of_call(thread, fp) : 0);
 	struct thread_escape *escape = escape_of(thread, key);
 	uint64_t frame = thread->in_frame ? thread->frame : owner ? owner->frame : 0;
 	if (unlikely(!escape_is_known(escape, key))) {

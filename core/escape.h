@@ -7,8 +7,8 @@
 #define FA_ESCAPE_H
 
 #include "core/check.h"
+#include "core/node.h"
 #include "core/operation.h"
-#include "core/site.h"
 
 static always_inline struct thread_escape escape_key(uint32_t code, enum trace_level level, uint32_t site, uint32_t died_node)
 {
@@ -81,7 +81,7 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 		return false;
 	uint32_t site = block_site(block);
 	struct thread_escape key = escape_key(own ? 601 : open ? 201 : 205, check_lifetime_level(false), site,
-	                                      fp ? site_node_of_call(thread, fp) : 0);
+	                                      fp ? node_of_call(thread, fp) : 0);
 	const struct thread_escape *escape = escape_of(thread, key);
 	if (unlikely(!escape_is_known(escape, key)))
 		return false;

@@ -9,8 +9,8 @@
 #include "core/escape.h"
 #include "core/hot.h"
 #include "core/next.h"
+#include "core/node.h"
 #include "core/own.h"
-#include "core/site.h"
 #include "core/task.h"
 #include "core/violation.h"
 
@@ -33,7 +33,7 @@ void operation_bad_pointer(void *pointer, const uintptr_t *fp)
 		struct violation v = {.code = twice ? 902 : 901,
 		                      .level = TRACE_LEVEL_ERROR,
 		                      .site = 0,
-		                      .other = site_node_of_call(thread, fp),
+		                      .other = node_of_call(thread, fp),
 		                      .count = 1,
 		                      .frame = thread->frame,
 		                      .occurrence = {.born_thread = UINT32_MAX,

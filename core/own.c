@@ -7,9 +7,9 @@
 #include <sys/mman.h>
 
 #include "core/alloc.h"
+#include "core/node.h"
 #include "core/operation.h"
 #include "core/segment.h"
-#include "core/site.h"
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
@@ -135,7 +135,7 @@ static void mistake(struct thread *thread, uint32_t code, const struct block *bl
 	struct violation v = {.code = code,
 	                      .level = TRACE_LEVEL_ERROR,
 	                      .site = block ? block_site_doubted(block) : 0,
-	                      .other = fp ? site_node_of_call(thread, fp) : 0,
+	                      .other = fp ? node_of_call(thread, fp) : 0,
 	                      .count = 1,
 	                      .bytes = block ? block_size(block) : 0,
 	                      .frame = thread->frame,

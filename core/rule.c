@@ -3,8 +3,8 @@
 #include "core/rule.h"
 
 #include "core/mark/mark.h"
+#include "core/node.h"
 #include "core/policy.h"
-#include "core/site.h"
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
@@ -60,7 +60,7 @@ const char *rule_allocating_module(const uintptr_t *pcs, size_t count)
 	static const char *const passers[] = {"*libstdc++.so*", "*libc++.so*", "*libc++abi.so*", "*libc.so*", "*ld-linux*"};
 	const char *path = "";
 	for (size_t i = 0; i < count; i++) {
-		uint32_t module = site_module_of(pcs[i]);
+		uint32_t module = node_module_of(pcs[i]);
 		if (module == TRACE_NO_MODULE)
 			return "";
 		path = ((struct trace_module *)trace_at(&trace_modules, module))->path;

@@ -26,6 +26,7 @@
 #include "core/frames.h"
 #include "core/mark/mark.h"
 #include "core/next.h"
+#include "core/node.h"
 #include "core/path/path.h"
 #include "core/policy.h"
 #include "core/region.h"
@@ -311,7 +312,7 @@ static void make_fork_page(void)
 /* A recording and everything that is indexed by it, from nothing. */
 static enum runtime_phase begin_recording(void)
 {
-	if (open_recording() == -ENOMEM || segment_init() || site_init() || violation_init())
+	if (open_recording() == -ENOMEM || segment_init() || node_init() || site_init() || violation_init())
 		return RUNTIME_UNRECORDED;
 	describe_process();
 	if (thread_init())
@@ -425,9 +426,9 @@ void runtime_finish_start(void)
 	}
 	if (runtime.stacks != TRACE_STACKS_FULL)
 		path_modules_refresh();
-	site_modules_sync();
+	node_modules_sync();
 	bind_markers();
-	site_modules_sync();
+	node_modules_sync();
 	mprotect(&runtime, sizeof runtime, PROT_READ);
 	thread_internal_end();
 }
@@ -437,7 +438,7 @@ void runtime_end(int status, bool status_known)
 	/* A vfork child runs in its parent's memory. */
 	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING || runtime_forked() || (uint32_t)syscall(SYS_getpid) != process)
 		return;
-	site_modules_sync();
+	node_modules_sync();
 	automatic_finish();
 	task_finish();
 	thread_note_path_stats();
@@ -464,6 +465,7 @@ void runtime_child(void)
 	atomic_store(&runtime_phase, RUNTIME_UNRECORDED);
 	base_child();
 	events_child();
+	node_child();
 	site_child();
 	violation_child();
 	frames_child();
@@ -482,7 +484,7 @@ void runtime_child(void)
 	segment_child();
 	enum runtime_phase phase = begin_recording();
 	if (phase == RUNTIME_RECORDING) {
-		site_modules_sync();
+		node_modules_sync();
 		tag_begin_recording();
 		task_begin_recording();
 		bind_child();

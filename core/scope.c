@@ -4,11 +4,11 @@
 #include "core/account.h"
 #include "core/events.h"
 #include "core/frames.h"
+#include "core/node.h"
 #include "core/own.h"
 #include "core/policy.h"
 #include "core/role.h"
 #include "core/runtime.h"
-#include "core/site.h"
 #include "core/tag.h"
 #include "core/task.h"
 #include "core/tier/frame.h"
@@ -196,7 +196,7 @@ void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_
 	/* The same call in the same place: the call path is the same unless a caller further out changed, which is
 	   looked at anew now and then. */
 	if (fp && (fp[1] != thread->boundary_return || (uintptr_t)fp != thread->boundary_stack || !(thread->frame & 1023))) {
-		thread->boundary_node = site_node_of_call(thread, fp);
+		thread->boundary_node = node_of_call(thread, fp);
 		thread->boundary_return = fp[1];
 		thread->boundary_stack = (uintptr_t)fp;
 	}
@@ -234,7 +234,7 @@ void scope_await_path(struct thread *thread, const uintptr_t *fp)
 {
 	if (scope_await_path_known(thread, fp))
 		return;
-	thread->await_node = site_node_of_call(thread, fp);
+	thread->await_node = node_of_call(thread, fp);
 	thread->await_return = fp[1];
 	thread->await_stack = (uintptr_t)fp;
 }

@@ -1,6 +1,6 @@
 /*
- * Sites and call-tree nodes: from a call path to a small number, once per distinct path (the per-thread caches of
- * core/path answer the rest). Both tables are append-only; a full table folds new paths into shorter ones, counted.
+ * Sites: from a call path to a small number, once per distinct path (the per-thread caches of core/path answer the rest).
+ * Append-only; a full table folds new paths into shorter ones, counted.
  */
 #ifndef FA_SITE_H
 #define FA_SITE_H
@@ -45,18 +45,6 @@ static always_inline struct trace_counter *site_of_call(struct thread *thread, s
 	const struct thread_class *known = &thread->classes[site_place(size)];
 	return likely(known->place) ? counter_at(known->place) : site_of_class(thread, size);
 }
-
-/* The node of the current call path (a death, a boundary); 0 when call paths are off. */
-uint32_t site_node_of_call(struct thread *thread, const uintptr_t *fp);
-
-/* The node of a function's entry, without a path; 0 when the tree is full. */
-uint32_t site_node_of_function(uintptr_t address);
-
-/* Appends records for modules that core/path has noticed since the last call. */
-void site_modules_sync(void);
-
-/* Module record of an address, TRACE_NO_MODULE when none. */
-uint32_t site_module_of(uintptr_t address);
 
 void site_child(void);
 

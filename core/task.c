@@ -9,8 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/node.h"
 #include "core/segment.h"
-#include "core/site.h"
 #include "core/trace/writer.h"
 
 #define CHUNK_TASKS 256u
@@ -64,7 +64,7 @@ static uint32_t add_type(const struct task_type *wanted)
 {
 	struct trace_task_type type = {.kind = wanted->kind};
 	if (wanted->function)
-		type.node = site_node_of_function(wanted->function);
+		type.node = node_of_function(wanted->function);
 	base_text_copy(type.name, sizeof type.name, wanted->name ? wanted->name : "");
 	uint32_t index = trace_count(&trace_task_types);
 	if (index >= THREAD_TASK_TYPES - 1)

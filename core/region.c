@@ -253,22 +253,24 @@ void *region_heap_map(size_t bytes, int prot)
 	uintptr_t start = rounded >= bytes ? take_addresses(rounded) : 0;
 	if (!start)
 		return NULL;
-	if (prot != PROT_NONE && mprotect((void *)start, bytes, prot)) {
+	if (prot != PROT_NONE && mprotect((void *)start, rounded, prot)) {
 		if (base_lock(&heap_half.lock)) {
 			put_free_range(start, rounded);
 			base_unlock(&heap_half.lock);
 		}
 		return NULL;
 	}
-	madvise((void *)start, bytes, MADV_DODUMP);
-	mark(start, bytes, REGION_HEAP);
+	madvise((void *)start, rounded, MADV_DODUMP);
+	mark(start, rounded, REGION_HEAP);
 	return (void *)start;
 }
 
 void region_heap_unmap(void *start, size_t bytes)
 {
 	/* jemalloc trims alignment slack in pages; only whole chunks come back as addresses. */
-	mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	if (mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED &&
+	    madvise(start, bytes, MADV_DONTNEED)) /* where no mapping more is allowed this one's pages go all the same */
+		return; /* who gets them next believes that they are zero */
 	madvise(start, bytes, MADV_DONTDUMP);
 	uintptr_t first = round_up((uintptr_t)start, REGION_CHUNK_BYTES);
 	uintptr_t last = ((uintptr_t)start + bytes) & ~(REGION_CHUNK_BYTES - 1);

@@ -5,8 +5,6 @@
 
 #include "core/region.h"
 
-#define PAGE_BYTES 4096u
-
 /* Stands right before the block's header. */
 struct mapping {
 	uintptr_t start;
@@ -18,15 +16,15 @@ void *direct_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag)
 	size_t lead = sizeof(struct mapping) + sizeof(struct block);
 	if (align < lead)
 		align = lead;
-	size_t bytes = round_up(block_usable(size) + align, PAGE_BYTES);
-	if (bytes < size)
+	if (align > BLOCK_SIZE_MAX - size)
 		return NULL;
-	char *start = region_heap_map(bytes + (align > PAGE_BYTES ? align : 0), PROT_READ | PROT_WRITE);
+	size_t bytes = round_up(lead + block_usable(size) + align, REGION_CHUNK_BYTES);
+	char *start = region_heap_map(bytes, PROT_READ | PROT_WRITE);
 	if (!start)
 		return NULL;
 	char *pointer = (char *)round_up((uintptr_t)start + lead, align);
 	struct block *block = (struct block *)pointer - 1;
-	((struct mapping *)block)[-1] = (struct mapping){(uintptr_t)start, bytes + (align > PAGE_BYTES ? align : 0)};
+	((struct mapping *)block)[-1] = (struct mapping){(uintptr_t)start, bytes};
 	return block_start(block, birth, tag | BLOCK_DIRECT, size);
 }
 
@@ -39,9 +37,7 @@ void direct_free(struct block *block)
 void *direct_resize(struct block *block, size_t size, uint64_t birth, uint32_t tag)
 {
 	struct mapping mapping = ((struct mapping *)block)[-1];
-	size_t lead = (uintptr_t)(block + 1) - mapping.start, bytes = round_up(lead + block_usable(size), PAGE_BYTES);
-	if (bytes < size)
-		return NULL;
+	size_t lead = (uintptr_t)(block + 1) - mapping.start, bytes = round_up(lead + block_usable(size), REGION_CHUNK_BYTES);
 	uintptr_t start = mapping.start;
 	if (!region_heap_resize((void *)start, mapping.bytes, bytes) &&
 	    !(start = (uintptr_t)region_heap_move((void *)start, mapping.bytes, bytes)))

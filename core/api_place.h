@@ -46,8 +46,8 @@ void api_bare_totals(struct api_stats *stats);
 
 extern _Atomic uint64_t api_misuses, api_frames_begun;
 
-/* The calling thread with its gate closed, `place.thread` NULL where nothing is recorded. A signal handler inside an
-   operation of its thread is refused. */
+/* The calling thread with its gate closed, `place.thread` NULL where nothing is recorded, as in a signal handler inside an
+   operation of its thread. */
 static always_inline struct place api_enter(void)
 {
 	struct place place = {thread_self, false, false};

@@ -75,10 +75,12 @@ static struct attachment **next_of(struct attachment **link)
 	return *link ? link : NULL;
 }
 
+/* Whatever lies there can be read, but maybe not the page before it, which the program may have made a guard. */
 static bool is_block(uintptr_t address)
 {
 	const struct block *block = block_of((void *)address);
-	return !(address & 15) && region_owner_of(block) != REGION_NONE && block_is_live(block);
+	return !(address & 15) && region_owner_of(block) != REGION_NONE &&
+	       (address & 0xff0 || base_page_readable((uintptr_t)block)) && block_is_live(block);
 }
 
 static bool join(struct attach_owner *owner, struct attachment *node)

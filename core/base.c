@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "core/base.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -126,6 +127,18 @@ long base_read(int fd, void *out, size_t bytes)
 void base_close(int fd)
 {
 	syscall(SYS_close, fd);
+}
+
+/* rt_sigprocmask reads its set before it rejects the operation: EFAULT tells an unreadable address, nothing changes. */
+bool base_page_readable(uintptr_t address)
+{
+	long result;
+	register long size __asm__("r10") = 8;
+	__asm__ volatile("syscall"
+	                 : "=a"(result)
+	                 : "0"((long)SYS_rt_sigprocmask), "D"(-1L), "S"(address & ~(uintptr_t)7), "d"(0L), "r"(size)
+	                 : "rcx", "r11", "memory");
+	return result != -EFAULT;
 }
 
 uint64_t base_now_ns(void)

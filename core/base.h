@@ -67,6 +67,9 @@ int base_open(const char *path, int flags, unsigned mode);
 long base_read(int fd, void *out, size_t bytes);
 void base_close(int fd);
 
+/* Whether the page of an address can be read; one system call. Async-signal-safe. */
+bool base_page_readable(uintptr_t address);
+
 uint64_t base_now_ns(void);
 size_t base_text_length(const char *text);
 /* Copies with truncation, always terminates; returns the number of bytes copied without the NUL. */

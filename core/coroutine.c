@@ -15,6 +15,7 @@
 #include "core/task.h"
 #include "core/trace/writer.h"
 
+#define PAGE_BYTES 4096u
 #define STACK_MAX_BYTES (64u << 20) /* around a stack pointer of which nothing else is known */
 /* Where glibc's makecontext puts the first stack pointer below the end, at most: whoever switches from above it is the
    code that the coroutine's function has returned to. */
@@ -36,8 +37,6 @@ static struct {
 } table;
 static struct store records = {.record_bytes = 112};
 static_assert(sizeof(struct coroutine) <= 112, "record of the store");
-
-/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 /* The first place whose stack ends above `address`. */
 static uint32_t place_of(uintptr_t address)
@@ -81,16 +80,20 @@ static void take_out(uint32_t place)
 	memmove(table.sorted + place, table.sorted + place + 1, (--table.count - place) * sizeof *table.sorted);
 }
 
-/* ---- bounds of an unknown stack ---------------------------------------------------------------------------------- */
-
 /* The live block of ours that `address` lies in. Its header is told by its check, a size that reaches so far and is one
-   of a stack, and a segment that there has been: what lies on a stack by chance has not all of them. */
+   of a stack, and a segment that there has been: what lies on a stack by chance has not all of them. The program may have
+   made a guard of one of the pages between. */
 static bool block_around(uintptr_t address, uintptr_t *low, uintptr_t *high)
 {
 	for (uintptr_t at = address & ~15ul; address - at < STACK_MAX_BYTES; at -= 16) {
 		const struct block *block = (const struct block *)at;
 		if (region_owner_of(block) == REGION_NONE)
 			return false;
+		bool enters_page = at % PAGE_BYTES == PAGE_BYTES - BLOCK_HEADER_BYTES;
+		if (enters_page && !base_page_readable(at)) {
+			at -= at % PAGE_BYTES;
+			continue;
+		}
 		uintptr_t start = at + BLOCK_HEADER_BYTES;
 		if (block_is_live(block) && start <= address && block_size(block) > address - start &&
 		    block_size(block) <= STACK_MAX_BYTES && segment_was_leased(block_segment(block))) {
@@ -141,8 +144,6 @@ static bool mapping_around(uintptr_t address, uintptr_t *low, uintptr_t *high)
 	return found;
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------- */
-
 static void end(struct thread *thread, struct coroutine *coroutine)
 {
 	struct task *task = coroutine->task ? task_of_id(coroutine->task_id) : NULL;
@@ -173,6 +174,8 @@ static struct coroutine *add(struct thread *thread, uintptr_t low, uintptr_t hig
 	uint32_t overlapping = 0;
 	if (!fresh || !base_lock(&table.lock)) {
 		trace_loss(TRACE_LOSS_TASKS, 1);
+		if (fresh)
+			store_give(&records, fresh);
 		return NULL;
 	}
 	do { /* a larger stack may lie where many small ones were */
@@ -226,8 +229,6 @@ void coroutine_end_named(struct thread *thread, struct coroutine *coroutine, uin
 	remove_from_table(coroutine);
 	end(thread, coroutine);
 }
-
-/* ---- switching --------------------------------------------------------------------------------------------------- */
 
 static void save(const struct thread *thread, struct thread_stack *stack)
 {

@@ -172,6 +172,7 @@ size_t alloc_usable(void *pointer)
 
 void alloc_hand_over(void *pointer)
 {
-	if (operation_has_header(pointer) && block_is_live(block_of(pointer)))
-		block_mark(block_of(pointer), BLOCK_HANDED);
+	struct block *block = block_of(pointer); /* if it is one: it may be anything */
+	if (operation_has_header(pointer) && base_page_readable((uintptr_t)block) && block_is_live(block))
+		block_mark(block, BLOCK_HANDED);
 }

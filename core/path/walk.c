@@ -8,7 +8,6 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <sys/syscall.h>
 #include <ucontext.h>
 
 #include "core/path/cfi.h"
@@ -19,23 +18,9 @@
 
 static size_t depth_limit = PATH_DEPTH_MAX;
 
-/* ---- memory that can be read ------------------------------------------------------------------------------------ */
-
 struct window {
 	uintptr_t low, high;
 };
-
-/* rt_sigprocmask reads its set before it rejects the operation: EFAULT tells an unreadable address, nothing changes. */
-static bool page_readable(uintptr_t address)
-{
-	long result;
-	register long size __asm__("r10") = 8;
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "0"((long)SYS_rt_sigprocmask), "D"(-1L), "S"(address), "d"(0L), "r"(size)
-			 : "rcx", "r11", "memory");
-	return result != -EFAULT;
-}
 
 /* Cost: two compares for a page that is known, one system call for each new one. */
 static bool readable(struct window *window, uintptr_t address)
@@ -43,7 +28,7 @@ static bool readable(struct window *window, uintptr_t address)
 	if (likely(address >= window->low && address < window->high))
 		return !(address & 7);
 	uintptr_t page = address & ~(uintptr_t)(PAGE - 1);
-	if (address & 7 || address < PAGE || address >> 47 || !page_readable(address))
+	if (address & 7 || address < PAGE || address >> 47 || !base_page_readable(address))
 		return false;
 	if (page == window->high) {
 		window->high += PAGE;
@@ -68,8 +53,6 @@ static uintptr_t load(uintptr_t address)
 {
 	return *(const uintptr_t *)address;
 }
-
-/* ---- libunwind -------------------------------------------------------------------------------------------------- */
 
 enum { UNW_RIP = 16, UNW_RSP = 7 }; /* libunwind-x86_64.h */
 typedef struct {
@@ -134,8 +117,6 @@ static __attribute__((noinline, cold)) bool walk_by_library(const uintptr_t *fp,
 	walk->count = further ? count : walk->count;
 	return further;
 }
-
-/* ---- the walk --------------------------------------------------------------------------------------------------- */
 
 struct frame {
 	uintptr_t pc, sp, rbp;

@@ -66,6 +66,24 @@ static int64_t live_bytes(int64_t tiers[TRACE_TIERS])
 	return total;
 }
 
+void account_footprint(enum trace_tier tier, int64_t bytes)
+{
+	uint64_t now = __atomic_add_fetch(&trace_header->tier_footprint_bytes[tier], (uint64_t)bytes, __ATOMIC_RELAXED);
+	if (bytes > 0 && now > trace_header->tier_footprint_peak_bytes[tier])
+		trace_header->tier_footprint_peak_bytes[tier] = now;
+}
+
+uint64_t account_live(void)
+{
+	int64_t total = 0;
+	for (uint32_t i = 0, count = trace_count(&trace_threads); i < count; i++) {
+		const struct trace_thread *record = trace_at(&trace_threads, i);
+		for (int tier = 0; tier < TRACE_TIERS; tier++)
+			total += trace_live(&record->tier[tier]);
+	}
+	return total > 0 ? (uint64_t)total : 0;
+}
+
 static int64_t step_of(uint64_t peak)
 {
 	return peak / 128 > PEAK_STEP_MIN ? (int64_t)(peak / 128) : PEAK_STEP_MIN;
@@ -145,5 +163,6 @@ void account_peak(struct thread *thread)
 		base_unlock(&lock);
 	}
 	account_peak_rearm(thread);
+	scope_end_abandoned(thread);
 	scope_check_never_ends(thread);
 }

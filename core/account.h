@@ -42,6 +42,10 @@ void account_heap_in_frame(struct thread *thread, struct trace_counter *counter)
 /* This thread's live bytes may have passed the mark at which the process's peaks are looked at again. */
 cold_path void account_look(struct thread *thread, enum trace_tier tier);
 void account_peak(struct thread *thread);
+/* A tier has taken spans or slabs, or given them back. Any thread. */
+void account_footprint(enum trace_tier tier, int64_t bytes);
+/* Live usable bytes of the process, as far as other threads have counted. Cost: a line for each thread there has been. */
+uint64_t account_live(void);
 /* Marks are set anew, a little above what is live now: at markers. */
 void account_peak_rearm(struct thread *thread);
 
@@ -77,6 +81,10 @@ static always_inline void account_birth(struct thread *thread, struct trace_coun
 		counter->births_given--;
 	}
 	counter->births[birth]++;
+	if (unlikely(thread->in_task)) {
+		counter->task_alive++;
+		counter->in_tasks = 1;
+	}
 	struct trace_sums *sums = &thread->record->tier[tier];
 	account_birth_sums(counter, sums, size, block_usable(size));
 	if (unlikely((thread->look_left[tier] -= (int64_t)block_usable(size)) < 0))

@@ -13,7 +13,6 @@
 struct keeper {
 	uint32_t record_index;
 	struct trace_array ring, merged, histogram;
-	struct trace_frame_merged open; /* older frames being gathered into one record */
 	uint32_t merged_used;
 };
 
@@ -57,10 +56,6 @@ static struct keeper *keeper_of(struct thread *thread)
 
 static void merge_into(struct trace_frame_merged *into, const struct trace_frame_merged *next)
 {
-	if (!into->count) {
-		*into = *next;
-		return;
-	}
 	into->end_ns = next->end_ns;
 	into->busy_ns += next->busy_ns;
 	into->bytes += next->bytes;
@@ -90,32 +85,40 @@ static struct trace_frame_merged merged_of(const struct trace_frame *frame)
 	return merged;
 }
 
-/* A frame leaves the ring. When the merged records are all used, neighbours are merged and the span doubles. */
+/* Neighbours become one each, and the span that a merged record may take doubles. */
+static void merge_pairs(struct keeper *keeper)
+{
+	for (uint32_t i = 0; i < MERGED_MAX / 2; i++) {
+		struct trace_frame_merged pair = *(struct trace_frame_merged *)trace_at(&keeper->merged, 2 * i);
+		merge_into(&pair, trace_at(&keeper->merged, 2 * i + 1));
+		*(struct trace_frame_merged *)trace_at(&keeper->merged, i) = pair;
+	}
+	keeper->merged_used = MERGED_MAX / 2;
+}
+
+/* A frame leaves the ring: the last merged record takes it, or a new one when that is full. */
 static void retire(struct thread *thread, struct keeper *keeper, const struct trace_frame *frame)
 {
 	struct trace_thread *record = thread->record;
 	struct trace_frame_merged one = merged_of(frame);
-	trace_loss(TRACE_LOSS_FRAMES_MERGED, 1);
-	merge_into(&keeper->open, &one);
-	if (keeper->open.count < record->merged_span)
+	struct trace_frame_merged *last = keeper->merged_used ? trace_at(&keeper->merged, keeper->merged_used - 1) : NULL;
+	if (last && last->count < record->merged_span) {
+		merge_into(last, &one);
+		trace_loss(TRACE_LOSS_FRAMES_MERGED, 1);
 		return;
-	if (keeper->merged_used == MERGED_MAX) {
-		for (uint32_t i = 0; i < MERGED_MAX / 2; i++) {
-			struct trace_frame_merged pair = *(struct trace_frame_merged *)trace_at(&keeper->merged, 2 * i);
-			merge_into(&pair, trace_at(&keeper->merged, 2 * i + 1));
-			*(struct trace_frame_merged *)trace_at(&keeper->merged, i) = pair;
-		}
-		keeper->merged_used = MERGED_MAX / 2;
-		record->merged_used = keeper->merged_used;
-		record->merged_span *= 2;
-		return; /* the open record is half a span now and goes on */
 	}
-	if (keeper->merged_used < trace_count(&keeper->merged))
-		*(struct trace_frame_merged *)trace_at(&keeper->merged, keeper->merged_used) = keeper->open;
-	else if (!trace_append(&keeper->merged, &keeper->open, NULL))
+	if (keeper->merged_used == MERGED_MAX) {
+		merge_pairs(keeper);
+		record->merged_span *= 2;
+	}
+	if (keeper->merged_used < trace_count(&keeper->merged)) {
+		*(struct trace_frame_merged *)trace_at(&keeper->merged, keeper->merged_used) = one;
+	} else if (!trace_append(&keeper->merged, &one, NULL)) {
+		trace_loss(TRACE_LOSS_FRAMES, 1);
 		return;
-	keeper->open.count = 0;
+	}
 	record->merged_used = ++keeper->merged_used;
+	trace_loss(TRACE_LOSS_FRAMES_MERGED, 1);
 }
 
 static void histogram_add(struct keeper *keeper, const struct trace_frame *frame)
@@ -140,21 +143,23 @@ void frames_append(struct thread *thread, const struct trace_frame *frame)
 {
 	struct keeper *keeper = keeper_of(thread);
 	if (!keeper) {
-		trace_loss(TRACE_LOSS_FRAMES_MERGED, 1);
+		trace_loss(TRACE_LOSS_FRAMES, 1);
 		return;
 	}
 	struct trace_thread *record = thread->record;
 	uint32_t at = (uint32_t)(record->frames_whole % record->ring_capacity);
-	if (at < trace_count(&keeper->ring)) {
+	if (at == trace_count(&keeper->ring) && !trace_append(&keeper->ring, frame, NULL)) {
+		if (at < 2) {
+			trace_loss(TRACE_LOSS_FRAMES, 1);
+			return;
+		}
+		record->ring_capacity = at; /* the recording is full: the ring stays as long as it is */
+		at = 0;
+	}
+	if (at < record->frames_whole) {
 		struct trace_frame *place = trace_at(&keeper->ring, at);
 		retire(thread, keeper, place);
 		*place = *frame;
-	} else if (!trace_append(&keeper->ring, frame, NULL)) {
-		if (at < 2)
-			return;
-		record->ring_capacity = at; /* the recording is full: the ring stays as long as it is */
-		retire(thread, keeper, frame);
-		return;
 	}
 	histogram_add(keeper, frame);
 	__atomic_store_n(&record->frames_whole, record->frames_whole + 1, __ATOMIC_RELEASE);

@@ -62,10 +62,6 @@ static always_inline uint32_t operation_scope_tag(struct thread *thread, struct 
                                                   enum trace_tier tier)
 {
 	uint32_t tag = thread->in_task ? BLOCK_IN_TASK : thread->in_frame ? BLOCK_IN_SCOPE : 0;
-	if (unlikely(thread->in_task)) {
-		counter->task_alive++;
-		counter->in_tasks = 1;
-	}
 	if (unlikely(counter->rules) && rule_tier(counter->rules, size) == TRACE_TIER_FRAME + 1) {
 		rule_asked_for_frame(thread, counter->site, size, tier);
 		tag |= BLOCK_ASKED;

@@ -165,7 +165,7 @@ static void end_frame(struct thread *thread, uint64_t now)
 	                  (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed);
 	frame.escapes = escapes > 0 ? clip((uint64_t)escapes) : 0;
 	frame.violations = clip(thread->frame_violations);
-	frame.live_kib = clip((uint64_t)trace_live(&sums) / 1024);
+	frame.live_kib = clip(account_live() / 1024);
 	int64_t frame_live = trace_live(&record->tier[TRACE_TIER_FRAME]);
 	if (frame_live > (int64_t)record->frame_live_peak_bytes)
 		record->frame_live_peak_bytes = (uint64_t)frame_live;
@@ -252,16 +252,20 @@ void scope_idle_end(struct thread *thread)
 		thread->record->open_begin_ns = now;
 }
 
+void scope_end_abandoned(struct thread *thread)
+{
+	if (likely(!atomic_load_explicit(&thread->frame_abandoned, memory_order_relaxed)))
+		return;
+	atomic_store_explicit(&thread->frame_abandoned, false, memory_order_relaxed);
+	if (thread->api_frames)
+		return;
+	scope_frame_end(thread);
+	role_set(thread, TRACE_ROLE_NONE);
+}
+
 void scope_check_never_ends(struct thread *thread)
 {
 	const struct trace_thread *record = thread->record;
-	if (unlikely(atomic_load_explicit(&thread->frame_abandoned, memory_order_relaxed))) {
-		atomic_store_explicit(&thread->frame_abandoned, false, memory_order_relaxed);
-		if (!thread->api_frames) {
-			scope_frame_end(thread);
-			role_set(thread, TRACE_ROLE_NONE);
-		}
-	}
 	if (!thread->in_frame || thread->frame < 2 || thread->never_ends_frame == thread->frame)
 		return;
 	struct trace_sums sums = trace_thread_sums(record);

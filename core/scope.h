@@ -42,7 +42,8 @@ void scope_resume(struct thread *thread);
 /* The thread's allocations belong to the region `tag` from now on. */
 void scope_tag(struct thread *thread, uint32_t tag);
 
-/* FA604: looked at when the thread's live bytes grow. */
+/* Looked at when the thread's live bytes grow: whether its frames are another thread's by now, and FA604. */
+void scope_end_abandoned(struct thread *thread);
 void scope_check_never_ends(struct thread *thread);
 
 /* Takes a site out of this thread's frame tier. */

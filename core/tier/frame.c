@@ -1,5 +1,5 @@
 /* Spans of the frame tier. Everything here runs on the owning thread; other threads reach a span only through the
-   owner's remote queue (alloc.c). */
+   owner's remote queue (remote.h). */
 #include "core/tier/frame.h"
 
 #include "core/account.h"
@@ -76,10 +76,7 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 			return NULL;
 		span->owner = thread;
 		thread->spans_owned++;
-		uint64_t now = __atomic_add_fetch(&trace_header->tier_footprint_bytes[TRACE_TIER_FRAME], REGION_CHUNK_BYTES,
-		                                  __ATOMIC_RELAXED);
-		if (now > trace_header->tier_footprint_peak_bytes[TRACE_TIER_FRAME])
-			trace_header->tier_footprint_peak_bytes[TRACE_TIER_FRAME] = now;
+		account_footprint(TRACE_TIER_FRAME, REGION_CHUNK_BYTES);
 	}
 	leave_current(thread);
 	make_current(thread, span);
@@ -160,8 +157,7 @@ void frame_trim(struct thread *thread)
 		list_remove(&thread->empty_spans, span);
 		thread->spans_empty--;
 		thread->spans_owned--;
-		__atomic_sub_fetch(&trace_header->tier_footprint_bytes[TRACE_TIER_FRAME], REGION_CHUNK_BYTES,
-		                   __ATOMIC_RELAXED);
+		account_footprint(TRACE_TIER_FRAME, -(int64_t)REGION_CHUNK_BYTES);
 		region_span_give(span);
 	}
 	thread->spans_empty_low = thread->spans_empty;

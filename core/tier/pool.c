@@ -1,9 +1,8 @@
 /* Slabs of the pool and the heap tier. */
 #include "core/tier/pool.h"
 
-#include "core/runtime.h"
+#include "core/account.h"
 #include "core/tier/remote.h"
-#include "core/trace/writer.h"
 
 #define CACHE_BLOCKS 64u
 #define CACHE_BYTES 16384u
@@ -43,13 +42,6 @@ static void ring_remove(struct pool_slab **head, struct pool_slab *slab)
 	slab->next->previous = slab->previous;
 	if (*head == slab)
 		*head = slab->next;
-}
-
-static void footprint(enum trace_tier tier, int64_t bytes)
-{
-	uint64_t now = __atomic_add_fetch(&trace_header->tier_footprint_bytes[tier], (uint64_t)bytes, __ATOMIC_RELAXED);
-	if (bytes > 0 && now > trace_header->tier_footprint_peak_bytes[tier])
-		trace_header->tier_footprint_peak_bytes[tier] = now;
 }
 
 /* Threads a stretch of never used room onto the free list: a page at a time, so that untouched pages stay untouched. */
@@ -133,7 +125,7 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 	                           .stride = (uint32_t)pool_class_bytes(class_index) + BLOCK_HEADER_BYTES,
 	                           .class_index = class_index,
 	                           .tier = tier};
-	footprint(tier, REGION_CHUNK_BYTES);
+	account_footprint(tier, REGION_CHUNK_BYTES);
 	extend(slab);
 	return take_from_now(slabs, slab);
 }
@@ -141,7 +133,7 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 static void slab_leaves(struct thread *thread, struct pool_slab *slab)
 {
 	ring_remove(&thread->slabs[slab->tier].others[slab->class_index], slab);
-	footprint((enum trace_tier)slab->tier, -(int64_t)REGION_CHUNK_BYTES);
+	account_footprint((enum trace_tier)slab->tier, -(int64_t)REGION_CHUNK_BYTES);
 	region_span_give(slab);
 }
 

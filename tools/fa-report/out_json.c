@@ -44,8 +44,6 @@ static void key(struct report *report, const char *name)
 	fprintf(report->out, ",\n\"%s\":", name);
 }
 
-/* ---- paths ----------------------------------------------------------------------------------------------------- */
-
 static const char *place_text(struct symbol_place *place)
 {
 	if (place->user)
@@ -88,8 +86,6 @@ static void write_stack(struct report *report, uint32_t node)
 	}
 	fputc(']', report->out);
 }
-
-/* ---- parts ----------------------------------------------------------------------------------------------------- */
 
 static json_t *verdicts(const struct model_verdicts *v)
 {
@@ -458,7 +454,8 @@ static void write_losses(struct report *report)
 	uint64_t events = losses[TRACE_LOSS_COUNTERS] + losses[TRACE_LOSS_VIOLATIONS] + losses[TRACE_LOSS_EVENTS];
 	json_object_set_new(object, "events", number(events));
 	json_object_set_new(object, "sites", number(losses[TRACE_LOSS_SITES]));
-	json_object_set_new(object, "stacks", number(losses[TRACE_LOSS_STACKS] + losses[TRACE_LOSS_DEPTH] + losses[TRACE_LOSS_NODES]));
+	json_object_set_new(object, "stacks", number(losses[TRACE_LOSS_STACKS] + losses[TRACE_LOSS_DEPTH] + losses[TRACE_LOSS_NODES] +
+	                                                    losses[TRACE_LOSS_UNWINDING]));
 	for (int i = 0; i < TRACE_LOSS_COUNT; i++)
 		if (losses[i]) {
 			char text[256];

@@ -72,7 +72,8 @@ void own_release(struct thread *thread, struct block *block, const uintptr_t *fp
 
 void own_end(struct thread *thread, struct attach_owner *owner, const uintptr_t *fp)
 {
-	for (uintptr_t address; (address = attach_newest(owner));)
+	/* The same one twice: it cannot be taken off. */
+	for (uintptr_t address, before = 0; (address = attach_newest(owner)) && address != before; before = address)
 		if (attach_take_from(address, owner) && block_is_live(block_of((void *)address)))
 			own_release(thread, block_of((void *)address), fp);
 }
@@ -112,7 +113,21 @@ bool own_add_to_frame_of(struct thread *thread, const struct block *old, void *p
 		return own_add_to_frame(thread, pointer);
 	const struct trace_thread *record = trace_at(&trace_threads, born);
 	struct thread *owner = thread_of_slot(record->slot);
-	return !owner || owner->record != record || own_add(&owner->frame_owned, pointer);
+	if (!owner || owner->record != record)
+		return true;
+	if (!own_add(&owner->frame_owned, pointer))
+		return false;
+	if (__atomic_load_n(&owner->record, __ATOMIC_SEQ_CST) != record) /* it has ended, and another has its slot */
+		own_hand_out(&owner->frame_owned, pointer);
+	return true;
+}
+
+void own_forget_frame(struct thread *thread)
+{
+	thread->frame_block_count = 0;
+	struct attach_owner *owner = &thread->frame_owned;
+	for (uintptr_t address, before = 0; (address = attach_newest(owner)) && address != before; before = address)
+		attach_take_from(address, owner);
 }
 
 void own_end_frame(struct thread *thread, const uintptr_t *fp)

@@ -44,6 +44,8 @@ bool own_add_to_frame(struct thread *thread, void *pointer);
 /* The same for what takes the place of `old`, wherever that is done: the frame is the one that has `old`. */
 bool own_add_to_frame_of(struct thread *thread, const struct block *old, void *pointer);
 void own_end_frame(struct thread *thread, const uintptr_t *fp);
+/* The slot has another thread, whose record it has already: what the one before left in a frame lives on. */
+void own_forget_frame(struct thread *thread);
 
 /* An owned block is freed by hand; the owner has forgotten it already. A guard's: FA705. */
 void own_freed_by_hand(struct thread *thread, const struct block *block, const struct attach_owner *owner,

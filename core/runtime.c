@@ -42,16 +42,20 @@
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
+#define SIBLINGS_MAX 1000u /* names that a recording may have beside the one that was asked for */
+
 struct runtime runtime;
 _Atomic uint32_t runtime_phase;
 
 static uint32_t starter;          /* thread that is inside runtime_start */
-static uint32_t process;          /* pid that started */
+static uint32_t process;          /* whose memory this is */
+static bool is_target;            /* it is the process that was to be recorded, not a child of that */
+static struct {
+	char options[TRACE_OPTIONS_BYTES], args[TRACE_ARGS_BYTES];
+} started_as; /* FA_OPTIONS; arguments, each with its NUL */
 static const uint32_t *fork_page; /* reads 0 in the child of a fork */
 static uint32_t fork_reads_one = 1;
 static bool fork_handlers_ran; /* set in the child by fork(), not by _Fork() or a raw clone */
-
-/* ---- the process as the kernel laid it out ------------------------------------------------------------------- */
 
 extern void *__libc_stack_end __attribute__((weak));
 
@@ -107,6 +111,18 @@ static uint64_t start_ticks(uint32_t pid)
 	return value;
 }
 
+/* Before the program runs, which may write over all of it: nginx does, before it forks. */
+static void note_start(void)
+{
+	const char *given = runtime_environment("FA_OPTIONS");
+	base_text_copy(started_as.options, sizeof started_as.options, given ? given : "");
+	int count = 0;
+	char **arguments = initial_arguments(&count);
+	size_t at = 0;
+	for (int i = 0; i < count && arguments[i] && at + 2 < sizeof started_as.args; i++)
+		at += base_text_copy(started_as.args + at, sizeof started_as.args - at - 1, arguments[i]) + 1;
+}
+
 static void describe_process(void)
 {
 	struct trace_header *header = trace_header;
@@ -124,16 +140,10 @@ static void describe_process(void)
 		header->thresholds[i] = runtime.options.threshold[i];
 	ssize_t bytes = readlink("/proc/self/exe", header->exe, sizeof header->exe - 1);
 	header->exe[bytes > 0 ? bytes : 0] = 0;
-	const char *given = runtime_environment("FA_OPTIONS");
-	base_text_copy(header->options, sizeof header->options, given ? given : "");
-	int count = 0;
-	char **arguments = initial_arguments(&count);
-	size_t at = 0;
-	for (int i = 0; i < count && at + 2 < sizeof header->args; i++)
-		at += base_text_copy(header->args + at, sizeof header->args - at - 1, arguments[i]) + 1;
+	base_text_copy(header->options, sizeof header->options, started_as.options);
+	for (size_t i = 0; i < sizeof header->args; i++)
+		header->args[i] = started_as.args[i];
 }
-
-/* ---- where the recording goes --------------------------------------------------------------------------------- */
 
 static void make_folders(char *path)
 {
@@ -161,23 +171,54 @@ static bool default_template(char *out, size_t bytes)
 	return true;
 }
 
-/* Whether nothing stands at `path`, or the recording of a process that is gone. */
-static bool may_replace(const char *path)
+/* What stands at `path`, seen from a process that wants to record there. */
+struct occupant {
+	bool is_there, is_recording;
+	bool is_alive; /* its process, this one included */
+	uint64_t start_ticks; /* of the process; 0: not known */
+};
+
+static struct occupant occupant_of(const char *path)
 {
 	struct stat there;
 	if (lstat(path, &there))
-		return true;
+		return (struct occupant){0};
 	struct trace_header header;
 	int fd = S_ISREG(there.st_mode) ? base_open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0) : -1;
 	ssize_t bytes = fd < 0 ? -1 : base_read(fd, &header, sizeof header);
 	if (fd >= 0)
 		base_close(fd);
-	if (bytes != (ssize_t)sizeof header)
-		return false;
-	for (int i = 0; i < 8; i++)
-		if (header.magic[i] != TRACE_MAGIC[i])
-			return false;
-	return header.pid != process && (start_ticks(header.pid) != header.start_ticks || !header.start_ticks);
+	struct occupant occupant = {.is_there = true, .is_recording = bytes == (ssize_t)sizeof header};
+	for (int i = 0; i < 8 && occupant.is_recording; i++)
+		occupant.is_recording = header.magic[i] == TRACE_MAGIC[i];
+	if (occupant.is_recording) {
+		occupant.start_ticks = header.start_ticks;
+		occupant.is_alive = header.pid == process || (header.start_ticks && start_ticks(header.pid) == header.start_ticks);
+	}
+	return occupant;
+}
+
+/* What must stay: a live recording (an exec in the same process finds its own), what is no recording, and what processes of
+   this run have recorded, which began after the one that was started. Children take names that are free. */
+static bool may_replace(const struct occupant *occupant, bool is_first)
+{
+	return is_target && occupant->is_recording && !occupant->is_alive &&
+	       (is_first || (occupant->start_ticks && occupant->start_ticks < start_ticks(process)));
+}
+
+/* The recordings of an earlier run's children, whose own is replaced. */
+static void remove_siblings(char *path, size_t length)
+{
+	for (uint32_t n = 1; n < SIBLINGS_MAX; n++) {
+		path[length] = '.';
+		*base_text_number(path + length + 1, n) = 0;
+		struct occupant occupant = occupant_of(path);
+		if (!occupant.is_there)
+			break;
+		if (may_replace(&occupant, false))
+			unlink(path);
+	}
+	path[length] = 0;
 }
 
 static int open_recording(void)
@@ -201,17 +242,24 @@ static int open_recording(void)
 	}
 	if (by_default)
 		make_folders(path);
-	/* Beside what must stay: a live recording (an exec in the same process finds its own), and what is no recording. */
 	size_t length = base_text_length(path);
-	for (uint32_t n = 1; n < 1000 && !may_replace(path); n++) {
-		path[length] = '.';
-		*base_text_number(path + length + 1, n) = 0;
+	for (uint32_t n = 0; n < SIBLINGS_MAX; n++) {
+		path[length] = n ? '.' : 0;
+		if (n)
+			*base_text_number(path + length + 1, n) = 0;
+		struct occupant occupant = occupant_of(path);
+		if (!occupant.is_there || may_replace(&occupant, !n)) {
+			if (occupant.is_there)
+				unlink(path);
+			if (!n && runtime.options.follow)
+				remove_siblings(path, length);
+			int error = trace_open(path);
+			if (error != -EEXIST) /* another child was faster */
+				return error;
+		}
 	}
-	unlink(path);
-	return trace_open(path);
+	return trace_open(NULL);
 }
-
-/* ---- start ----------------------------------------------------------------------------------------------------- */
 
 static void say_bad_option(void *context, const char *line)
 {
@@ -256,7 +304,7 @@ static bool environment_file_has(const char *path, const char *name, const char 
 
 /* Whether the shim was loaded into the parent as well: then this process is a child of the recorded one. The launcher
    says it in the environment; without one, the parent's own environment tells. */
-static bool is_target(void)
+static bool find_target(void)
 {
 	const char *target = runtime_environment("FA_TARGET_PID"), *preload = runtime_environment("LD_PRELOAD");
 	if (target)
@@ -274,10 +322,10 @@ static bool steps_aside(void)
 		return true;
 	options_init(&runtime.options);
 	const char *given = runtime_environment("FA_OPTIONS");
-	bool wanted = is_target();
+	is_target = find_target();
 	if (given)
-		options_parse(&runtime.options, given, wanted ? say_bad_option : NULL, NULL);
-	if (runtime.options.mode == TRACE_MODE_OFF || !(wanted || runtime.options.follow))
+		options_parse(&runtime.options, given, is_target ? say_bad_option : NULL, NULL);
+	if (runtime.options.mode == TRACE_MODE_OFF || !(is_target || runtime.options.follow))
 		return true;
 	/* A sanitizer's allocator must have the heap to itself. */
 	return finder_next("__asan_init", 0) || finder_next("__tsan_init", 0) || finder_next("__msan_init", 0);
@@ -342,6 +390,7 @@ static enum runtime_phase start(void)
 	next_init();
 	if (steps_aside())
 		return RUNTIME_ASIDE;
+	note_start();
 	const uint64_t *random = (const uint64_t *)getauxval(AT_RANDOM);
 	block_secret = (random ? random[1] : (uintptr_t)&process >> 4) << 48;
 	block_birth_secret = (random ? random[0] : (uintptr_t)&process * 0x9e3779b97f4a7c15u) & -(1ull << BLOCK_SEGMENT_SHIFT);
@@ -382,6 +431,7 @@ static void note_fork(void)
 /* What the policy says and the options left open. The thread of the first allocation was attached without it. */
 static void take_policy(void)
 {
+	enum trace_stacks asked = runtime.stacks;
 	policy_load();
 	for (int i = 0; i < TRACE_THRESHOLD_COUNT; i++)
 		if (policy_in_force.threshold_given[i] && !runtime.options.threshold_given[i])
@@ -391,6 +441,10 @@ static void take_policy(void)
 	if (policy_in_force.stacks_given && !runtime.options.stacks_given)
 		runtime.options.stacks = policy_in_force.stacks;
 	configure();
+	if (runtime.stacks != asked && !thread_take_stacks()) {
+		runtime.stacks = TRACE_STACKS_CALLER;
+		trace_loss(TRACE_LOSS_STACKS, 1);
+	}
 	tag_begin_recording();
 	task_begin_recording();
 	trace_header->mode = runtime.mode;
@@ -435,8 +489,7 @@ void runtime_finish_start(void)
 
 void runtime_end(int status, bool status_known)
 {
-	/* A vfork child runs in its parent's memory. */
-	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING || runtime_forked() || (uint32_t)syscall(SYS_getpid) != process)
+	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING || runtime_forked() || !runtime_owns_memory())
 		return;
 	node_modules_sync();
 	automatic_finish();
@@ -455,6 +508,11 @@ enum runtime_phase runtime_current(void)
 	return (enum runtime_phase)atomic_load_explicit(&runtime_phase, memory_order_acquire);
 }
 
+bool runtime_owns_memory(void)
+{
+	return runtime_current() > RUNTIME_STARTING && (uint32_t)syscall(SYS_getpid) == process;
+}
+
 bool runtime_forked(void)
 {
 	return *fork_page == 0;
@@ -463,6 +521,8 @@ bool runtime_forked(void)
 void runtime_child(void)
 {
 	atomic_store(&runtime_phase, RUNTIME_UNRECORDED);
+	process = (uint32_t)syscall(SYS_getpid);
+	is_target = false;
 	base_child();
 	events_child();
 	node_child();
@@ -479,7 +539,6 @@ void runtime_child(void)
 	if (!runtime.options.follow)
 		return;
 	/* The parent's counts are none of ours; its blocks live on here uncounted. */
-	process = (uint32_t)syscall(SYS_getpid);
 	make_fork_page();
 	segment_child();
 	enum runtime_phase phase = begin_recording();

@@ -4,7 +4,8 @@
  *   runtime_start   at the first call of any hook: environment, options, region, recording, main thread
  *   runtime_finish_start   from the library's constructor: unwinder, disassembler, markers
  *   runtime_end     at exit
- *   runtime_child   in the child of a fork, at its first slow path: from then on it allocates, but records nothing
+ *   runtime_child   in the child of a fork, at its first slow path: from then on it allocates, and records nothing unless
+ *                   children are followed
  */
 #ifndef FA_RUNTIME_H
 #define FA_RUNTIME_H
@@ -36,6 +37,8 @@ void runtime_start(void);
 void runtime_finish_start(void);
 void runtime_end(int status, bool status_known);
 void runtime_child(void);
+/* False in a vfork child, which runs in its parent's memory, and while the shim starts. A fork is noticed. */
+bool runtime_owns_memory(void);
 bool runtime_forked(void); /* true in the child of a fork that has not noticed yet; one load */
 /* The phase, after start-up and with a fork noticed: for entries that are no allocation. */
 enum runtime_phase runtime_current(void);

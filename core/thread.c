@@ -16,6 +16,7 @@
 #include "core/runtime.h"
 #include "core/scope.h"
 #include "core/segment.h"
+#include "core/own.h"
 #include "core/site.h"
 #include "core/tier/heap.h"
 #include "core/tier/pool.h"
@@ -56,26 +57,43 @@ static void *wiped_memory(size_t bytes)
 	return memory;
 }
 
+#define SLOT_BYTES round_up(sizeof(struct thread), 4096)
+#define GROUPS_BYTES round_up((THREAD_SITE_GROUPS + VIOLATIONS_MAX) * sizeof(void *), 4096)
+
+static void give_back(void *memory, size_t bytes)
+{
+	if (memory)
+		munmap(memory, bytes);
+}
+
 static struct thread *slot_make(uint32_t slot)
 {
-	struct thread *thread = wiped_memory(round_up(sizeof *thread, 4096));
+	struct thread *thread = wiped_memory(SLOT_BYTES);
 	if (!thread)
 		return NULL;
-	thread->groups = wiped_memory(round_up((THREAD_SITE_GROUPS + VIOLATIONS_MAX) * sizeof(void *), 4096));
-	thread->tallies = (struct trace_tally **)(thread->groups + THREAD_SITE_GROUPS);
+	thread->slot = slot;
+	thread->groups = wiped_memory(GROUPS_BYTES);
+	bool made = thread->groups != NULL;
 	if (runtime.stacks == TRACE_STACKS_FULL) {
 		thread->alloc_paths = wiped_memory(path_cache_bytes());
 		thread->other_paths = wiped_memory(path_cache_bytes());
-		if (!thread->alloc_paths || !thread->other_paths)
-			return NULL;
-		path_cache_own(thread->alloc_paths, thread);
+		made = made && thread->alloc_paths && thread->other_paths;
+	} else if (runtime.stacks == TRACE_STACKS_NONE) {
+		thread->class_table = wiped_memory(SITE_CLASS_TABLE_BYTES);
+		made = made && thread->class_table;
 	}
-	if (runtime.stacks == TRACE_STACKS_NONE && !(thread->class_table = wiped_memory(SITE_CLASS_TABLE_BYTES)))
-		return NULL;
-	if (!thread->groups)
-		return NULL;
-	thread->slot = slot;
-	return thread;
+	if (made) {
+		thread->tallies = (struct trace_tally **)(thread->groups + THREAD_SITE_GROUPS);
+		if (thread->alloc_paths)
+			path_cache_own(thread->alloc_paths, thread);
+		return thread;
+	}
+	give_back(thread->groups, GROUPS_BYTES);
+	give_back(thread->alloc_paths, path_cache_bytes());
+	give_back(thread->other_paths, path_cache_bytes());
+	give_back(thread->class_table, SITE_CLASS_TABLE_BYTES);
+	munmap(thread, SLOT_BYTES);
+	return NULL;
 }
 
 /* A free slot, made when there is none. Ones that were used last come first: they are warm. */
@@ -253,7 +271,9 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->own_stack = (struct thread_stack){0};
 	thread->task = NULL;
 	thread->guards = NULL;
-	thread->api_frames = thread->api_awaits = thread->api_paused_by = thread->tag_depth = thread->frame_block_count = 0;
+	own_forget_frame(thread);
+	atomic_store(&thread->frame_abandoned, false);
+	thread->api_frames = thread->api_awaits = thread->api_paused_by = thread->tag_depth = 0;
 	thread->scope_depth = thread->scope_room = 0;
 	thread->tag = 0;
 	thread->stack_low = thread->stack_high = 0;
@@ -300,11 +320,15 @@ static struct thread *attach(uintptr_t start_routine, enum trace_role creator)
 
 struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator)
 {
-	sigset_t all, before;
+	struct thread *before = thread_self;
+	sigset_t all, unblocked;
+	thread_self = &state_ended; /* what is marked may be a function that this calls */
 	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_sigmask(SIG_SETMASK, &all, &unblocked);
 	struct thread *thread = attach(start_routine, creator);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!thread)
+		thread_self = before;
+	pthread_sigmask(SIG_SETMASK, &unblocked, NULL);
 	return thread;
 }
 
@@ -330,6 +354,24 @@ int thread_init(void)
 	late->gate = THREAD_READY;
 	table.late = late;
 	return 0;
+}
+
+bool thread_take_stacks(void)
+{
+	for (uint32_t i = 0; i < atomic_load(&table.count); i++) {
+		struct thread *thread = table.slot[i];
+		if (runtime.stacks == TRACE_STACKS_NONE && !thread->class_table) {
+			thread->class_table = wiped_memory(SITE_CLASS_TABLE_BYTES);
+			if (!thread->class_table)
+				return false;
+		}
+		thread_choose_classes(thread);
+	}
+	/* Threads that a library's constructor made come by the general path until a marker settles theirs. */
+	scope_settle(table.late);
+	if (thread_self->gate & THREAD_READY)
+		scope_settle(thread_self);
+	return true;
 }
 
 void thread_internal_begin(void)
@@ -399,6 +441,7 @@ void thread_note_path_stats(void)
 	trace_header->stack_hits = stats.hits;
 	trace_header->stack_checks = stats.checks;
 	trace_header->stack_wrong = stats.wrong;
+	trace_header->losses[TRACE_LOSS_UNWINDING] = stats.failed;
 }
 
 void thread_forget_paths(struct thread *thread)

@@ -8,7 +8,9 @@
  *   record   the thread's entry in the recording (struct trace_thread); new for each thread.
  *
  * Thread states lie in MADV_WIPEONFORK memory: in the child of a fork every field reads zero, and zero means "take the
- * slow path", where the child is noticed. Only the owning thread writes its state, but for `remote_*` (any thread).
+ * slow path", where the child is noticed. Only the owning thread writes its state, but for `remote_*`, `own_deaths_remote`,
+ * `frame_owned` and `frame_abandoned` (any thread), and `role_wanted` with the limits of the fast paths (role.c). Who gives
+ * back what an idle slot holds (thread_reclaim_idle) owns it meanwhile.
  */
 #ifndef FA_THREAD_H
 #define FA_THREAD_H
@@ -97,7 +99,7 @@ struct thread_slabs {
 };
 
 struct thread {
-	/* ---- one cache line: read and written at every call */
+	/* one cache line: read and written at every call */
 	uint32_t gate;       /* see above; written with compiler barriers by the owner only */
 	uint8_t role;        /* enum trace_role */
 	bool in_frame, in_task;
@@ -108,7 +110,7 @@ struct thread {
 	uint64_t clean_birth;/* the same where the fast path of free may compare with it, else a value that no header has */
 	const struct thread_class *classes; /* stacks=none: of this role and region, by size class; else NULL */
 	struct trace_thread *record;
-	/* ---- one cache line, read at every call: which requests the fast paths may serve (scope_settle), those of 1 to so many
+	/* one cache line, read at every call: which requests the fast paths may serve (scope_settle), those of 1 to so many
 	   bytes, and what lies in slabs */
 	size_t bump_max;       /* from the frame tier, unless their site is demoted or ruled */
 	size_t bump_class_max; /* the same with stacks=none: the first thing that malloc asks */
@@ -122,7 +124,7 @@ struct thread {
 	uint8_t small_tier;    /* enum trace_tier */
 	uint8_t small_outside; /* 1: born outside every scope */
 	uint8_t birth_shift;   /* 0 in a scope, 2 outside: births[tier + birth_shift] */
-	/* ---- often */
+	/* often */
 	int64_t *small_look_left; /* of look_left */
 	int64_t look_left[TRACE_TIERS]; /* bytes that may be born here before this thread's peak may be reached: account.c */
 	struct path_cache *alloc_paths;
@@ -132,7 +134,7 @@ struct thread {
 	uint8_t creator_role; /* enum trace_role of the thread that made this one */
 	struct trace_counter **groups; /* by site / TRACE_GROUP_SITES; NULL until used */
 
-	/* ---- slow paths */
+	/* slow paths */
 	uint32_t slot, record_index;
 	uintptr_t handle;    /* pthread_t */
 	int64_t peak_at[TRACE_TIERS]; /* live bytes of this thread at which peaks are looked at again */
@@ -162,32 +164,32 @@ struct thread {
 	_Atomic uint8_t role_wanted; /* enum trace_role + 1, by whoever gave the thread a name; 0: none */
 	_Atomic bool frame_abandoned; /* set by the thread that the boundary has moved to: the open frame ends when seen */
 
-	/* ---- frame tier */
+	/* frame tier */
 	struct frame_span *full_spans;  /* spans that were filled and hold live blocks */
 	struct frame_span *empty_spans; /* ours, without live blocks */
 	uint32_t spans_owned, spans_empty, spans_empty_low;
 	uint64_t trim_at_ns;
-	/* ---- pool tier */
+	/* pool tier */
 	uint32_t slabs_left; /* that had nothing alive in them any more */
 	struct thread_slabs slabs[TRACE_TIERS]; /* of the pool tier, and of the heap tier for small blocks */
-	/* ---- violations of blocks that keep coming: escape.h */
+	/* violations of blocks that keep coming: escape.h */
 	struct thread_escape {
 		uint64_t nodes; /* site, and the call path of the death << 32 */
 		uint32_t kind;  /* code, and level << 16 */
 		struct trace_tally *tally; /* NULL: not used yet */
 	} escapes[THREAD_ESCAPES];
 	struct trace_tally **tallies; /* the slot's, by violation record */
-	/* ---- learned verdicts */
+	/* learned verdicts */
 	struct thread_demotion demoted[THREAD_DEMOTED_MAX];
 	uint32_t demoted_count, demoted_cursor;
-	/* ---- stacks=none and caller */
+	/* stacks=none and caller */
 	struct thread_class *class_table; /* by role, region and size class: site.h */
 	struct {
 		uintptr_t caller;
 		uint32_t place; /* counter_place() */
 	} caller_site[256];
 
-	/* ---- tasks */
+	/* tasks */
 	struct task *task;           /* the innermost that runs on the present stack */
 	struct coroutine *coroutine; /* whose stack that is; NULL: the thread's own */
 	struct thread_stack own_stack; /* while a coroutine runs */
@@ -203,7 +205,7 @@ struct thread {
 		uint32_t id;
 	} task_cache[THREAD_TASK_CACHE];
 
-	/* ---- blocks that the API made in the open frame, released at its end: own.h */
+	/* blocks that the API made in the open frame, released at its end: own.h */
 	struct own_frame_block *frame_blocks;
 	uint32_t frame_block_count, frame_block_room;
 	struct attach_owner frame_owned; /* those that other threads have resized */
@@ -214,16 +216,16 @@ struct thread {
 	uint32_t tag_depth;
 	uint8_t tag_stack[THREAD_TAGS_MAX]; /* regions that fa_tag_push left */
 
-	/* ---- regions */
+	/* regions */
 	uint64_t tag_from;                        /* bytes allocated so far when the present region was entered */
 	uint64_t tag_bytes[POLICY_REGIONS_MAX];   /* allocated in each since the frame began */
 
-	/* ---- blocks of another thread that this one has freed, on their way to it (remote.h) */
+	/* blocks of another thread that this one has freed, on their way to it (remote.h) */
 	struct thread *gathered_for;
 	uint32_t gathered_count;
 	struct block *gathered[THREAD_GATHERED];
 
-	/* ---- written by other threads: blocks of ours that they freed (remote.h) */
+	/* written by other threads: blocks of ours that they freed (remote.h) */
 	_Alignas(64) _Atomic uint64_t remote_pushed; /* places of the ring given out so far */
 	_Atomic uint64_t remote_taken;               /* and taken back, by the owner */
 	_Atomic(struct block *) remote_more;         /* what found no place, chained by block.birth */
@@ -319,6 +321,9 @@ static always_inline struct trace_counter *thread_counter(struct thread *thread,
 
 /* Forgets which call path belongs to which site, so that paths that were folded outside frames are kept whole now. */
 void thread_forget_paths(struct thread *thread);
+
+/* runtime.stacks is another than when the first slots were made, before main. False: there is no memory. */
+bool thread_take_stacks(void);
 
 /* stacks=none: sites depend on role and region, one of which has changed. */
 void thread_choose_classes(struct thread *thread);

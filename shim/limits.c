@@ -12,7 +12,7 @@ static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, stru
 {
 	bool own = pid == 0 || pid == (pid_t)syscall(SYS_getpid);
 	int result = (int)syscall(SYS_prlimit64, pid, resource, limit, old);
-	if (!result && limit && own && resource == RLIMIT_AS && limit->rlim_cur != RLIM64_INFINITY)
+	if (!result && limit && own && resource == RLIMIT_AS && limit->rlim_cur != RLIM64_INFINITY && runtime_owns_memory())
 		region_shrink(limit->rlim_cur);
 	return result;
 }

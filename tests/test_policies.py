@@ -171,6 +171,16 @@ def test_fa_run_refuses_what_is_wrong_before_it_runs(built, tmp_path):
     assert done.status == 125 and "none.ini" in done.stderr.decode()
 
 
+@pytest.mark.parametrize("stacks", ["full", "caller", "none"])
+@pytest.mark.parametrize("mode", ["route", "observe"])
+def test_a_policy_chooses_the_call_paths(shim, tmp_path, mode, stacks):
+    result = run(shim, tmp_path, FRAMES + f"[options]\nmode = {mode}\nstacks = {stacks}\n")
+    assert (result.report["mode"], result.report["stacks"]) == (mode, stacks)
+    assert result.report["totals"]["allocs"] == sum(s["allocs"] for s in result.report["sites"])
+    longest = max((sum(not f["inlined"] for f in s["stack"]) for s in result.report["sites"] if s["stack"]), default=0)
+    assert longest > 1 if stacks == "full" else longest <= 1
+
+
 def test_a_suggested_policy_is_one(shim, tmp_path):
     policy = tmp_path / "suggested.ini"
     done = harness.plain([harness.FA_RUN, "--frame", "frame_mark", f"--suggest={policy}", "-o", tmp_path / "r.fatrace", "--",

@@ -30,6 +30,26 @@ def test_children_record_when_asked(built, tmp_path):
     assert allocs[0] > 0
 
 
+def test_children_keep_their_recordings(built, tmp_path):
+    """One after the other and at once: none takes another's name. The next run takes the place of them all."""
+    output, tiny = tmp_path / "x.fatrace", harness.program("tiny")
+    script = f"{tiny}; {tiny}; {tiny} & {tiny} & {tiny} & wait; exec {tiny}"
+    for commands, programs in ((script, 6), (f"{tiny}; exit 7", 1)):
+        done = harness.plain([harness.FA_RUN, "--quiet", "--follow", "-o", output, "/bin/sh", "-c", commands])
+        assert done.status == 7, done.stderr
+        names = [harness.read_report(r)["target"]["exe"].rsplit("/", 1)[1] for r in tmp_path.glob("x.fatrace*")]
+        assert names.count("tiny") == programs
+
+
+def test_children_of_a_program_that_gives_itself_a_title(built, tmp_path):
+    output = tmp_path / "x.fatrace"
+    done = harness.plain([harness.FA_RUN, "--quiet", "--follow", "-o", output, harness.program("retitled"), "one", "two"])
+    assert (done.status, done.stderr) == (0, b"")
+    reports = [harness.read_report(r) for r in (output, tmp_path / "x.fatrace.1")]
+    assert [r["target"]["args"][1:] for r in reports] == [["one", "two"]] * 2
+    assert sum(s["allocs"] for s in reports[1]["sites"]) >= 100
+
+
 def test_child_of_a_recorded_program_is_not_recorded(shim):
     run = shim.run(["/bin/sh", "-c", f"{harness.program('tiny')}; exit 0"])
     assert run.stdout == b"still here\n"

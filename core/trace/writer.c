@@ -235,6 +235,10 @@ int trace_open(const char *path)
 		base_text_copy(writer.path, sizeof writer.path, path);
 		error = create_file(path);
 	}
+	if (error == -EEXIST) {
+		munmap(writer.map, TRACE_MAX_BYTES);
+		return error;
+	}
 	if (error) {
 		writer.anonymous = true;
 		/* A failed attempt may have left the file's pages there. */

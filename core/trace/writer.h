@@ -31,7 +31,8 @@ extern struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels,
         trace_lifetimes, trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts, trace_tallies;
 
 /* Creates the recording at `path` (absolute) or, when path is NULL or fails, in anonymous memory. Fills what is known
-   of the header. Returns 0, or the negative errno of the file (the recording then is anonymous); -ENOMEM: none at all.*/
+   of the header. Returns 0, or the negative errno of the file (the recording then is anonymous). There is none at all after -ENOMEM,
+   and after -EEXIST, when something stands at `path`. */
 int trace_open(const char *path);
 
 void trace_array_init(struct trace_array *array, enum trace_kind kind, uint32_t owner, uint32_t record_bytes,

@@ -1,0 +1,67 @@
+"""What a program may do with memory that malloc gave it, with limits, and what a thread's slot keeps of the thread before."""
+import re
+import subprocess
+
+import pytest
+
+import harness
+from test_api import build
+
+NAMES = ["pthread_self", "pthread_sigmask", "pthread_setcanceltype", "__errno_location", "pthread_*", "libc.so.6!*"]
+
+
+@pytest.mark.parametrize("case", ["grow", "guard-argument", "guard-stack", "vfork-limit", "mappings"])
+@pytest.mark.parametrize("mode", ["observe", "route"])
+def test_memory_is_the_programs(shim, mode, case):
+    options = {"mode": mode, **({"preset": "ucontext"} if case == "guard-stack" else {})}
+    run = shim.run([harness.program("rights"), case], options)
+    if run.stdout == b"unfilled\n":
+        pytest.skip("this kernel allows a process more than 300,000 mappings")
+    assert run.violations("FA901") == run.violations("FA902") == []
+
+
+def test_growing_blocks_in_little_address_space(shim):
+    """A hundred times what the limit allows goes through it."""
+    shim.run([harness.program("rights"), "grow"], wrapper=["prlimit", f"--as={3 << 30}"])
+
+
+def test_a_free_behind_a_block_is_told(shim):
+    run = shim.run([harness.program("rights"), "free-behind"])
+    assert sum(v["count"] for v in run.violations("FA901")) == 1
+
+
+def test_a_frame_that_another_thread_left_open(shim):
+    shim.run(build("inherited"))
+
+
+def test_a_slot_keeps_nothing_of_a_thread_whose_frames_were_taken_over(shim):
+    run = shim.run([harness.program("slots", flags=["-rdynamic"]), "taken-over"])
+    frames = {t["name"]: t["frames"] for t in run.report["threads"]}
+    assert frames["third"] > 250
+
+
+def dumped(recording):
+    return subprocess.run([harness.FA_REPORT, "dump", recording], capture_output=True, text=True, check=True).stdout
+
+
+def test_live_bytes_of_a_thread_that_frees_what_others_made(shim):
+    run = shim.run([harness.program("slots"), "frees"], {"frame": "frame_mark"})
+    live = [int(n) for n in re.findall(r"live (\d+) KiB", dumped(run.recording))]
+    assert len(live) == 20 and max(live) < 64 * 64 * 2
+
+
+def test_no_frame_is_lost_untold_when_the_disk_is_full(shim):
+    count = 50000
+    run = shim.run([harness.program("slots"), "frames", str(count)], {"frame": "frame_mark"},
+                   wrapper=["prlimit", f"--fsize={1200 << 10}"])
+    text = dumped(run.recording)
+    whole, kept = map(int, re.search(rf"frames {count}, whole (\d+) of (\d+) kept", text).groups())
+    lost, merged = (int(m[1]) if (m := re.search(rf"loss: (\d+) {what}", text)) else 0
+                    for what in ("frames in no record", "older frames merged"))
+    assert lost and whole == count - 1 and kept + merged + lost == whole
+
+
+@pytest.mark.parametrize("kind", ["frame", "frame-scope"])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_shim_itself_calls_can_be_marked(shim, kind, name):
+    shim.run([harness.program("slots"), "frees"], {kind: name}, via="fa-run")

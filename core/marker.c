@@ -47,6 +47,8 @@ static void attach(void *a, void *b)
 static struct thread *present_thread(void)
 {
 	struct thread *thread = thread_self;
+	if (unlikely(patch_is_guarded))
+		return NULL;
 	if (unlikely(thread->gate == 0)) {
 		patch_guarded(attach, NULL, NULL);
 		thread = thread_self;
@@ -90,8 +92,6 @@ static void count_call(const struct thread *thread, struct binding *binding)
 	else
 		trace_add(&record->calls_elsewhere, 1);
 }
-
-/* ---- closings --------------------------------------------------------------------------------------------------- */
 
 /* Two things that nest as one each, whichever marker opened them. */
 static const char frame_scope, frame_wait;
@@ -176,7 +176,7 @@ static bool open_scope(struct thread *thread, const uintptr_t *fp, const void *m
 	return scope_stack_push(thread, &entry);
 }
 
-/* ---- openings. Each answers whether the end must be seen --------------------------------------------------------- */
+/* Openings: each answers whether the end must be seen. */
 
 struct event {
 	struct thread *thread;
@@ -241,7 +241,7 @@ static bool enter_tag(struct thread *thread, struct binding *binding, const uint
 	return true;
 }
 
-/* ---- tasks: the first argument is the task ------------------------------------------------------------------------ */
+/* Tasks: the first argument is the task. */
 
 static void find_task(void *given, void *found)
 {

@@ -52,10 +52,4 @@ bool scope_on_own_stack(struct thread *thread, uintptr_t address);
 
 bool scope_stack_holds(const struct thread *thread, const void *marker);
 
-/* The marker of the innermost scope; NULL when none is open. */
-static always_inline const void *scope_stack_top(const struct thread *thread)
-{
-	return thread->scope_depth ? thread->scopes[thread->scope_depth - 1].marker : NULL;
-}
-
 #endif

@@ -57,6 +57,8 @@ int patch_init(void);
    registers only (Makefile: GENERAL_ONLY), and whatever else they call goes through this, which keeps those registers
    and errno. */
 void patch_guarded(void (*function)(void *a, void *b), void *a, void *b);
+/* The calling thread is inside patch_guarded: what is marked is called by the shim itself. */
+extern __thread bool patch_is_guarded __attribute__((visibility("hidden"), tls_model("initial-exec")));
 
 /* Entry-only marker: from now on each entry of the function calls on_entry(context) first, with every register
    preserved, whatever on_entry does to general registers and flags. `fp` looks like the frame of a function that the marked function's caller called:
@@ -106,8 +108,5 @@ void patch_release(void);
 /* Has ld.so call on_change whenever its list of modules has changed: inside dlopen, when the new modules are mapped and
    their constructors have not run, and inside dlclose. NULL, or why that can't be had. Needs no disassembler. */
 const char *patch_loader_event(void (*on_change)(void *context, const uintptr_t *fp));
-
-/* How often a call of this patched function could not be wrapped. */
-uint64_t patch_passed_by(uintptr_t address);
 
 #endif

@@ -380,9 +380,3 @@ void patch_release(void)
 {
 	scan_release();
 }
-
-uint64_t patch_passed_by(uintptr_t address)
-{
-	const struct patched *patched = patched_find(address);
-	return patched ? __atomic_load_n(&patched->record.passed_by, __ATOMIC_RELAXED) : 0;
-}

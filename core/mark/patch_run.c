@@ -40,13 +40,13 @@ static int64_t arguments_bytes(const struct patch_record *record, const uintptr_
 
 int64_t patch_run_enter(struct patch_record *record, uintptr_t *fp)
 {
+	if (unlikely(patch_is_guarded))
+		return -1;
 	int64_t bytes = arguments_bytes(record, fp);
 	uint64_t leaves = 0, bit = 1;
 	for (const struct patch_callback *callback = record->around; callback; callback = callback->next, bit <<= 1)
 		if (callback->on_enter(callback->context, fp, bytes >= 0) && bytes >= 0)
 			leaves |= bit;
-	if (unlikely(bytes < 0))
-		__atomic_fetch_add(&record->passed_by, 1, __ATOMIC_RELAXED);
 	fp[PATCH_FRAME_LEAVES] = leaves;
 	return leaves ? bytes : -1;
 }

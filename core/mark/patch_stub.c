@@ -108,13 +108,18 @@ static void run_guarded(void *given, void *unused)
 		pthread_setcanceltype(type, NULL);
 }
 
+__thread bool patch_is_guarded;
+
 void patch_guarded(void (*function)(void *a, void *b), void *a, void *b)
 {
 	struct guarded guarded = {function, a, b};
+	bool was = patch_is_guarded;
+	patch_is_guarded = true; /* before all else: the marked function may be one of these */
 	int saved = errno;
 	if (used)
 		used->run(run_guarded, &guarded, NULL);
 	else
 		run_guarded(&guarded, NULL); /* nothing is patched yet */
 	errno = saved;
+	patch_is_guarded = was;
 }

@@ -29,7 +29,6 @@ struct patch_record {
 	uintptr_t address;
 	struct patch_stub *stub;
 	bool no_stack_arguments; /* known: nothing of the caller's needs copying */
-	uint64_t passed_by; /* calls that could not be wrapped: the caller's stack arguments have no known end */
 };
 
 /* The code in near memory. Data stands before it in the same read-only block:

@@ -53,16 +53,22 @@ static bool map_at(uintptr_t at, size_t bytes)
 static uintptr_t map_near(uintptr_t start, uintptr_t end, size_t bytes)
 {
 	uintptr_t below = (start - bytes) & ~(ARENA_BYTES - 1);
-	for (unsigned step = 0; below >= LOWEST_ADDRESS && below < start && reaches(below, bytes, start, end); step++) {
-		if (map_at(below, bytes))
-			return below;
-		below -= step < CLOSE_STEPS ? ARENA_BYTES : LONG_STRIDE;
-	}
 	/* From the far end: what is just above the main program is for its heap to grow into. */
 	uintptr_t above = (start + REACH_BYTES - bytes - ARENA_BYTES) & ~(ARENA_BYTES - 1);
-	for (; above > end && above < UINTPTR_MAX - REACH_BYTES; above -= LONG_STRIDE)
-		if (reaches(above, bytes, start, end) && map_at(above, bytes))
+	bool is_left_below = true, is_left_above = true;
+	/* In turn, once it is not close: all that can be reached on one side may be one mapping, such as the shim's own region. */
+	for (unsigned step = 0; is_left_below || is_left_above; step++) {
+		is_left_below = is_left_below && below >= LOWEST_ADDRESS && below < start && reaches(below, bytes, start, end);
+		if (is_left_below && map_at(below, bytes))
+			return below;
+		below -= step < CLOSE_STEPS ? ARENA_BYTES : LONG_STRIDE;
+		if (step < CLOSE_STEPS)
+			continue;
+		is_left_above = is_left_above && above > end && above < UINTPTR_MAX - REACH_BYTES;
+		if (is_left_above && reaches(above, bytes, start, end) && map_at(above, bytes))
 			return above;
+		above -= LONG_STRIDE;
+	}
 	for (above = round_up(end, ARENA_BYTES); above - end < LONG_STRIDE; above += ARENA_BYTES)
 		if (reaches(above, bytes, start, end) && map_at(above, bytes))
 			return above;

@@ -260,3 +260,19 @@ def test_replay_refuses_what_it_does_not_know(whole):
     for route, word in (("site_e", "SITE=frame"), ("all=stack", "SITE=frame"), ("nobody=pool", "no such site")):
         done = replay(whole, route)
         assert done.returncode == 2 and word in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_events_belong_to_their_recording(tmp_path):
+    """A run without events takes the place of one with them; a file that is none of events stays."""
+    tiny, events = [harness.program("tiny")], tmp_path / "x.fatrace.events"
+    record(tmp_path, tiny, check=False)
+    assert events.stat().st_size
+    recording = record(tmp_path, tiny, "--level", "summary", check=False)
+    assert not events.exists()
+    done = subprocess.run([harness.FA_REPORT, "replay", recording, "--route", "all=pool"], capture_output=True)
+    assert done.returncode == 2 and b"was recorded without events" in done.stderr
+    events.write_bytes(b"precious")
+    done = subprocess.run([harness.FA_RUN, "--level", "full", "-o", recording, *tiny], capture_output=True)
+    assert done.returncode == 125 and re.fullmatch(rb"fa-run: .* no file of events: choose another --output\n", done.stderr)
+    record(tmp_path, tiny, "--level", "summary", check=False)
+    assert events.read_bytes() == b"precious"

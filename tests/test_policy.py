@@ -46,7 +46,7 @@ KEYS = [
     ("levels", "FA601 = deny", "FA601 = fatal", "allow, hint, warn or deny"),
     ("levels", "frame-escape = hint", "frame-escpe = hint", "did you mean 'frame-escape'?"),
     ("levels", "702 = allow", "FA999 = allow", "no code 'FA999'; codes are FA001 to FA902"),
-    ("options", "mode = observe", "mode = fast", "observe|route|enforce|off"),
+    ("options", "mode = observe", "mode = fast", "observe|route|off"),
     ("options", "stacks = none", "stacks = deep", "full|caller|none"),
 ]
 # What only a whole section can get wrong: text, line of the message, message.

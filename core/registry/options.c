@@ -59,6 +59,13 @@ static int bad_value(struct options_error *error, const char *key, const char *v
 	return -EINVAL;
 }
 
+static int not_yet(struct options_error *error, const char *key, const char *value, const char *wanted)
+{
+	bad_value(error, key, value, wanted);
+	line_add(error, "; it is not available in this version");
+	return -EINVAL;
+}
+
 static int full(struct options_error *error, const char *key, const char *what)
 {
 	error->line[0] = 0;
@@ -182,11 +189,12 @@ static int set_function(struct options *options, struct options_list *list, enum
 
 static int set_word(struct options *options, enum option_id id, const char *value, struct options_error *error)
 {
-	static const enum trace_mode modes[] = {TRACE_MODE_OBSERVE, TRACE_MODE_ROUTE, TRACE_MODE_ENFORCE,
-						TRACE_MODE_OFF};
+	static const enum trace_mode modes[] = {TRACE_MODE_OBSERVE, TRACE_MODE_ROUTE, TRACE_MODE_OFF};
 	static const enum trace_stacks kinds[] = {TRACE_STACKS_FULL, TRACE_STACKS_CALLER, TRACE_STACKS_NONE};
 	const char *key = words[id].key, *argument = words[id].argument;
 	int choice = 0;
+	if (id == OPTION_MODE && !strcmp(value, "enforce"))
+		return not_yet(error, key, value, argument);
 	if (strchr(argument, '|') && (choice = words_choice(argument, value)) < 0)
 		return bad_value(error, key, value, argument);
 

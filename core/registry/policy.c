@@ -38,8 +38,6 @@ uint32_t policy_region_named(const struct policy *policy, const char *name)
 	return 0;
 }
 
-/* ---- sections ---------------------------------------------------------------------------------------------------- */
-
 static void refuse_empty_key(struct policy_parse *parse)
 {
 	if (!parse->empty_line)
@@ -110,8 +108,6 @@ static void open_section(struct policy_parse *parse, char *text)
 	if (result < 0)
 		parse->section = SECTION_SKIPPED;
 }
-
-/* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 static const struct policy_key *find_key(enum policy_section section, const char *name)
 {
@@ -231,8 +227,6 @@ static int take_value(void *user, const char *section, const char *name, const c
 	return 1;
 }
 
-/* ---- lines ---------------------------------------------------------------------------------------------------- */
-
 static bool is_header(const struct policy_parse *parse, const char *text, size_t bytes)
 {
 	return text[0] == '[' && (!parse->indented || text[bytes - 1] == ']');
@@ -322,8 +316,6 @@ static char *give_line(char *out, int out_bytes, void *stream)
 	}
 	return NULL;
 }
-
-/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 void policy_init(struct policy *policy)
 {

@@ -14,8 +14,6 @@
 static const char role_words[] = "frame|worker|async|io";
 static const char level_words[] = "allow|hint|warn|deny"; /* in the order of enum trace_level */
 
-/* ---- markers and candidates -------------------------------------------------------------------------------------- */
-
 bool policy_function_alone(const char *value)
 {
 	size_t bytes = strlen(value);
@@ -75,8 +73,6 @@ static int set_stack(struct policy_parse *parse, const struct policy_key *key, c
 	return add_marker(parse, marker);
 }
 
-/* ---- regions ----------------------------------------------------------------------------------------------------- */
-
 static int open_region(struct policy_parse *parse, const char *name)
 {
 	struct policy *policy = parse->policy;
@@ -121,8 +117,6 @@ static int set_budget(struct policy_parse *parse, const struct policy_key *key, 
 	return 0;
 }
 
-/* ---- roles ------------------------------------------------------------------------------------------------------- */
-
 static int set_role(struct policy_parse *parse, const struct policy_key *key, const char *value)
 {
 	struct policy *policy = parse->policy;
@@ -158,8 +152,6 @@ static int set_role(struct policy_parse *parse, const struct policy_key *key, co
 static_assert(POLICY_ROLES_MAX == 64, "the message names it");
 static_assert(TRACE_ROLE_FRAME == 1 && TRACE_ROLE_WORKER == 2 && TRACE_ROLE_ASYNC == 3 && TRACE_ROLE_IO == 4,
 	      "role_words");
-
-/* ---- thresholds, levels ------------------------------------------------------------------------------------------ */
 
 void policy_set_threshold(struct policy_parse *parse, const char *key, const char *value)
 {
@@ -220,14 +212,11 @@ static_assert(POLICY_CODES_MAX == 64, "the message names it");
 static_assert(TRACE_LEVEL_ALLOW == 0 && TRACE_LEVEL_HINT == 1 && TRACE_LEVEL_WARN == 2 && TRACE_LEVEL_ERROR == 3,
 	      "level_words");
 
-/* ---- the rest ---------------------------------------------------------------------------------------------------- */
-
 enum { OPTIONS_MODE, OPTIONS_STACKS };
 
 static int set_option(struct policy_parse *parse, const struct policy_key *key, const char *value)
 {
-	static const enum trace_mode modes[] = {TRACE_MODE_OBSERVE, TRACE_MODE_ROUTE, TRACE_MODE_ENFORCE,
-						TRACE_MODE_OFF};
+	static const enum trace_mode modes[] = {TRACE_MODE_OBSERVE, TRACE_MODE_ROUTE, TRACE_MODE_OFF};
 	static const enum trace_stacks kinds[] = {TRACE_STACKS_FULL, TRACE_STACKS_CALLER, TRACE_STACKS_NONE};
 	struct policy *policy = parse->policy;
 	int choice = words_choice(key->wanted, value);
@@ -292,7 +281,7 @@ const struct policy_key policy_keys[] = {
 	{SECTION_SUPPRESS, "path", KEY_ONCE, policy_set_suppression, SUPPRESS_PATH,
 	 "GLOB over the functions of the call path, or *"},
 	{SECTION_SUPPRESS, "why", KEY_TEXT, policy_set_suppression, SUPPRESS_WHY, "a text"},
-	{SECTION_OPTIONS, "mode", KEY_ONCE, set_option, OPTIONS_MODE, "observe|route|enforce|off"},
+	{SECTION_OPTIONS, "mode", KEY_ONCE, set_option, OPTIONS_MODE, "observe|route|off"},
 	{SECTION_OPTIONS, "stacks", KEY_ONCE, set_option, OPTIONS_STACKS, "full|caller|none"},
 };
 const size_t policy_key_count = sizeof policy_keys / sizeof policy_keys[0];

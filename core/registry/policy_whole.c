@@ -12,8 +12,6 @@
 
 #define VALUE_BYTES 256 /* more than a line that inih takes */
 
-/* ---- rules ------------------------------------------------------------------------------------------------------- */
-
 /* One end of A..B, with blanks around it; an empty one keeps *bytes. */
 static bool parse_end(char *text, uint64_t *bytes)
 {
@@ -101,8 +99,6 @@ static void close_rule(struct policy_parse *parse)
 }
 static_assert(POLICY_RULES_MAX == 32, "the message names it");
 
-/* ---- suppressions ----------------------------------------------------------------------------------------------- */
-
 int policy_set_suppression(struct policy_parse *parse, const struct policy_key *key, const char *value)
 {
 	struct policy_suppression *suppression = &parse->suppression;
@@ -137,8 +133,6 @@ static void close_suppression(struct policy_parse *parse)
 		policy->suppression[policy->suppression_count++] = *suppression;
 }
 static_assert(POLICY_SUPPRESSIONS_MAX == 64, "the message names it");
-
-/* ---- at the end ------------------------------------------------------------------------------------------------- */
 
 void policy_close_named(struct policy_parse *parse)
 {

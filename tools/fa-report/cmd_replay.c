@@ -305,6 +305,10 @@ static size_t route_one(struct report *report, const char *text, int8_t *route)
 
 void cmd_replay(struct report *report)
 {
+	if (!report->reader.header.level_full) {
+		fprintf(stderr, "fa-report: %s was recorded without events; fa-run --level full records them\n", report->path);
+		exit(2);
+	}
 	struct replay *replay = calloc(1, sizeof *replay);
 	int8_t *route = malloc(report->model.site_count + 1);
 	struct events_totals totals;

@@ -15,13 +15,6 @@
 #include "tools/fa-run/presets.h"
 #include "tools/fa-run/say.h"
 
-/* Known to the registry, not yet carried by this version's shim: refused instead of ignored. No value: any. */
-static const struct {
-	const char *key, *value;
-} unavailable[] = {
-	{"mode", "enforce"},
-};
-
 enum { LONG_SET = 1, LONG_REPORT, LONG_NO_REPORT, LONG_VERSION, LONG_LIST, LONG_LIST_PRESETS, LONG_QUIET, LONG_SUGGEST, LONG_HELP, LONG_KEY };
 
 static const struct option long_options[] = {
@@ -75,21 +68,11 @@ static const char usage[] =
 	"The exit status is COMMAND's, 128+N when signal N ended it; 125 when fa-run failed, 126 when COMMAND cannot\n"
 	"be run, 127 when it is not found.\n";
 
-static bool is_available(const char *key, const char *value)
-{
-	for (size_t i = 0; i < sizeof unavailable / sizeof unavailable[0]; i++)
-		if (strcmp(unavailable[i].key, key) == 0 &&
-		    (!unavailable[i].value || (value && strcmp(unavailable[i].value, value) == 0)))
-			return false;
-	return true;
-}
-
 static void list_option(const char *key, const char *argument, const char *dflt, const char *help)
 {
 	char left[64];
 	snprintf(left, sizeof left, "%s=%s", key, argument);
-	printf("  %-36s %s%s%s%s%s\n", left, help, dflt[0] ? " [" : "", dflt, dflt[0] ? "]" : "",
-	       is_available(key, NULL) ? "" : " (not available in this version)");
+	printf("  %-36s %s%s%s%s\n", left, help, dflt[0] ? " [" : "", dflt, dflt[0] ? "]" : "");
 }
 
 static void list_threshold(const char *key, uint64_t dflt, const char *unit, const char *help)
@@ -140,19 +123,12 @@ char *command_append(char *text, const char *key, const char *value)
 	return grown;
 }
 
-/* `given` is what the user typed, for the message. */
-static int set_key(struct command *command, const char *given, const char *key, const char *value)
+static int set_key(struct command *command, const char *key, const char *value)
 {
 	struct options_error error;
 	int result = options_set(&command->options, key, value, &error);
 	if (result < 0) {
 		say("%s", error.line);
-		return -EINVAL;
-	}
-	if (!is_available(key, value)) {
-		say(is_available(key, NULL) ? "%s: '%s' is not available in this version"
-					    : "%s is not available in this version",
-		    given, value);
 		return -EINVAL;
 	}
 	if (strcmp(key, "output") != 0)
@@ -170,7 +146,7 @@ static int set_pair(struct command *command, const char *pair)
 	char *key = strndup(pair, (size_t)(equals - pair));
 	if (!key)
 		abort();
-	int result = set_key(command, key, key, equals + 1);
+	int result = set_key(command, key, equals + 1);
 	free(key);
 	return result;
 }
@@ -204,13 +180,6 @@ static int take_environment(struct command *command)
 	int result = check_text(text, options);
 	if (result < 0)
 		return result;
-	const char *missing = NULL;
-	if (options->mode == TRACE_MODE_ENFORCE && !is_available("mode", "enforce"))
-		missing = "mode=enforce";
-	if (missing) {
-		say("FA_OPTIONS: %s is not available in this version", missing);
-		return -EINVAL;
-	}
 	command->shim_options = strdup(text);
 	return command->shim_options ? 0 : -ENOMEM;
 }
@@ -249,16 +218,16 @@ static int parse_words(struct command *command, int argc, char **argv)
 			command->argv = argv + optind;
 			return 0;
 		case 'o':
-			result = set_key(command, "--output", "output", optarg);
+			result = set_key(command, "output", optarg);
 			break;
 		case 'm':
-			result = set_key(command, "--mode", "mode", optarg);
+			result = set_key(command, "mode", optarg);
 			break;
 		case 'p':
-			result = set_key(command, "--preset", "preset", optarg);
+			result = set_key(command, "preset", optarg);
 			break;
 		case 'c':
-			result = set_key(command, "--policy", "policy", optarg);
+			result = set_key(command, "policy", optarg);
 			break;
 		case 'h':
 		case LONG_HELP:
@@ -288,12 +257,9 @@ static int parse_words(struct command *command, int argc, char **argv)
 		case LONG_SUGGEST:
 			command->suggest = optarg ? optarg : "";
 			break;
-		case LONG_KEY: {
-			char given[64];
-			snprintf(given, sizeof given, "--%s", long_options[index].name);
-			result = set_key(command, given, long_options[index].name, optarg ? optarg : "1");
+		case LONG_KEY:
+			result = set_key(command, long_options[index].name, optarg ? optarg : "1");
 			break;
-		}
 		case ':':
 			say("option '%s' needs a value: see fa-run --help", argv[word]);
 			return -EINVAL;

@@ -147,7 +147,8 @@ pid_t launch_start(const struct launch *launch, const struct command *command, s
 
 	bool start = true;
 	if (launch->records) {
-		start = recording_choose(recording, command->options.output, launch->exe_name, pid) == 0;
+		start = recording_choose(recording, command->options.output, launch->exe_name, pid,
+					 command->options.level_full) == 0;
 		memcpy(path, recording->path, sizeof path);
 	}
 	if (start)

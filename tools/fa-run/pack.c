@@ -49,8 +49,6 @@ static void number_put(struct pack *pack, int column, uint64_t value)
 	pack->used[column] = (size_t)(at - pack->column[column]);
 }
 
-/* ---- blocks alive ------------------------------------------------------------------------------------------------ */
-
 static size_t home_of(const struct pack *pack, uint64_t address)
 {
 	return (size_t)((address >> 4) * 0x9e3779b97f4a7c15u >> 20) & (pack->table_room - 1);
@@ -94,8 +92,6 @@ static void forget(struct pack *pack, struct live *gone)
 	pack->table[hole].address = 0;
 	pack->table_used--;
 }
-
-/* ---- the file ---------------------------------------------------------------------------------------------------- */
 
 static bool write_all(struct pack *pack, const void *data, size_t bytes)
 {

@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/trace/events.h"
 #include "tools/fa-run/say.h"
 
 #define DEFAULT_TEMPLATE "fa-%e-%p.fatrace"
@@ -87,6 +88,29 @@ static int clear_path(const char *path)
 	return 0;
 }
 
+/* The same of the events beside a recording: they belong to the one that was there. */
+static int clear_events(const char *recording_path, bool wanted)
+{
+	char path[OPTIONS_PATH_BYTES + 8];
+	struct events_header header;
+	struct stat file;
+	snprintf(path, sizeof path, "%s.events", recording_path);
+	if (lstat(path, &file))
+		return 0;
+	int fd = S_ISREG(file.st_mode) ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+	bool known = fd >= 0 && pread(fd, &header, sizeof header, 0) == (ssize_t)sizeof header &&
+		     memcmp(header.magic, EVENTS_MAGIC, sizeof header.magic) == 0;
+	if (fd >= 0)
+		close(fd);
+	if (known || (S_ISREG(file.st_mode) && !file.st_size)) {
+		unlink(path);
+	} else if (wanted) {
+		say("%s is there and no file of events: choose another --output", path);
+		return -EEXIST;
+	}
+	return 0;
+}
+
 static int too_long(void)
 {
 	say("the recording's path is too long: at most %d bytes", OPTIONS_PATH_BYTES - 1);
@@ -110,7 +134,7 @@ static void check_folder(struct recording *recording)
 	recording->unwritable = true;
 }
 
-int recording_choose(struct recording *recording, const char *template_text, const char *exe_name, pid_t pid)
+int recording_choose(struct recording *recording, const char *template_text, const char *exe_name, pid_t pid, bool events)
 {
 	char name[OPTIONS_PATH_BYTES], folder[OPTIONS_PATH_BYTES] = "";
 	bool is_default = !template_text[0];
@@ -134,7 +158,8 @@ int recording_choose(struct recording *recording, const char *template_text, con
 			break;
 	}
 	check_folder(recording);
-	return is_default ? 0 : clear_path(recording->path);
+	int error = is_default ? 0 : clear_path(recording->path);
+	return error ? error : clear_events(recording->path, events);
 }
 
 /* The descriptor of the recording at `path` when it is the program's own; -EAGAIN: not begun yet, -ESRCH: another's. */

@@ -111,6 +111,44 @@ def test_output_pipes_cleanly(run):
     assert done.stderr == b"" and done.returncode in (0, 141)
 
 
+def test_a_report_never_harms_what_stands_at_its_name(run, tmp_path):
+    recording = tmp_path / "x.fatrace"
+    recording.write_bytes(run.recording.read_bytes())
+    done = harness.plain([harness.FA_REPORT, "-o", recording, recording])
+    assert done.status == 2 and b"that is a recording" in done.stderr
+    assert recording.read_bytes() == run.recording.read_bytes()
+    kept = tmp_path / "kept.txt"
+    for arguments in (("nosuch.fatrace",), ("explain", "FA999"), ("--min-severity", "hint", recording, "nosuch.fatrace")):
+        kept.write_text("kept")
+        assert harness.plain([harness.FA_REPORT, "-o", kept, *arguments]).status == 2
+        assert kept.read_text() == "kept"
+    assert harness.plain([harness.FA_REPORT, "-o", kept, recording]).status == 0
+    assert kept.read_bytes() == harness.plain([harness.FA_REPORT, recording]).stdout
+    assert {p.name for p in tmp_path.iterdir()} == {"x.fatrace", "kept.txt"}
+
+
+def test_recordings_one_after_the_other(run):
+    once = harness.plain([harness.FA_REPORT, "frames", run.recording]).stdout
+    assert harness.plain([harness.FA_REPORT, "frames", run.recording, run.recording]).stdout == once + b"\n" + once
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["summary"], "summary wants a RECORDING"),
+    (["RECORDING", "frames"], "the command comes first: fa-report frames RECORDING"),
+    (["sumary", "RECORDING"], "no command sumary; fa-report --help lists them"),
+    (["--format", "json", "RECORDING", "RECORDING"], "--format json takes one recording; RECORDING is too much"),
+    (["--format", "json", "replay", "RECORDING"], "replay writes text only"),
+    (["replay", "RECORDING"], "RECORDING was recorded without events; fa-run --level full records them"),
+    (["--source-path", "/nosuch", "RECORDING"], "--source-path /nosuch: No such file or directory"),
+    (["explain", "FA601", "FA602"], "explain takes one argument; FA602 is too much"),
+], ids=" ".join)
+def test_wrong_arguments_get_one_line(run, arguments, message):
+    done = harness.plain([harness.FA_REPORT, *(str(run.recording) if a == "RECORDING" else a for a in arguments)])
+    assert (done.status, done.stdout) == (2, b"")
+    assert done.stderr.decode() == f"fa-report: {message}\n".replace("RECORDING was", f"{run.recording} was").replace(
+        "frames RECORDING", f"frames {run.recording}").replace("; RECORDING", f"; {run.recording}")
+
+
 def test_fingerprints_are_the_same_in_another_run(run, built, tmp_path):
     known = [harness.program("known"), *"2 30 50 3 2 3 2 3 4 mark exit".split()]
     again = harness.Shim(tmp_path).run(known, {"frame": "frame_mark@*"})

@@ -179,8 +179,10 @@ int reader_open(struct reader *reader, const char *path)
 		return error;
 	}
 	size_t table_end = TRACE_PAGE_BYTES * (1 + TRACE_TABLE_PAGES);
-	if (bytes < sizeof reader->header || memcmp(data, TRACE_MAGIC, 8)) {
-		snprintf(reader->damage, sizeof reader->damage, "%s: not a recording (it does not begin with FATRACE)", path);
+	bool begins = bytes >= 8 && !memcmp(data, TRACE_MAGIC, 8);
+	if (bytes < sizeof reader->header || !begins) {
+		snprintf(reader->damage, sizeof reader->damage, "%s: %s", path,
+		         begins ? "cut within its header: nothing can be read" : "not a recording (it does not begin with FATRACE)");
 		free(data);
 		return -EINVAL;
 	}

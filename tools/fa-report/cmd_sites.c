@@ -70,13 +70,18 @@ static void leak_table(struct report *report, const char *title, site_key key, u
 {
 	size_t count, top = report->options.top ? report->options.top : 15;
 	const struct model_site **list = sorted(&report->model, key, &count);
-	fprintf(report->out, "%s%s%s: %s at %zu sites\n", text_color(report, "\033[1m"), title, text_color(report, "\033[0m"),
-	        text_bytes((double)total), count);
+	uint64_t told = 0;
+	for (size_t i = 0; i < count; i++)
+		told += key(list[i]);
+	fprintf(report->out, "%s%s%s: %s", text_color(report, "\033[1m"), title, text_color(report, "\033[0m"), text_bytes((double)told));
+	if (told < total) /* sites are not looked at with every byte that the peak rises */
+		fprintf(report->out, " of %s", text_bytes((double)total));
+	fprintf(report->out, " at %zu site%s%s\n", count, text_plural(count), told < total ? ", when last looked at" : "");
 	for (size_t i = 0; i < count && i < top; i++) {
 		char name[400];
 		text_site_name(name, sizeof name, report, list[i]);
 		uint64_t blocks = key == key_live ? (uint64_t)list[i]->live_blocks : list[i]->record->live_blocks_at_peak;
-		fprintf(report->out, "  %10s in %s blocks  %s\n", text_bytes((double)key(list[i])), text_count(blocks), name);
+		fprintf(report->out, "  %10s in %s block%s  %s\n", text_bytes((double)key(list[i])), text_count(blocks), text_plural(blocks), name);
 		text_path(report, "", list[i]->record->node, 4);
 	}
 	if (count > top)

@@ -193,8 +193,8 @@ static void print_violations(struct report *report)
 		fprintf(report->out, "  none");
 	for (int level = TRACE_LEVEL_ERROR; level > TRACE_LEVEL_ALLOW; level--)
 		if (count[level])
-			fprintf(report->out, "  %s %s%s in %s places", text_count(count[level]), text_level((enum trace_level)level),
-			        count[level] == 1 ? "" : "s", text_count(keys[level]));
+			fprintf(report->out, "  %s %s%s in %s place%s", text_count(count[level]), text_level((enum trace_level)level),
+			        text_plural(count[level]), text_count(keys[level]), text_plural(keys[level]));
 	fprintf(report->out, "%s\n", model->violation_count ? "; `fa-report violations` shows them" : "");
 }
 

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/registry/codes.h"
@@ -84,7 +85,7 @@ static __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *for
 
 static void usage(FILE *out)
 {
-	fputs("usage: fa-report [COMMAND] RECORDING [options]\n\ncommands:\n", out);
+	fputs("usage: fa-report [COMMAND] RECORDING... [options]\n\ncommands:\n", out);
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		fprintf(out, "  %-11s %s\n", commands[i].name, commands[i].help);
 	fputs("\noptions:\n"
@@ -171,6 +172,8 @@ static void parse(int argc, char **argv)
 		case OPT_SOURCE:
 			if (line.report.source_paths == sizeof line.sources / sizeof *line.sources)
 				fail("more than %zu --source-path", line.report.source_paths);
+			if (access(optarg, X_OK))
+				fail("--source-path %s: %s", optarg, strerror(errno));
 			line.sources[line.report.source_paths++] = optarg;
 			break;
 		case OPT_SYSROOT:
@@ -265,18 +268,62 @@ static int without_recording(const struct command *command, FILE *out, const cha
 	return cmd_explain(out, argument, line.json);
 }
 
+/* Beside --output, whose place it takes when it is whole: what failed leaves no half of a report, and what was there stays. */
+static char *unfinished;
+
+static void remove_unfinished(void)
+{
+	if (unfinished)
+		unlink(unfinished);
+}
+
+static bool is_recording(const char *path)
+{
+	char magic[sizeof TRACE_MAGIC - 1];
+	FILE *file = fopen(path, "r");
+	bool is_one = file && fread(magic, sizeof magic, 1, file) == 1 && !memcmp(magic, TRACE_MAGIC, sizeof magic);
+	if (file)
+		fclose(file);
+	return is_one;
+}
+
 static FILE *open_output(void)
 {
-	FILE *out = line.output ? fopen(line.output, "w") : stdout;
+	if (!line.output)
+		return stdout;
+	struct stat there;
+	bool exists = !stat(line.output, &there);
+	if (exists && S_ISREG(there.st_mode) && is_recording(line.output))
+		fail("--output %s: that is a recording; a report needs a name of its own", line.output);
+	FILE *out = NULL;
+	if (exists && !S_ISREG(there.st_mode)) {
+		out = fopen(line.output, "w");
+	} else {
+		mode_t mask = umask(0);
+		umask(mask);
+		if (asprintf(&unfinished, "%s.XXXXXX", line.output) < 0)
+			abort();
+		int fd = mkstemp(unfinished);
+		if (fd >= 0) {
+			atexit(remove_unfinished);
+			fchmod(fd, exists ? there.st_mode & 0777 : 0666 & ~mask);
+			out = fdopen(fd, "w");
+		}
+	}
 	if (!out)
-		fail("%s: %s", line.output, strerror(errno));
+		fail("--output %s: %s", line.output, strerror(errno));
 	return out;
 }
 
 static void close_output(FILE *out)
 {
+	const char *name = line.output ? line.output : "standard output";
 	if (fflush(out) || ferror(out))
-		fail("%s: %s", line.output ? line.output : "standard output", strerror(errno));
+		fail("%s: %s", name, strerror(errno));
+	if (unfinished && rename(unfinished, line.output))
+		fail("%s: %s", name, strerror(errno));
+	free(unfinished);
+	unfinished = NULL;
 }
 
 static int check_policies(char *const *paths)
@@ -312,30 +359,56 @@ static int with_recording(const struct command *command, FILE *out, const char *
 	return denied ? 1 : 0;
 }
 
+/* `rest`: what follows the command, or stands without one. */
+static void check_arguments(const struct command *command, const struct command *named, char *const *rest)
+{
+	size_t count = 0;
+	while (rest[count])
+		count++;
+	if (!command->text) {
+		if (count > 1)
+			fail("%s takes one argument; %s is too much", command->name, rest[1]);
+		return;
+	}
+	if (!count && !named) {
+		usage(stderr);
+		exit(2);
+	}
+	if (!count)
+		fail("%s wants a RECORDING", command->name);
+	if (!named && count > 1 && access(rest[0], F_OK))
+		fail("no command %s; fa-report --help lists them", rest[0]);
+	for (size_t i = 1; i < count; i++)
+		if (find_command(rest[i]) && access(rest[i], F_OK))
+			fail("the command comes first: fa-report %s %s", rest[i], rest[0]);
+	if (line.json && count > 1)
+		fail("--format json takes one recording; %s is too much", rest[1]);
+	if (line.json && command->text == cmd_replay)
+		fail("replay writes text only");
+}
+
 int main(int argc, char **argv)
 {
 	signal(SIGPIPE, SIG_DFL);
 	parse(argc, argv);
-	const struct command *command = optind < argc ? find_command(argv[optind]) : NULL;
-	if (command)
-		optind++;
-	else
-		command = &commands[0];
+	const struct command *named = optind < argc ? find_command(argv[optind]) : NULL;
+	const struct command *command = named ? named : &commands[0];
+	optind += named != NULL;
 	if (!strcmp(command->name, "policy"))
 		return check_policies(argv + optind);
 	if (line.check)
 		fail("--check belongs to the command policy");
-	const char *argument = optind < argc ? argv[optind++] : NULL;
-	if (optind < argc && command == &commands[0] && access(argument, F_OK))
-		fail("no command %s; fa-report --help lists them", argument);
-	if (optind < argc)
-		fail("one recording at a time; %s is too much", argv[optind]);
-	if (command->text && !argument) {
-		usage(stderr);
-		return 2;
-	}
+	check_arguments(command, named, argv + optind);
 	FILE *out = open_output();
-	int status = command->text ? with_recording(command, out, argument) : without_recording(command, out, argument);
-	close_output(out);
+	int status = 0;
+	if (!command->text)
+		status = without_recording(command, out, argv[optind]);
+	for (int i = optind; command->text && i < argc; i++) {
+		if (i > optind)
+			fputc('\n', out);
+		status |= with_recording(command, out, argv[i]);
+	}
+	if (status < 2)
+		close_output(out);
 	return status;
 }

@@ -250,8 +250,6 @@ static void sum_threads(struct model *model)
 	}
 }
 
-/* ---- violations ------------------------------------------------------------------------------------------------ */
-
 static int add_violation(struct model *model, struct model_violation violation)
 {
 	struct model_violation *grown = realloc(model->violations, (model->violation_count + 1) * sizeof *grown);
@@ -363,8 +361,6 @@ static int by_weight(const void *left, const void *right)
 		return a->count < b->count ? 1 : -1;
 	return a->code < b->code ? -1 : a->code > b->code ? 1 : a->site < b->site ? -1 : 1;
 }
-
-/* ---- the process ----------------------------------------------------------------------------------------------- */
 
 static bool still_running(const struct trace_header *header)
 {

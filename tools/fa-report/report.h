@@ -47,8 +47,6 @@ int cmd_list(FILE *out, const char *place, bool json); /* a folder or a recordin
 int cmd_explain(FILE *out, const char *code, bool json);
 int cmd_policy(FILE *out, char *const *paths); /* NULL-terminated; 2 when anything is wrong in one of them */
 
-/* ---- words that several commands use (text.c) -------------------------------------------------------------------- */
-
 const char *text_role(uint32_t role);
 const char *text_tier(int tier);
 const char *text_mode(uint32_t mode);
@@ -61,6 +59,7 @@ const char *text_automatic(uint32_t automatic); /* off searched found */
 const char *text_bytes(double bytes);
 const char *text_time(double ns);
 const char *text_count(uint64_t count);
+const char *text_plural(uint64_t count); /* what stands behind a noun: "s", or nothing for 1 */
 const char *text_percent(uint64_t part, uint64_t whole);
 
 /* Violations as the text shows them: of one code and site, whatever the other path. */

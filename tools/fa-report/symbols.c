@@ -163,8 +163,6 @@ static struct module *module_at(struct symbols *symbols, uint32_t index)
 	return module;
 }
 
-/* ---- names ----------------------------------------------------------------------------------------------------- */
-
 static void name_frame(struct symbol_frame *frame, const char *linkage_name)
 {
 	if (!linkage_name)

@@ -96,6 +96,11 @@ const char *text_time(double ns)
 	return out;
 }
 
+const char *text_plural(uint64_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
 const char *text_count(uint64_t count)
 {
 	char digits[24], *out = buffer(), *to = out;
@@ -120,8 +125,6 @@ const char *text_color(const struct report *report, const char *code)
 {
 	return report->options.color ? code : "";
 }
-
-/* ---- call paths ------------------------------------------------------------------------------------------------ */
 
 static const char *base_name(const char *path)
 {
@@ -217,8 +220,6 @@ void text_source_line(struct report *report, const struct symbol_frame *frame)
 	fclose(file);
 }
 
-/* ---- sentences ------------------------------------------------------------------------------------------------- */
-
 /* What the measured value and the limit of a code count. */
 static const char *measured(uint32_t code, uint64_t value)
 {
@@ -276,8 +277,6 @@ void text_losses(struct report *report)
 	if (report->reader.damage[0])
 		fprintf(report->out, "  damage      %s\n", report->reader.damage);
 }
-
-/* ---- fingerprints ---------------------------------------------------------------------------------------------- */
 
 static uint64_t mix(uint64_t hash, const void *data, size_t bytes)
 {

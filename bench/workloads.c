@@ -62,7 +62,7 @@ static double now_ns(clockid_t clock)
 	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
-/* ---- forty call sites, 5 to 25 calls deep ------------------------------------------------------------------------ */
+/* Forty call sites, 5 to 25 calls deep. */
 
 #define SITES 40
 typedef void *(*site_fn)(size_t size, int depth);
@@ -83,7 +83,7 @@ static void *at_site(uint32_t site, size_t size)
 	return sites[site % SITES](size, 2 + (int)(site % SITES) / 2);
 }
 
-/* ---- workloads: each returns how many operations it did ----------------------------------------------------------- */
+/* Workloads: each returns how many operations it did. */
 
 #define BLOCKS 1000
 static void *block[BLOCKS];

@@ -9,8 +9,6 @@
 #include "core/scope.h"
 #include "core/tag.h"
 
-/* ---- frames ------------------------------------------------------------------------------------------------------ */
-
 static uint32_t frame_marker(void)
 {
 	static struct base_lock lock;
@@ -55,8 +53,6 @@ void api_frame_end(const uintptr_t *fp)
 	}
 	api_leave(place);
 }
-
-/* ---- the rest ---------------------------------------------------------------------------------------------------- */
 
 /* The first await inside a frame pauses it; a frame that begins in an await is not paused by that one. */
 static void begin_await(struct thread *thread)

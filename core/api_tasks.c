@@ -16,8 +16,6 @@ static_assert(sizeof(struct task) <= 192, "record of the store");
 
 static struct base_lock family_lock; /* parents and children of tasks */
 
-/* ---- tasks ------------------------------------------------------------------------------------------------------- */
-
 static struct task *unrecorded_task(void)
 {
 	struct task *task = store_take(&spare_tasks);
@@ -238,8 +236,6 @@ int api_task_release(struct task *task, void *pointer, const uintptr_t *fp)
 	api_leave(place);
 	return done ? 0 : -EINVAL;
 }
-
-/* ---- guards ------------------------------------------------------------------------------------------------------ */
 
 struct guard *api_guard_begin(const uintptr_t *fp)
 {

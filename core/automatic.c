@@ -110,8 +110,6 @@ static bool better_is_near(const struct binding *binding, uint64_t now)
 	return false;
 }
 
-/* ---- evidence in words ------------------------------------------------------------------------------------------- */
-
 static char *add_text(char *at, const char *end, const char *text)
 {
 	return at + base_text_copy(at, (size_t)(end - at), text);
@@ -169,8 +167,6 @@ static void describe(const struct binding *binding, const struct binding *before
 	binding->record->jitter_percent = (uint32_t)jitter_percent(evidence);
 	binding->record->thread = evidence->thread;
 }
-
-/* ---- the choice -------------------------------------------------------------------------------------------------- */
 
 static void take(struct binding *binding, struct binding *before, uint64_t now)
 {

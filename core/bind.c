@@ -45,8 +45,6 @@ static void forget(uintptr_t start, uintptr_t end)
 		}
 }
 
-/* ---- bindings ---------------------------------------------------------------------------------------------------- */
-
 struct search {
 	const struct policy_marker *marker;
 	uint32_t which;       /* its place in the policy */
@@ -430,8 +428,6 @@ static void bind_all(void)
 	rule_bind();
 	patch_release();
 }
-
-/* ---- later ------------------------------------------------------------------------------------------------------- */
 
 static void bind_new_modules(void *a, void *b)
 {

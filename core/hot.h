@@ -2,8 +2,8 @@
  * The fast paths of malloc and free, compiled into the hooks themselves (shim/hot.c): what an engine does thousands of
  * times a frame. They serve the plain cases, whole, or do nothing and leave the call to the general path (alloc.h).
  *
- * They enter no lock, call nothing and write no line that another thread writes, but with HOT_SEES at a site's first birth in
- * a frame.
+ * They enter no lock, call nothing where the case is plain (a site seen first, a way not taken of late, a slab's last block
+ * are not), and write no line that another thread writes, but with HOT_SEES at a site's first birth in a frame.
  */
 #ifndef FA_HOT_H
 #define FA_HOT_H

@@ -28,8 +28,6 @@ static struct {
 	_Atomic uint32_t live[THREAD_TASK_TYPES];
 } table = {.made = 1};
 
-/* ---- types ------------------------------------------------------------------------------------------------------- */
-
 static bool is_type(uint32_t index, const struct task_type *wanted)
 {
 	const struct trace_task_type *type = trace_at(&trace_task_types, index);
@@ -109,8 +107,6 @@ void task_make_count(struct thread *thread, uint32_t type)
 	thread->task_counts[type] = made ? made : &nowhere;
 }
 
-/* ---- the table --------------------------------------------------------------------------------------------------- */
-
 static struct task *at(uint32_t index)
 {
 	return &table.chunk[index / CHUNK_TASKS][index % CHUNK_TASKS];
@@ -187,8 +183,6 @@ static void give_place(struct task *task, uint32_t id)
 	chain(task);
 	base_unlock(&table.lock);
 }
-
-/* ---- beginning and end ------------------------------------------------------------------------------------------- */
 
 /* Where the task's state is a block, it ends with that, and how the runtime hands it about is no fault. */
 static void watch_key(struct task *task, struct trace_task_type *type)

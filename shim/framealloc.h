@@ -105,7 +105,7 @@ FA_INLINE bool fa_shimmed(void)
 	return fa_calls()->version != 0;
 }
 
-/* ---- frames ------------------------------------------------------------------------------------------------------ */
+/* Frames. */
 
 /* A frame of the calling thread begins; begins inside it are part of it. Under the shim the thread gets the role `frame`
    when it has none, frames are no longer looked for automatically, and markers of frames do not count inside it. */
@@ -141,7 +141,7 @@ FA_INLINE void fa_frame_leave_scope(const char *unused)
 #define FA_NAME_AT(name, line) FA_NAME_JOIN(name, line)
 #define FA_NAME_JOIN(name, line) name##line
 
-/* ---- pool and heap ----------------------------------------------------------------------------------------------- */
+/* Pool and heap. */
 
 /* Pool memory, NULL and ENOMEM. Its owner is the innermost guard that is open in the task that runs, or else on the
    thread; without a guard it has none. */
@@ -169,7 +169,7 @@ FA_INLINE void fa_free(void *block)
 	fa_calls()->free(block);
 }
 
-/* ---- tasks ------------------------------------------------------------------------------------------------------- */
+/* Tasks. */
 
 /* A task; `type` (may be NULL) names its kind in reports. NULL and ENOMEM. */
 FA_INLINE fa_task *fa_task_new(const char *type)
@@ -217,7 +217,7 @@ FA_INLINE int fa_task_release(fa_task *task, void *block)
 	return fa_calls()->task_release(task, block);
 }
 
-/* ---- guards ------------------------------------------------------------------------------------------------------ */
+/* Guards. */
 
 /* Owns the pool blocks that are made from now on in the present task, or else on this thread. NULL and ENOMEM. */
 FA_INLINE fa_guard *fa_guard_begin(void)
@@ -246,7 +246,7 @@ FA_INLINE void fa_guard_leave_scope(fa_guard **guard)
 /* A guard as long as the C scope, whichever way it is left: FA_POOL_GUARD(name); */
 #define FA_POOL_GUARD(name) __attribute__((__cleanup__(fa_guard_leave_scope), __unused__)) fa_guard *name = fa_guard_begin()
 
-/* ---- awaits, hand-overs, the rest -------------------------------------------------------------------------------- */
+/* Awaits, hand-overs, the rest. */
 
 /* Around code that gives the thread away: blocks, yields, runs an event loop. What is allocated in between is not the
    frame's that was open; a frame may begin and end in between. They nest, inside a task and outside of one. */
@@ -318,7 +318,7 @@ FA_INLINE void fa_stats(fa_stats_t *stats)
 	fa_calls()->stats(stats);
 }
 
-/* ---- vectors ----------------------------------------------------------------------------------------------------- */
+/* Vectors. */
 
 /* A growable array of equal elements in one tier. Not thread-safe; `data` moves when it grows. */
 typedef struct fa_vec {
@@ -431,7 +431,7 @@ FA_INLINE void *fa_vec_take(fa_vec *vec)
 
 #ifndef FA_NO_PLAIN /* the shim itself: declarations only */
 
-/* ---- without the shim -------------------------------------------------------------------------------------------- */
+/* Without the shim. */
 
 /*
  * The same on malloc. Each block has a prefix that says who owns it; one lock guards the lists. Definitions are weak: all

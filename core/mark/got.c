@@ -204,8 +204,6 @@ bool got_can_help(const char *reason)
 	return false;
 }
 
-/* ---- modules that are loaded with RTLD_DEEPBIND -------------------------------------------------------------------- */
-
 #define OWN_MAX 128u
 
 static const struct got_own *own;

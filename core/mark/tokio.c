@@ -31,8 +31,6 @@ enum {
 #define SCHEDULER_BYTES_MAX 0x80u
 #define TASK_BYTES_MAX (16u << 20)
 
-/* ---- words as ld.so leaves them, or will leave them ------------------------------------------------------------------ */
-
 struct words {
 	const struct image *image;
 	const Elf64_Rela *next, *end; /* relocations still to come, by address; none where all is done */
@@ -84,8 +82,6 @@ static uintptr_t word_at(struct words *words, uintptr_t address)
 		return words->image->base + (uintptr_t)words->next->r_addend;
 	return *(const uintptr_t *)address;
 }
-
-/* ---- tables ---------------------------------------------------------------------------------------------------------- */
 
 static bool is_offset(uintptr_t value, uintptr_t least, uintptr_t most)
 {
@@ -198,8 +194,6 @@ uint32_t tokio_tables(const struct image *image, bool (*found)(void *context, co
 	return visitor.count;
 }
 
-/* ---- whether it is there, and which ---------------------------------------------------------------------------------- */
-
 struct text {
 	const char *at, *end;
 };
@@ -277,8 +271,6 @@ bool tokio_seen(const struct image *image, char version[TOKIO_VERSION_BYTES])
 	}
 	return seen;
 }
-
-/* ---- all modules ----------------------------------------------------------------------------------------------------- */
 
 struct finding {
 	bool (*found)(void *context, const struct mark_function *function);

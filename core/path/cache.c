@@ -22,8 +22,6 @@ void path_check_every(uint32_t hits)
 	check_interval = hits ? hits : 1;
 }
 
-/* ---- what goes and comes ---------------------------------------------------------------------------------------- */
-
 /* Agrees with what is mapped now; other candidates stay. */
 static uint32_t agree(struct path_cache *cache)
 {
@@ -43,8 +41,6 @@ static uint32_t agree(struct path_cache *cache)
 	cache->changes = changes;
 	return epoch;
 }
-
-/* ---- answers ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t intern_barred(const struct path_cache *cache, path_intern_fn intern, const struct walk *walk, uint32_t tag,
                               size_t *kept)

@@ -20,8 +20,6 @@ struct cfi_place *cfi_rows;
 _Atomic uint32_t cfi_rows_in_use = CFI_ROWS_FIRST;
 static _Atomic uint32_t rows_used; /* of the table in use */
 
-/* ---- the interpreter -------------------------------------------------------------------------------------------- */
-
 struct rules {
 	uint8_t cfa_kind; /* CFI_SP, CFI_FP, CFI_FP_LOADED, CFI_HARD */
 	int64_t cfa;
@@ -247,8 +245,6 @@ static struct cfi_row row_pack(const struct rules *rules)
 		return (struct cfi_row){.kind = CFI_HARD};
 	return row;
 }
-
-/* ---- lookup ----------------------------------------------------------------------------------------------------- */
 
 /* Cost: two binary searches and the function's instructions, typically 200-500 ns with cold caches. */
 static struct cfi_row row_read(uintptr_t pc, uint32_t index)

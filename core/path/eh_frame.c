@@ -7,8 +7,6 @@
 /* The only return address column of x86-64. */
 enum { REG_RA = 16 };
 
-/* ---- bytes ------------------------------------------------------------------------------------------------------ */
-
 uint64_t bytes_take_uleb(struct bytes *in)
 {
 	uint64_t value = 0;
@@ -80,8 +78,6 @@ uint64_t bytes_take_encoded(struct bytes *in, uint8_t encoding, bool is_length)
 		return 0;
 	}
 }
-
-/* ---- CIE and FDE ------------------------------------------------------------------------------------------------ */
 
 /* The body of the record at `at`; its first word is the CIE pointer (0 in a CIE). */
 static struct bytes record(const uint8_t *at, const struct path_module *module)

@@ -52,8 +52,6 @@ size_t path_capture(const uintptr_t *fp, uintptr_t *pcs, size_t max, bool *cut);
 /* Adds this cache's numbers to *stats. */
 void path_cache_stats(const struct path_cache *cache, struct path_stats *stats);
 
-/* ---- modules: what is mapped where -------------------------------------------------------------------------- */
-
 #define PATH_MODULES_MAX 1024
 struct path_module {
 	uintptr_t base, start, end; /* load bias, lowest and highest mapped address of PT_LOADs */

@@ -192,8 +192,6 @@ void heap_child(void)
 	je_jemalloc_postfork_child();
 }
 
-/* ---- what jemalloc calls instead of libc --------------------------------------------------------------------- */
-
 void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
 	/* Without a region the shim stands aside; jemalloc's own constructor runs all the same. */

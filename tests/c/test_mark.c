@@ -35,8 +35,6 @@ static int failures;
 		}                                                                                                      \
 	} while (0)
 
-/* ---- malloc is counted ------------------------------------------------------------------------------------------- */
-
 extern void *__libc_malloc(size_t bytes), *__libc_calloc(size_t count, size_t bytes),
 	*__libc_realloc(void *old, size_t bytes);
 static unsigned long allocations;
@@ -58,8 +56,6 @@ void *realloc(void *old, size_t bytes)
 	allocations++;
 	return __libc_realloc(old, bytes);
 }
-
-/* ---- finder ------------------------------------------------------------------------------------------------------ */
 
 static struct mark_function found[4096];
 static int found_count;
@@ -211,8 +207,6 @@ static void test_finder_demangled(void)
 	CHECK(finds("std::__cxx11::basic_string<char,*>::append(char const*)",
 		    dlsym(library, "_ZNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEE6appendEPKc")));
 }
-
-/* ---- patcher ----------------------------------------------------------------------------------------------------- */
 
 struct tally {
 	int entered, left;

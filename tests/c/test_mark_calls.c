@@ -261,8 +261,6 @@ static void check_program(const char *root, const char *flags)
 	printf("program, g++ %s: %s\n", flags, same ? "same" : "DIFFERS");
 }
 
-/* ---- registers -------------------------------------------------------------------------------------------------- */
-
 struct registers {
 	uint64_t general[16], flags, pad[7];
 	uint64_t vector[32][8], mask[8];
@@ -378,8 +376,6 @@ static void try_routine(const struct stub_guard *guard, bool around)
 	waitpid(child, &status, 0);
 	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
-
-/* ---- cost ------------------------------------------------------------------------------------------------------- */
 
 static long quick_entries;
 

@@ -27,8 +27,6 @@
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define WANTED 200
 
-/* ---- what a function did ----------------------------------------------------------------------------------------- */
-
 /* FNV-1a over everything that a call is seen to have done. Written without calls: any of them may be patched. */
 static void see(uint64_t *digest, const void *bytes, size_t count)
 {
@@ -485,8 +483,6 @@ GROUP(text_of_number)
 	}
 }
 
-/* ---- which functions --------------------------------------------------------------------------------------------- */
-
 static const struct {
 	const char *library, *names;
 	void (*call)(void *function, uint64_t *digest);
@@ -579,8 +575,6 @@ static const struct {
 	{"libSDL2-2.0.so.0", "SDL_ComposeCustomBlendMode", six_numbers},
 	{"libSDL2-2.0.so.0", "SDL_GetPixelFormatName SDL_GetScancodeName", text_of_number},
 };
-
-/* ---- calling them ------------------------------------------------------------------------------------------------ */
 
 static struct called {
 	char name[48];

@@ -570,8 +570,6 @@ static NOINLINE void test_generated(void)
 	munmap(code, 4096);
 }
 
-/* ---- the bench -------------------------------------------------------------------------------------------------- */
-
 static double now_ns(void)
 {
 	struct timespec now;

@@ -236,8 +236,6 @@ static void test_seen(void)
 	CHECK(!tokio_seen(&images[0], version));
 }
 
-/* ---- all modules: the finder's walk is this ------------------------------------------------------------------------- */
-
 static bool (*is_there)(size_t which);
 
 void finder_modules(bool (*visit)(void *context, const struct image *image, const char *path), void *context)

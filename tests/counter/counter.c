@@ -258,8 +258,6 @@ void *pvalloc(size_t size)
 	return memalign(4096, (size + 4095) & ~(size_t)4095);
 }
 
-/* ---- boundaries ---- */
-
 static char boundary[64];
 
 __attribute__((constructor)) static void start(void)

@@ -94,8 +94,6 @@ static void accepted(uv_stream_t *listener, int status)
 	open_connections++;
 }
 
-/* ---- players, on the same loop ---- */
-
 static void connected(uv_connect_t *request, int status)
 {
 	struct player *player = request->data;
@@ -105,8 +103,6 @@ static void connected(uv_connect_t *request, int status)
 		uv_write(&player->write[i], (uv_stream_t *)&player->socket, &buffer, 1, NULL);
 	}
 }
-
-/* ---- the frame loop ---- */
 
 static int handle_events(int moves[PLAYERS + 1])
 {

@@ -4,8 +4,6 @@
 
 #include "framealloc.h"
 
-/* ---- before ---- */
-
 static char *process_sync(const char *data)
 {
 	fa_frame_begin();
@@ -19,8 +17,6 @@ static char *process_sync(const char *data)
 	fa_frame_end();
 	return kept;
 }
-
-/* ---- after ---- */
 
 struct process {
 	fa_task *task;

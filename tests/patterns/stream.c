@@ -89,8 +89,6 @@ static void accepted(uv_stream_t *listener, int status)
 	uv_close((uv_handle_t *)listener, NULL);
 }
 
-/* ---- client ---- */
-
 static void client_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
 	static char room[8192];

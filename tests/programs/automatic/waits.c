@@ -43,7 +43,7 @@ static void compute_us(long us)
 		free(malloc(64));
 }
 
-/* ---- servers on loopback: a client on another thread asks every 2 ms ---------------------------------------------- */
+/* Servers on loopback: a client on another thread asks every 2 ms. */
 
 struct client {
 	uint16_t port;
@@ -125,8 +125,6 @@ static void serve_poll(int n) { serve(n, "poll"); }
 static void serve_ppoll(int n) { serve(n, "ppoll"); }
 static void serve_select(int n) { serve(n, "select"); }
 static void serve_pselect(int n) { serve(n, "pselect"); }
-
-/* ---- other loops --------------------------------------------------------------------------------------------------- */
 
 static void loop_signals(int n)
 {

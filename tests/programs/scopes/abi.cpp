@@ -72,8 +72,6 @@ static Large large_of(long seed)
 	return value;
 }
 
-/* ---- arguments and results ---- */
-
 MARKED long m_many(int a, long b, int c, long d, int e, long f, double g, double h, double i, double j, double k, double l,
 		   double m, double n, double o, double p, Large s, int q, long r, int t, long u, int v, long w)
 {
@@ -153,8 +151,6 @@ static void arguments(long seed)
 	mix((long)m_bool((char)seed, -3, 4, 5, seed & 1, 1.5f, 6, (short)seed, true));
 }
 
-/* ---- variable arguments ---- */
-
 MARKED long m_variadic(const char *kinds, ...)
 {
 	Scope scope;
@@ -191,8 +187,6 @@ static void variable(long seed)
 	mix(m_variadic("dddddddddddd", 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., (double)seed, 12.));
 	mix(m_variadic(""));
 }
-
-/* ---- stack: indexed arguments, huge and moving callers, alloca, alignment ---- */
 
 /* Arguments reached from below: the displacement alone lies in the function's own frame. */
 MARKED long m_indexed(long i, Large s) { Scope scope; return s.a[i - 4]; }
@@ -278,8 +272,6 @@ static void stacks(long seed)
 	mix(huge.a, sizeof huge.a);
 }
 
-/* ---- vectors ---- */
-
 #define AVX __attribute__((target("avx")))
 #define AVX512 __attribute__((target("avx512f")))
 
@@ -325,8 +317,6 @@ static void vectors(long seed)
 	if (__builtin_cpu_supports("avx512f"))
 		zmm(seed);
 }
-
-/* ---- ways to be called ---- */
 
 struct Base {
 	virtual ~Base() {}
@@ -394,8 +384,6 @@ static void calls(long seed)
 	mix((long)constant());
 }
 
-/* ---- recursion ---- */
-
 MARKED long m_recurse(long n, long a, long b, long c, long d, long e, long f)
 {
 	Scope scope;
@@ -420,8 +408,6 @@ static void recursion(long seed)
 	mix(m_recurse(1000, 1, 2, 3, 4, 5, seed));
 	mix(m_even_one(1000, large_of(seed)));
 }
-
-/* ---- leaving otherwise, with values in registers across ---- */
 
 struct Thrown {
 	long value;
@@ -480,8 +466,6 @@ static void jumps(long seed)
 	}
 }
 
-/* ---- the environment: errno, rounding, x87 ---- */
-
 MARKED long m_environment(long seed)
 {
 	Scope scope;
@@ -506,8 +490,6 @@ static void environment(long seed)
 	}
 	fesetround(FE_TONEAREST);
 }
-
-/* ---- registers, as assembly sees them ---- */
 
 /* m_look stores what it finds in the registers: rbx rbp r12-r15 of the caller, arguments, rax, r10, r11, xmm0-15; then
    it changes what a function may change. call_all(function, in, out) calls it with every register loaded from `in`. */
@@ -589,8 +571,6 @@ static void registers(long seed)
 	call_all(m_nothing, in, out);
 	mix(out, sizeof out);
 }
-
-/* ---- who is on the stack ---- */
 
 int main(int argc, char **argv);
 

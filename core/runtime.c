@@ -11,9 +11,7 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/api.h"
@@ -29,6 +27,7 @@
 #include "core/node.h"
 #include "core/path/path.h"
 #include "core/policy.h"
+#include "core/recording.h"
 #include "core/region.h"
 #include "core/registry/codes.h"
 #include "core/role.h"
@@ -42,24 +41,19 @@
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
-#define SIBLINGS_MAX 1000u /* names that a recording may have beside the one that was asked for */
-
 struct runtime runtime;
 _Atomic uint32_t runtime_phase;
 
 static uint32_t starter;          /* thread that is inside runtime_start */
 static uint32_t process;          /* whose memory this is */
 static bool is_target;            /* it is the process that was to be recorded, not a child of that */
-static struct {
-	char options[TRACE_OPTIONS_BYTES], args[TRACE_ARGS_BYTES];
-} started_as; /* FA_OPTIONS; arguments, each with its NUL */
 static const uint32_t *fork_page; /* reads 0 in the child of a fork */
 static uint32_t fork_reads_one = 1;
 static bool fork_handlers_ran; /* set in the child by fork(), not by _Fork() or a raw clone */
 
 extern void *__libc_stack_end __attribute__((weak));
 
-static char **initial_arguments(int *count)
+char **runtime_arguments(int *count)
 {
 	if (!&__libc_stack_end || !__libc_stack_end)
 		return NULL;
@@ -70,7 +64,7 @@ static char **initial_arguments(int *count)
 const char *runtime_environment(const char *name)
 {
 	int count;
-	char **arguments = initial_arguments(&count);
+	char **arguments = runtime_arguments(&count);
 	if (!arguments)
 		return NULL;
 	size_t length = base_text_length(name);
@@ -82,183 +76,6 @@ const char *runtime_environment(const char *name)
 			return *entry + length + 1;
 	}
 	return NULL;
-}
-
-/* When a process started, in clock ticks: with its pid, its identity. 0: no such process. */
-static uint64_t start_ticks(uint32_t pid)
-{
-	char text[1024], path[48];
-	size_t n = base_text_copy(path, sizeof path, "/proc/");
-	base_text_copy(base_text_number(path + n, pid), 8, "/stat");
-	int fd = base_open(path, O_RDONLY | O_CLOEXEC, 0);
-	ssize_t bytes = fd < 0 ? -1 : base_read(fd, text, sizeof text - 1);
-	if (fd >= 0)
-		base_close(fd);
-	if (bytes <= 0)
-		return 0;
-	ssize_t at = bytes - 1;
-	while (at > 0 && text[at] != ')')
-		at--;
-	text[bytes] = 0;
-	int field = 1; /* fields 3 and on follow the name */
-	const char *cursor = text + at;
-	while (*cursor && field < 21)
-		if (*cursor++ == ' ')
-			field++;
-	uint64_t value = 0;
-	while (*cursor >= '0' && *cursor <= '9')
-		value = value * 10 + (uint64_t)(*cursor++ - '0');
-	return value;
-}
-
-/* Before the program runs, which may write over all of it: nginx does, before it forks. */
-static void note_start(void)
-{
-	const char *given = runtime_environment("FA_OPTIONS");
-	base_text_copy(started_as.options, sizeof started_as.options, given ? given : "");
-	int count = 0;
-	char **arguments = initial_arguments(&count);
-	size_t at = 0;
-	for (int i = 0; i < count && arguments[i] && at + 2 < sizeof started_as.args; i++)
-		at += base_text_copy(started_as.args + at, sizeof started_as.args - at - 1, arguments[i]) + 1;
-}
-
-static void describe_process(void)
-{
-	struct trace_header *header = trace_header;
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
-	header->start_unix_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	header->start_ns = header->last_ns = base_now_ns();
-	header->pid = process;
-	header->start_ticks = start_ticks(process);
-	header->mode = runtime.mode;
-	header->stacks = runtime.stacks;
-	header->stacks_asked = runtime.options.stacks;
-	base_text_copy(header->build_version, sizeof header->build_version, FA_VERSION);
-	for (int i = 0; i < TRACE_THRESHOLD_COUNT; i++)
-		header->thresholds[i] = runtime.options.threshold[i];
-	ssize_t bytes = readlink("/proc/self/exe", header->exe, sizeof header->exe - 1);
-	header->exe[bytes > 0 ? bytes : 0] = 0;
-	base_text_copy(header->options, sizeof header->options, started_as.options);
-	for (size_t i = 0; i < sizeof header->args; i++)
-		header->args[i] = started_as.args[i];
-}
-
-static void make_folders(char *path)
-{
-	for (char *slash = path + 1; *slash; slash++)
-		if (*slash == '/') {
-			*slash = 0;
-			mkdir(path, 0755);
-			*slash = '/';
-		}
-}
-
-static bool default_template(char *out, size_t bytes)
-{
-	const char *state = runtime_environment("XDG_STATE_HOME"), *home = runtime_environment("HOME");
-	size_t at;
-	if (state && state[0] == '/')
-		at = base_text_copy(out, bytes, state);
-	else if (home && home[0] == '/') {
-		at = base_text_copy(out, bytes, home);
-		at += base_text_copy(out + at, bytes - at, "/.local/state");
-	} else {
-		return false;
-	}
-	base_text_copy(out + at, bytes - at, "/framealloc/fa-%e-%p.fatrace");
-	return true;
-}
-
-/* What stands at `path`, seen from a process that wants to record there. */
-struct occupant {
-	bool is_there, is_recording;
-	bool is_alive; /* its process, this one included */
-	uint64_t start_ticks; /* of the process; 0: not known */
-};
-
-static struct occupant occupant_of(const char *path)
-{
-	struct stat there;
-	if (lstat(path, &there))
-		return (struct occupant){0};
-	struct trace_header header;
-	int fd = S_ISREG(there.st_mode) ? base_open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0) : -1;
-	ssize_t bytes = fd < 0 ? -1 : base_read(fd, &header, sizeof header);
-	if (fd >= 0)
-		base_close(fd);
-	struct occupant occupant = {.is_there = true, .is_recording = bytes == (ssize_t)sizeof header};
-	for (int i = 0; i < 8 && occupant.is_recording; i++)
-		occupant.is_recording = header.magic[i] == TRACE_MAGIC[i];
-	if (occupant.is_recording) {
-		occupant.start_ticks = header.start_ticks;
-		occupant.is_alive = header.pid == process || (header.start_ticks && start_ticks(header.pid) == header.start_ticks);
-	}
-	return occupant;
-}
-
-/* What must stay: a live recording (an exec in the same process finds its own), what is no recording, and what processes of
-   this run have recorded, which began after the one that was started. Children take names that are free. */
-static bool may_replace(const struct occupant *occupant, bool is_first)
-{
-	return is_target && occupant->is_recording && !occupant->is_alive &&
-	       (is_first || (occupant->start_ticks && occupant->start_ticks < start_ticks(process)));
-}
-
-/* The recordings of an earlier run's children, whose own is replaced. */
-static void remove_siblings(char *path, size_t length)
-{
-	for (uint32_t n = 1; n < SIBLINGS_MAX; n++) {
-		path[length] = '.';
-		*base_text_number(path + length + 1, n) = 0;
-		struct occupant occupant = occupant_of(path);
-		if (!occupant.is_there)
-			break;
-		if (may_replace(&occupant, false))
-			unlink(path);
-	}
-	path[length] = 0;
-}
-
-static int open_recording(void)
-{
-	char template_text[OPTIONS_PATH_BYTES], path[OPTIONS_PATH_BYTES], exe[OPTIONS_PATH_BYTES];
-	bool by_default = !runtime.options.output[0];
-	if (by_default && !default_template(template_text, sizeof template_text))
-		return trace_open(NULL);
-	ssize_t bytes = readlink("/proc/self/exe", exe, sizeof exe - 1);
-	exe[bytes > 0 ? bytes : 0] = 0;
-	if (options_expand(path, sizeof path - 8, by_default ? template_text : runtime.options.output, base_file_name(exe), process))
-		return trace_open(NULL);
-	if (path[0] != '/') {
-		char whole[OPTIONS_PATH_BYTES];
-		if (syscall(SYS_getcwd, whole, sizeof whole) <= 0)
-			return trace_open(NULL);
-		size_t at = base_text_length(whole);
-		at += base_text_copy(whole + at, sizeof whole - at, "/");
-		base_text_copy(whole + at, sizeof whole - at, path);
-		base_text_copy(path, sizeof path - 8, whole);
-	}
-	if (by_default)
-		make_folders(path);
-	size_t length = base_text_length(path);
-	for (uint32_t n = 0; n < SIBLINGS_MAX; n++) {
-		path[length] = n ? '.' : 0;
-		if (n)
-			*base_text_number(path + length + 1, n) = 0;
-		struct occupant occupant = occupant_of(path);
-		if (!occupant.is_there || may_replace(&occupant, !n)) {
-			if (occupant.is_there)
-				unlink(path);
-			if (!n && runtime.options.follow)
-				remove_siblings(path, length);
-			int error = trace_open(path);
-			if (error != -EEXIST) /* another child was faster */
-				return error;
-		}
-	}
-	return trace_open(NULL);
 }
 
 static void say_bad_option(void *context, const char *line)
@@ -360,9 +177,9 @@ static void make_fork_page(void)
 /* A recording and everything that is indexed by it, from nothing. */
 static enum runtime_phase begin_recording(void)
 {
-	if (open_recording() == -ENOMEM || segment_init() || node_init() || site_init() || violation_init())
+	if (recording_open(process, is_target) == -ENOMEM || segment_init() || node_init() || site_init() || violation_init())
 		return RUNTIME_UNRECORDED;
-	describe_process();
+	recording_describe(process);
 	if (thread_init())
 		return RUNTIME_UNRECORDED;
 	for (int i = 0; i < 8; i++) /* the recording is whole from here on */
@@ -390,7 +207,7 @@ static enum runtime_phase start(void)
 	next_init();
 	if (steps_aside())
 		return RUNTIME_ASIDE;
-	note_start();
+	recording_note_start();
 	const uint64_t *random = (const uint64_t *)getauxval(AT_RANDOM);
 	block_secret = (random ? random[1] : (uintptr_t)&process >> 4) << 48;
 	block_birth_secret = (random ? random[0] : (uintptr_t)&process * 0x9e3779b97f4a7c15u) & -(1ull << BLOCK_SEGMENT_SHIFT);

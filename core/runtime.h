@@ -43,6 +43,8 @@ bool runtime_forked(void); /* true in the child of a fork that has not noticed y
 /* The phase, after start-up and with a fork noticed: for entries that are no allocation. */
 enum runtime_phase runtime_current(void);
 
+/* The arguments as the kernel laid them out, which the program may have written over; NULL when that is not known. */
+char **runtime_arguments(int *count);
 /* The value of a variable of the initial environment, usable before libc has set environ; NULL when unset. */
 const char *runtime_environment(const char *name);
 

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <valgrind/callgrind.h>
 
 #define KEEP __attribute__((noinline, noipa))
@@ -137,6 +138,21 @@ static KEEP void at_depths(void)
 	}
 }
 
+static double seconds(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* As in a program that has run for a while: older frames are merged, and the clock's rate is known (core/clock.h). */
+static KEEP void run_for_a_while(void)
+{
+	double begin = seconds();
+	for (int frames = 0; frames < 20000 || seconds() - begin < 0.1; frames++)
+		bench_frame();
+}
+
 int main(void)
 {
 	where = "no frame: ";
@@ -153,6 +169,7 @@ int main(void)
 	ALONE("await, entered floor", unmarked());
 	ALONE("region, entered and left", bench_region());
 	ALONE("region, entered and left floor", unmarked());
+	run_for_a_while();
 	ALONE("frame boundary", bench_frame());
 	ALONE("frame boundary floor", unmarked());
 	return 0;

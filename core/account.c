@@ -73,17 +73,6 @@ void account_footprint(enum trace_tier tier, int64_t bytes)
 		trace_header->tier_footprint_peak_bytes[tier] = now;
 }
 
-uint64_t account_live(void)
-{
-	int64_t total = 0;
-	for (uint32_t i = 0, count = trace_count(&trace_threads); i < count; i++) {
-		const struct trace_thread *record = trace_at(&trace_threads, i);
-		for (int tier = 0; tier < TRACE_TIERS; tier++)
-			total += trace_live(&record->tier[tier]);
-	}
-	return total > 0 ? (uint64_t)total : 0;
-}
-
 static int64_t step_of(uint64_t peak)
 {
 	return peak / 128 > PEAK_STEP_MIN ? (int64_t)(peak / 128) : PEAK_STEP_MIN;

@@ -44,8 +44,6 @@ cold_path void account_look(struct thread *thread, enum trace_tier tier);
 void account_peak(struct thread *thread);
 /* A tier has taken spans or slabs, or given them back. Any thread. */
 void account_footprint(enum trace_tier tier, int64_t bytes);
-/* Live usable bytes of the process, as far as other threads have counted. Cost: a line for each thread there has been. */
-uint64_t account_live(void);
 /* Marks are set anew, a little above what is live now: at markers. */
 void account_peak_rearm(struct thread *thread);
 

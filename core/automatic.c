@@ -235,6 +235,11 @@ static bool record_call(struct thread *thread, struct binding *binding, uint64_t
 		return false;
 	} else {
 		uint64_t gap = now - evidence->last_ns, period = period_ns(evidence);
+		if (gap > PERIOD_MAX_NS && atomic_load_explicit(&table.chosen, memory_order_relaxed) != binding) {
+			evidence->first_ns = now; /* what was before a pause says nothing about what begins now */
+			evidence->calls = 0;
+			evidence->deviation_ns = evidence->gap_max_ns = evidence->waited_ns = gap = 0;
+		}
 		if (evidence->calls > 1)
 			evidence->deviation_ns += gap > period ? gap - period : period - gap;
 		if (gap > evidence->gap_max_ns)

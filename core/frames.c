@@ -1,8 +1,9 @@
 /* Rings of frame records. A thread gets its ring, its merged records and its histograms at its first completed frame;
-   the first frame thread keeps 16,384 frames whole, further ones 1,024, so that the recording stays bounded. */
+   the first frame thread keeps 16,384 frames whole, further ones 1,024, so that the recording stays bounded. Inside a patched
+   function: general registers only. */
 #include "core/frames.h"
 
-#include <errno.h>
+#include "core/mark/mark.h"
 
 #define RING_FIRST 16384u
 #define RING_OTHER 1024u
@@ -10,34 +11,38 @@
 #define MERGED_MAX 1024u
 #define KEEPERS_MAX 64u
 
-struct keeper {
+struct frames_keeper {
 	uint32_t record_index;
-	struct trace_array ring, merged, histogram;
+	uint32_t next;        /* place in the ring: frames_whole modulo ring_capacity */
 	uint32_t merged_used;
+	struct trace_frame_merged *last; /* the merged record that takes what leaves the ring; NULL: none yet */
+	struct trace_frame_hist *histograms;
+	struct trace_array ring, merged, histogram;
 };
 
 static struct {
 	struct base_lock lock;
 	_Atomic uint32_t count;
-	struct keeper *keeper[KEEPERS_MAX];
+	struct frames_keeper keeper[KEEPERS_MAX]; /* a page each, taken when a thread becomes a frame thread */
 } table;
 
-/* Keepers live outside the recording, one page each at most, taken when a thread becomes a frame thread. */
-static struct keeper storage[KEEPERS_MAX];
-
-static struct keeper *keeper_of(struct thread *thread)
+/* Threads beyond those that have a record each share the last one, and its keeper. */
+static void make_keeper(void *given, void *made)
 {
-	uint32_t count = atomic_load_explicit(&table.count, memory_order_acquire);
+	struct thread *thread = given;
+	struct frames_keeper *keeper = NULL;
+	if (!base_lock(&table.lock))
+		return;
+	uint32_t count = atomic_load_explicit(&table.count, memory_order_relaxed);
 	for (uint32_t i = 0; i < count; i++)
-		if (table.keeper[i]->record_index == thread->record_index)
-			return table.keeper[i];
-	if (count == KEEPERS_MAX || !base_lock(&table.lock))
-		return NULL;
-	struct keeper *keeper = NULL;
-	count = atomic_load_explicit(&table.count, memory_order_relaxed);
-	if (count < KEEPERS_MAX) {
-		keeper = &storage[count];
+		if (table.keeper[i].record_index == thread->record_index)
+			keeper = &table.keeper[i];
+	if (!keeper && count < KEEPERS_MAX) {
+		keeper = &table.keeper[count];
 		keeper->record_index = thread->record_index;
+		keeper->next = keeper->merged_used = 0;
+		keeper->last = NULL;
+		keeper->histograms = NULL;
 		uint32_t whole = count ? RING_OTHER : RING_FIRST;
 		trace_array_init(&keeper->ring, TRACE_KIND_FRAME, thread->record_index, sizeof(struct trace_frame),
 		                 RING_CHUNK / 4, whole);
@@ -47,14 +52,59 @@ static struct keeper *keeper_of(struct thread *thread)
 		                 sizeof(struct trace_frame_hist), 1, 1);
 		thread->record->ring_capacity = whole;
 		thread->record->merged_span = 1;
-		table.keeper[count] = keeper;
-		atomic_store_explicit(&table.count, count + 1, memory_order_release);
+		atomic_store_explicit(&table.count, count + 1, memory_order_relaxed);
 	}
 	base_unlock(&table.lock);
+	*(struct frames_keeper **)made = keeper;
+}
+
+/* NULL: there are too many, or it cannot be made now. */
+static struct frames_keeper *keeper_of(struct thread *thread)
+{
+	struct frames_keeper *keeper = thread->frames;
+	if (likely(keeper && keeper->record_index == thread->record_index))
+		return keeper;
+	keeper = NULL;
+	patch_guarded(make_keeper, thread, &keeper);
+	thread->frames = keeper;
 	return keeper;
 }
 
-static void merge_into(struct trace_frame_merged *into, const struct trace_frame_merged *next)
+static void append(void *array, void *record)
+{
+	trace_append(array, record, NULL);
+}
+
+/* Only this thread appends to it. */
+static bool has_appended(struct trace_array *array, const void *record)
+{
+	uint32_t before = trace_count(array);
+	patch_guarded(append, array, (void *)record);
+	return trace_count(array) != before;
+}
+
+static void lose_frame(void)
+{
+	trace_add(&trace_header->losses[TRACE_LOSS_FRAMES], 1);
+}
+
+/* A frame joins a merged record that ends where it begins. */
+static always_inline void merge_frame(struct trace_frame_merged *into, const struct trace_frame *frame)
+{
+	into->end_ns = frame->end_ns;
+	into->busy_ns += frame->end_ns - frame->begin_ns;
+	into->bytes += frame->bytes;
+	into->allocs += frame->allocs;
+	into->frees += frame->frees;
+#pragma GCC unroll 3
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		into->allocs_tier[tier] += frame->allocs_tier[tier];
+	into->escapes += frame->escapes;
+	into->violations += frame->violations;
+	into->count++;
+}
+
+static void merge_record(struct trace_frame_merged *into, const struct trace_frame_merged *next)
 {
 	into->end_ns = next->end_ns;
 	into->busy_ns += next->busy_ns;
@@ -68,106 +118,91 @@ static void merge_into(struct trace_frame_merged *into, const struct trace_frame
 	into->count += next->count;
 }
 
-static struct trace_frame_merged merged_of(const struct trace_frame *frame)
-{
-	struct trace_frame_merged merged = {.begin_ns = frame->begin_ns,
-	                                    .end_ns = frame->end_ns,
-	                                    .busy_ns = frame->end_ns - frame->begin_ns,
-	                                    .bytes = frame->bytes,
-	                                    .allocs = frame->allocs,
-	                                    .frees = frame->frees,
-	                                    .escapes = frame->escapes,
-	                                    .violations = frame->violations,
-	                                    .count = 1,
-	                                    .number = frame->number};
-	for (int tier = 0; tier < TRACE_TIERS; tier++)
-		merged.allocs_tier[tier] = frame->allocs_tier[tier];
-	return merged;
-}
-
 /* Neighbours become one each, and the span that a merged record may take doubles. */
-static void merge_pairs(struct keeper *keeper)
+static void merge_pairs(struct frames_keeper *keeper)
 {
 	for (uint32_t i = 0; i < MERGED_MAX / 2; i++) {
 		struct trace_frame_merged pair = *(struct trace_frame_merged *)trace_at(&keeper->merged, 2 * i);
-		merge_into(&pair, trace_at(&keeper->merged, 2 * i + 1));
+		merge_record(&pair, trace_at(&keeper->merged, 2 * i + 1));
 		*(struct trace_frame_merged *)trace_at(&keeper->merged, i) = pair;
 	}
 	keeper->merged_used = MERGED_MAX / 2;
 }
 
 /* A frame leaves the ring: the last merged record takes it, or a new one when that is full. */
-static void retire(struct thread *thread, struct keeper *keeper, const struct trace_frame *frame)
+static void retire(struct thread *thread, struct frames_keeper *keeper, const struct trace_frame *frame)
 {
 	struct trace_thread *record = thread->record;
-	struct trace_frame_merged one = merged_of(frame);
-	struct trace_frame_merged *last = keeper->merged_used ? trace_at(&keeper->merged, keeper->merged_used - 1) : NULL;
-	if (last && last->count < record->merged_span) {
-		merge_into(last, &one);
-		trace_loss(TRACE_LOSS_FRAMES_MERGED, 1);
+	if (likely(keeper->last && keeper->last->count < record->merged_span)) {
+		merge_frame(keeper->last, frame);
+		record->frames_merged++;
 		return;
 	}
+	struct trace_frame_merged one = {.begin_ns = frame->begin_ns, .number = frame->number};
+	merge_frame(&one, frame);
 	if (keeper->merged_used == MERGED_MAX) {
 		merge_pairs(keeper);
 		record->merged_span *= 2;
 	}
 	if (keeper->merged_used < trace_count(&keeper->merged)) {
 		*(struct trace_frame_merged *)trace_at(&keeper->merged, keeper->merged_used) = one;
-	} else if (!trace_append(&keeper->merged, &one, NULL)) {
-		trace_loss(TRACE_LOSS_FRAMES, 1);
+	} else if (!has_appended(&keeper->merged, &one)) {
+		lose_frame();
 		return;
 	}
+	keeper->last = trace_at(&keeper->merged, keeper->merged_used);
 	record->merged_used = ++keeper->merged_used;
-	trace_loss(TRACE_LOSS_FRAMES_MERGED, 1);
+	record->frames_merged++;
 }
 
-static void histogram_add(struct keeper *keeper, const struct trace_frame *frame)
+struct trace_frame *frames_place(struct thread *thread)
 {
-	if (!trace_count(&keeper->histogram) && !trace_append(&keeper->histogram, NULL, NULL))
-		return;
-	struct trace_frame_hist *hist = trace_at(&keeper->histogram, 0);
-	uint64_t duration = frame->end_ns - frame->begin_ns;
-	hist->duration[trace_hist_bucket(duration)]++;
-	hist->allocs[trace_hist_bucket(frame->allocs)]++;
-	hist->bytes[trace_hist_bucket(frame->bytes)]++;
-	if (duration > hist->duration_max_ns)
-		hist->duration_max_ns = duration;
-	if (frame->allocs > hist->allocs_max)
-		hist->allocs_max = frame->allocs;
-	if (frame->bytes > hist->bytes_max)
-		hist->bytes_max = frame->bytes;
-	hist->count++;
-}
-
-void frames_append(struct thread *thread, const struct trace_frame *frame)
-{
-	struct keeper *keeper = keeper_of(thread);
-	if (!keeper) {
-		trace_loss(TRACE_LOSS_FRAMES, 1);
-		return;
+	struct frames_keeper *keeper = keeper_of(thread);
+	if (unlikely(!keeper)) {
+		lose_frame();
+		return NULL;
 	}
 	struct trace_thread *record = thread->record;
-	uint32_t at = (uint32_t)(record->frames_whole % record->ring_capacity);
-	if (at == trace_count(&keeper->ring) && !trace_append(&keeper->ring, frame, NULL)) {
+	uint32_t at = keeper->next < record->ring_capacity ? keeper->next : 0;
+	if (unlikely(at == trace_count(&keeper->ring)) && !has_appended(&keeper->ring, NULL)) {
 		if (at < 2) {
-			trace_loss(TRACE_LOSS_FRAMES, 1);
-			return;
+			lose_frame();
+			return NULL;
 		}
 		record->ring_capacity = at; /* the recording is full: the ring stays as long as it is */
 		at = 0;
 	}
-	if (at < record->frames_whole) {
-		struct trace_frame *place = trace_at(&keeper->ring, at);
+	struct trace_frame *place = trace_at(&keeper->ring, at);
+	if (at < record->frames_whole)
 		retire(thread, keeper, place);
-		*place = *frame;
+	keeper->next = at + 1;
+	return place;
+}
+
+void frames_add(struct thread *thread, const struct trace_frame *frame)
+{
+	struct frames_keeper *keeper = thread->frames;
+	struct trace_thread *record = thread->record;
+	if (unlikely(!keeper->histograms) && has_appended(&keeper->histogram, NULL))
+		keeper->histograms = trace_at(&keeper->histogram, 0);
+	struct trace_frame_hist *histograms = keeper->histograms;
+	if (likely(histograms != NULL)) {
+		uint64_t duration = frame->end_ns - frame->begin_ns;
+		histograms->duration[trace_hist_bucket(duration)]++;
+		histograms->allocs[trace_hist_bucket(frame->allocs)]++;
+		histograms->bytes[trace_hist_bucket(frame->bytes)]++;
+		if (duration > histograms->duration_max_ns)
+			histograms->duration_max_ns = duration;
+		if (frame->allocs > histograms->allocs_max)
+			histograms->allocs_max = frame->allocs;
+		if (frame->bytes > histograms->bytes_max)
+			histograms->bytes_max = frame->bytes;
+		histograms->count++;
 	}
-	histogram_add(keeper, frame);
 	__atomic_store_n(&record->frames_whole, record->frames_whole + 1, __ATOMIC_RELEASE);
 }
 
 void frames_child(void)
 {
-	for (uint32_t i = 0; i < atomic_load(&table.count); i++)
-		storage[i] = (struct keeper){0};
 	atomic_store(&table.count, 0);
 }

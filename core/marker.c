@@ -43,18 +43,21 @@ static void attach(void *a, void *b)
 	thread_internal_shielded(attach_now, a, b);
 }
 
-/* The calling thread, when markers count on it now. */
-static struct thread *present_thread(void)
+static __attribute__((noinline)) struct thread *attached_thread(void)
+{
+	if (!patch_is_guarded && !thread_self->gate)
+		patch_guarded(attach, NULL, NULL);
+	return !patch_is_guarded && thread_self->gate == THREAD_READY ? thread_self : NULL;
+}
+
+/* The calling thread with its gate shut, when markers count on it now. */
+static always_inline struct thread *present_thread(void)
 {
 	struct thread *thread = thread_self;
-	if (unlikely(patch_is_guarded))
-		return NULL;
-	if (unlikely(thread->gate == 0)) {
-		patch_guarded(attach, NULL, NULL);
-		thread = thread_self;
-	}
-	if ( !(thread->gate & THREAD_READY) || thread->gate & (THREAD_BUSY | THREAD_INTERNAL))
-		return NULL;
+	if (unlikely(thread->gate != THREAD_READY || patch_is_guarded))
+		thread = attached_thread();
+	if (likely(thread != NULL))
+		thread_shut(thread);
 	return thread;
 }
 
@@ -79,7 +82,7 @@ static bool frames_here(struct thread *thread, const struct binding *binding)
 }
 
 /* The first thread to come by counts for itself, without a locked instruction. */
-static void count_call(const struct thread *thread, struct binding *binding)
+static always_inline void count_call(const struct thread *thread, struct binding *binding)
 {
 	struct trace_marker *record = binding->record;
 	if (unlikely(!record))
@@ -93,10 +96,19 @@ static void count_call(const struct thread *thread, struct binding *binding)
 		trace_add(&record->calls_elsewhere, 1);
 }
 
+/* Does what must not be left half done. */
+static always_inline void whole(void (*work)(void *a, void *b), void *a, void *b)
+{
+	if (unlikely(atomic_load_explicit(&patch_cancels_anywhere, memory_order_relaxed)))
+		patch_guarded(work, a, b);
+	else
+		work(a, b);
+}
+
 /* Two things that nest as one each, whichever marker opened them. */
 static const char frame_scope, frame_wait;
 
-static void frame_end(void *given, void *unused)
+static void end_frame(void *given, void *unused)
 {
 	struct thread *thread = given;
 	(void)unused;
@@ -104,33 +116,23 @@ static void frame_end(void *given, void *unused)
 		scope_frame_end(thread);
 }
 
-static void idle_end(void *thread, void *unused)
-{
-	(void)unused;
-	scope_idle_end(thread);
-}
-
-static void await_end(void *thread, void *began_ns)
-{
-	if (base_now_ns() - (uintptr_t)began_ns >= AWAIT_NS)
-		scope_await(thread);
-}
-
 static void close_frame(struct thread *thread, uintptr_t saved)
 {
 	(void)saved;
-	patch_guarded(frame_end, thread, NULL);
+	whole(end_frame, thread, NULL);
 }
 
 static void close_wait(struct thread *thread, uintptr_t saved)
 {
 	(void)saved;
-	patch_guarded(idle_end, thread, NULL);
+	scope_idle_end(thread);
 }
 
+/* It may have begun on another thread. */
 static void close_await(struct thread *thread, uintptr_t began_ns)
 {
-	patch_guarded(await_end, thread, (void *)began_ns);
+	if ((int64_t)(clock_now(&thread->clock) - began_ns) >= AWAIT_NS)
+		scope_await(thread);
 }
 
 static void close_tag(struct thread *thread, uintptr_t saved)
@@ -185,19 +187,18 @@ struct event {
 	bool answer;
 };
 
-static void make_boundary(void *given, void *idles)
+static void make_boundary(void *given, void *unused)
 {
 	const struct event *event = given;
+	(void)unused;
 	count_call(event->thread, event->binding);
 	scope_frame_boundary(event->thread, event->binding->index, event->fp);
-	if (idles)
-		scope_idle_begin(event->thread);
 }
 
-static void boundary(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool idles)
+static void boundary(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
 	struct event event = {thread, binding, fp, false};
-	patch_guarded(make_boundary, &event, idles ? &event : NULL);
+	whole(make_boundary, &event, NULL);
 }
 
 static void see_candidate(void *given, void *unused)
@@ -218,7 +219,7 @@ static bool enter_wait(struct thread *thread, struct binding *binding, const uin
 {
 	if (scope_stack_holds(thread, &frame_wait) || !frames_here(thread, binding))
 		return false;
-	boundary(thread, binding, fp, true);
+	boundary(thread, binding, fp);
 	return open_scope(thread, fp, &frame_wait, close_wait, 0);
 }
 
@@ -226,7 +227,7 @@ static bool enter_frame_scope(struct thread *thread, struct binding *binding, co
 {
 	if (scope_stack_holds(thread, &frame_scope) || !frames_here(thread, binding))
 		return false;
-	boundary(thread, binding, fp, false);
+	boundary(thread, binding, fp);
 	return returns && open_scope(thread, fp, &frame_scope, close_frame, 0);
 }
 
@@ -344,22 +345,24 @@ static void switch_stack(void *given, void *unused)
 	coroutine_switch(event->thread, (uintptr_t)(event->fp + 2), value_at(marker->to, event->fp), marker->function);
 }
 
-static void begin_await(void *given, void *unused)
+static void learn_await_path(void *thread, void *fp)
 {
-	(void)unused;
-	struct event *event = given;
-	scope_await_path(event->thread, event->fp);
-	event->answer = open_scope(event->thread, event->fp, event->binding, close_await, base_now_ns());
+	scope_await_path(thread, fp);
+}
+
+static void count_await(struct thread *thread, struct binding *binding, const uintptr_t *fp)
+{
+	count_call(thread, binding);
+	if (!scope_await_path_known(thread, fp))
+		patch_guarded(learn_await_path, thread, (void *)fp);
 }
 
 static bool enter_await(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
 	if (scope_stack_holds(thread, binding))
 		return false;
-	struct event event = {thread, binding, fp, false};
-	count_call(thread, binding);
-	patch_guarded(begin_await, &event, NULL);
-	return event.answer;
+	count_await(thread, binding, fp);
+	return open_scope(thread, fp, binding, close_await, clock_now(&thread->clock));
 }
 
 static void note(void *reason, void *unused)
@@ -416,11 +419,10 @@ static bool enter_all(struct binding *first, const uintptr_t *fp, bool returns, 
 	bool leaves = false;
 	if (!thread)
 		return false;
-	thread_busy(thread);
 	scope_stack_prune(thread, fp);
 	for (struct binding *binding = first; binding; binding = binding->next)
 		leaves |= enter(thread, binding, fp, returns, may_wait);
-	thread_idle(thread);
+	thread_open(thread);
 	return leaves;
 }
 
@@ -430,13 +432,14 @@ static void hand_over(void *block, void *unused)
 	alloc_hand_over(block);
 }
 
-static void await_path(void *thread, void *fp)
+static void pass_boundary(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
-	scope_await_path(thread, fp);
+	if (!scope_stack_holds(thread, &frame_wait) && frames_here(thread, binding))
+		boundary(thread, binding, fp);
 }
 
 /* The same for places that are bound at their entry only. */
-static void pass(struct thread *thread, struct binding *binding, const uintptr_t *fp)
+static __attribute__((noinline)) void pass_other(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
 	struct event event = {thread, binding, fp, false};
 	switch ((enum policy_marker_kind)atomic_load_explicit(&binding->kind, memory_order_relaxed)) {
@@ -451,13 +454,10 @@ static void pass(struct thread *thread, struct binding *binding, const uintptr_t
 		if (unlikely(binding->described.candidate && binding->evidence.thread != thread->record_index + 1) &&
 		    !is_boundary_now(thread, binding))
 			break;
-		if (!scope_stack_holds(thread, &frame_wait) && frames_here(thread, binding))
-			boundary(thread, binding, fp, false);
+		pass_boundary(thread, binding, fp);
 		break;
 	case POLICY_AWAIT:
-		count_call(thread, binding);
-		if (!scope_await_path_known(thread, fp))
-			patch_guarded(await_path, thread, (void *)fp);
+		count_await(thread, binding, fp);
 		scope_await(thread);
 		break;
 	case POLICY_TRANSFER:
@@ -480,16 +480,24 @@ static void pass(struct thread *thread, struct binding *binding, const uintptr_t
 	}
 }
 
+static void pass(struct thread *thread, struct binding *binding, const uintptr_t *fp)
+{
+	bool named = atomic_load_explicit(&binding->kind, memory_order_relaxed) == POLICY_FRAME && !binding->described.candidate;
+	if (likely(named))
+		pass_boundary(thread, binding, fp);
+	else
+		pass_other(thread, binding, fp);
+}
+
 void marker_entry(void *context, const uintptr_t *fp)
 {
 	struct thread *thread = present_thread();
-	if (thread) {
-		thread_busy(thread);
-		scope_stack_prune(thread, fp);
-		for (struct binding *binding = context; binding; binding = binding->next)
-			pass(thread, binding, fp);
-		thread_idle(thread);
-	}
+	if (unlikely(!thread))
+		return;
+	scope_stack_prune(thread, fp);
+	for (struct binding *binding = context; binding; binding = binding->next)
+		pass(thread, binding, fp);
+	thread_open(thread);
 }
 
 bool marker_scope_enter(void *context, const uintptr_t *fp, bool returns)

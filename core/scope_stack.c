@@ -159,7 +159,7 @@ void scope_stack_unwound(struct thread *thread, uintptr_t sp)
 	}
 }
 
-bool scope_stack_holds(const struct thread *thread, const void *marker)
+bool scope_stack_holds_among(const struct thread *thread, const void *marker)
 {
 	for (uint32_t i = 0; i < thread->scope_depth; i++)
 		if (thread->scopes[i].marker == marker)

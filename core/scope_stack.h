@@ -50,6 +50,10 @@ void scope_stack_unwound(struct thread *thread, uintptr_t sp);
 /* Whether `address` lies on the thread's own stack, also while a coroutine runs. Asks for its bounds at first. */
 bool scope_on_own_stack(struct thread *thread, uintptr_t address);
 
-bool scope_stack_holds(const struct thread *thread, const void *marker);
+bool scope_stack_holds_among(const struct thread *thread, const void *marker);
+static always_inline bool scope_stack_holds(const struct thread *thread, const void *marker)
+{
+	return unlikely(thread->scope_depth) && scope_stack_holds_among(thread, marker);
+}
 
 #endif

@@ -1,6 +1,8 @@
 /* What a marker changes on its fast path: the segment, the region. Inside a patched function: general registers only. */
 #include "core/account.h"
 #include "core/events.h"
+#include "core/mark/mark.h"
+#include "core/policy.h"
 #include "core/runtime.h"
 #include "core/scope.h"
 #include "core/segment.h"
@@ -9,6 +11,7 @@
 #include "core/task.h"
 #include "core/tier/pool.h"
 #include "core/trace/writer.h"
+#include "core/violation.h"
 
 void thread_new_segment(struct thread *thread)
 {
@@ -85,6 +88,35 @@ void tag_account(struct thread *thread)
 	thread->tag_from = now;
 }
 
+void tag_frame_begin(struct thread *thread)
+{
+	thread->tag_from = tag_bytes_so_far(thread);
+	for (uint32_t tag = 0; tag < policy_in_force.region_count; tag++)
+		thread->tag_bytes[tag] = 0;
+}
+
+static void tell_over(void *thread, void *tag)
+{
+	uint32_t number = (uint32_t)(uintptr_t)tag;
+	const struct trace_tag *record = trace_at(&trace_tags, number);
+	violation_budget(thread, number, 0, ((struct thread *)thread)->tag_bytes[number], record->budget_bytes);
+}
+
+void tag_frame_end(struct thread *thread)
+{
+	tag_account(thread);
+	for (uint32_t tag = 1; tag < policy_in_force.region_count && tag < trace_count(&trace_tags); tag++) {
+		struct trace_tag *record = trace_at(&trace_tags, tag);
+		uint64_t bytes = thread->tag_bytes[tag];
+		if (bytes > record->frame_bytes_max)
+			record->frame_bytes_max = bytes;
+		if (likely(!record->budget_bytes || bytes <= record->budget_bytes))
+			continue;
+		trace_add(&record->frames_over, 1);
+		patch_guarded(tell_over, thread, (void *)(uintptr_t)tag);
+	}
+}
+
 void scope_await(struct thread *thread)
 {
 	if (thread->task)
@@ -106,10 +138,8 @@ void scope_pause(struct thread *thread)
 	thread_new_segment(thread);
 }
 
-void scope_resume(struct thread *thread)
+void scope_resume_paused(struct thread *thread)
 {
-	if (!thread->frame_paused)
-		return;
 	task_account(thread);
 	thread->frame_paused = false;
 	thread->in_frame = true;

@@ -4,7 +4,6 @@
 #include "core/policy.h"
 #include "core/runtime.h"
 #include "core/trace/writer.h"
-#include "core/violation.h"
 
 void tag_begin_recording(void)
 {
@@ -13,28 +12,6 @@ void tag_begin_recording(void)
 		if (i)
 			base_text_copy(record.name, sizeof record.name, policy_in_force.region[i].name);
 		trace_append(&trace_tags, &record, NULL);
-	}
-}
-
-void tag_frame_begin(struct thread *thread)
-{
-	thread->tag_from = tag_bytes_so_far(thread);
-	for (uint32_t tag = 0; tag < policy_in_force.region_count; tag++)
-		thread->tag_bytes[tag] = 0;
-}
-
-void tag_frame_end(struct thread *thread)
-{
-	tag_account(thread);
-	for (uint32_t tag = 1; tag < policy_in_force.region_count && tag < trace_count(&trace_tags); tag++) {
-		struct trace_tag *record = trace_at(&trace_tags, tag);
-		uint64_t bytes = thread->tag_bytes[tag];
-		if (bytes > record->frame_bytes_max)
-			record->frame_bytes_max = bytes;
-		if (!record->budget_bytes || bytes <= record->budget_bytes)
-			continue;
-		trace_add(&record->frames_over, 1);
-		violation_budget(thread, tag, 0, bytes, record->budget_bytes);
 	}
 }
 

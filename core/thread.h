@@ -18,6 +18,7 @@
 #include "core/attach.h"
 #include "core/base.h"
 #include "core/block.h"
+#include "core/clock.h"
 #include "core/path/path.h"
 #include "core/registry/policy.h"
 #include "core/trace/writer.h"
@@ -44,6 +45,7 @@ enum { THREAD_READY = 1u, THREAD_INTERNAL = 0x100u, THREAD_BUSY = 0x10000u, THRE
 
 struct coroutine;
 struct frame_span;
+struct frames_keeper;
 struct guard;
 struct own_frame_block;
 struct scope_entry;
@@ -55,6 +57,12 @@ struct thread_totals {
 	uint64_t allocs, frees, bytes;
 	int64_t live_bytes;
 	uint64_t other_deaths, other_deaths_bytes;
+};
+
+/* The totals when the open frame began. */
+struct thread_edge {
+	uint64_t allocs[TRACE_TIERS], bytes, frees;
+	int64_t live_bytes;
 };
 
 /* What belongs to a stack rather than to the thread that runs on it: kept here while the thread is on another. */
@@ -147,7 +155,9 @@ struct thread {
 	uint32_t scope_depth, scope_room;
 	uintptr_t stack_low, stack_high; /* of the present stack: its own, or a coroutine's; 0: not asked yet */
 	uint32_t destructor_rounds;
-	uint64_t idle_from_ns;
+	uint64_t boundary_ns; /* of the last one: a wait begins with it */
+	struct clock clock;
+	struct frames_keeper *frames; /* that the thread of this slot had last: frames.c */
 	uint32_t boundary_node;    /* call path of the last boundary */
 	uintptr_t boundary_return, boundary_stack; /* what that path was captured for */
 	uint32_t await_node;       /* the same of the last await outside tasks */
@@ -155,10 +165,7 @@ struct thread {
 	struct path_cache *other_paths; /* as alloc_paths, for deaths and markers */
 	uint64_t slow_frees;       /* frees in this frame that were not of this frame's blocks */
 	uint64_t frame_violations; /* recorded since the frame began */
-	struct {                   /* totals when the open frame began */
-		uint64_t allocs[TRACE_TIERS], bytes, frees;
-		int64_t live_bytes;
-	} at_frame;
+	struct thread_edge at_frame;
 	int64_t boundary_live_max; /* most live bytes of this thread at a boundary so far */
 	uint32_t never_ends_frame; /* frame that FA604 has fired in */
 	_Atomic uint8_t role_wanted; /* enum trace_role + 1, by whoever gave the thread a name; 0: none */

@@ -95,6 +95,17 @@ EXPORT int pthread_setname_np(pthread_t handle, const char *name)
 	return 0;
 }
 
+/* Itself safe to cancel anywhere. */
+EXPORT int pthread_setcanceltype(int type, int *old)
+{
+	static int (*real)(int, int *);
+	if (!real)
+		real = (__typeof__(real))finder_next("pthread_setcanceltype", (uintptr_t)&runtime_phase);
+	if (type == PTHREAD_CANCEL_ASYNCHRONOUS)
+		atomic_store(&patch_cancels_anywhere, true);
+	return real ? real(type, old) : EINVAL;
+}
+
 EXPORT int prctl(int option, ...)
 {
 	va_list list;

@@ -144,6 +144,20 @@ def test_a_killed_program_leaves_all_its_events(built, tmp_path):
     assert abs(events["births"] - report["totals"]["allocs"]) <= 1 and events["births"] > 1000
 
 
+def test_a_program_that_waits_has_a_file_of_events(built, tmp_path):
+    recording = tmp_path / "x.fatrace"
+    run = subprocess.Popen([harness.FA_RUN, "--level", "full", "--no-report", "-o", recording, "--", "cat"],
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=harness.clean_environment())
+    run.stdin.write(b"a line\n")
+    run.stdin.flush()
+    assert run.stdout.readline() == b"a line\n"
+    done = subprocess.run([harness.FA_REPORT, recording], capture_output=True, text=True, timeout=60)
+    run.stdin.close()
+    assert run.wait(timeout=30) == 0
+    assert done.returncode == 0 and "not a file of events" not in done.stdout + done.stderr
+    assert_whole(recording)
+
+
 def test_a_killed_launcher_does_not_stop_the_program(built, tmp_path):
     run, recording, program = started(tmp_path, 3_000_000)
     events_file = tmp_path / "x.fatrace.events"

@@ -75,6 +75,8 @@ LOOPS = {
     # Works most of the time: it must go on for longer before it is believed.
     "busy": (600, "nanosleep", 0, 0.5), "short-busy": (220, "nanosleep", 0, 0.3), # over within a second
     "scattered": (400, "nanosleep", 0, 0.8), "interrupted": (700, "nanosleep", 0, 0.8),
+    # What was before a pause says nothing about the loop that begins after it.
+    "asked-late": (400, "poll", 1, 0.8), "loads-first": (400, "nanosleep", 1, 0.8),
     "two-sleeps": (400, "nanosleep", 0, 0.75), "main-among-workers": (400, "nanosleep", 0, 0.8),
 }
 

@@ -57,6 +57,9 @@ int patch_init(void);
    registers only (Makefile: GENERAL_ONLY), and whatever else they call goes through this, which keeps those registers
    and errno. */
 void patch_guarded(void (*function)(void *a, void *b), void *a, void *b);
+/* The program has asked for threads that can be cancelled at any instruction. What must not be left half done then goes
+   through patch_guarded, which puts a cancellation off. */
+extern _Atomic bool patch_cancels_anywhere __attribute__((visibility("hidden")));
 /* The calling thread is inside patch_guarded: what is marked is called by the shim itself. */
 extern __thread bool patch_is_guarded __attribute__((visibility("hidden"), tls_model("initial-exec")));
 

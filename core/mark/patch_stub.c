@@ -100,15 +100,17 @@ struct guarded {
 static void run_guarded(void *given, void *unused)
 {
 	const struct guarded *guarded = given;
-	int type;
+	int type = PTHREAD_CANCEL_DEFERRED;
 	(void)unused;
-	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+	if (patch_cancels_anywhere)
+		pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
 	guarded->function(guarded->a, guarded->b);
 	if (type != PTHREAD_CANCEL_DEFERRED)
 		pthread_setcanceltype(type, NULL);
 }
 
 __thread bool patch_is_guarded;
+_Atomic bool patch_cancels_anywhere;
 
 void patch_guarded(void (*function)(void *a, void *b), void *a, void *b)
 {

@@ -131,22 +131,14 @@ static size_t walk(struct thread *thread, struct frame_span *span,
 	return alive;
 }
 
-size_t frame_end(struct thread *thread, void (*survivor)(struct thread *thread, uint32_t site, size_t share))
+void frame_judge(struct thread *thread, void (*survivor)(struct thread *thread, uint32_t site, size_t share))
 {
-	size_t pinned = 0;
-	if (frame_nothing_alive(thread)) /* hot in cache in the next frame */
-		frame_begin_anew(thread);
-	else if (thread->span)
-		pinned = REGION_CHUNK_BYTES;
-	size_t full = thread->spans_owned - thread->spans_empty - (thread->span ? 1 : 0);
-	/* New full spans are at the head; those already judged follow. */
 	for (struct frame_span *span = thread->full_spans; span && !span->judged; span = span->next) {
 		size_t alive = walk(thread, span, NULL, 0);
 		if (alive)
 			walk(thread, span, survivor, REGION_CHUNK_BYTES / alive);
 		span->judged = 1;
 	}
-	return pinned + full * REGION_CHUNK_BYTES;
 }
 
 void frame_trim(struct thread *thread)

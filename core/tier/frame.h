@@ -97,9 +97,24 @@ static always_inline void frame_give(struct thread *thread, struct block *block,
 /* Grows or shrinks the top block where it lies. False: it is not the top block, or the span is full. */
 bool frame_resize_top(struct thread *thread, struct block *block, size_t size);
 
-/* At a frame end: calls `survivor` for each block alive in spans filled since the last call that will stay pinned;
-   `share` is the part of the span's bytes it pins. Returns the bytes pinned in all. */
-size_t frame_end(struct thread *thread, void (*survivor)(struct thread *thread, uint32_t site, size_t share));
+/* At a frame end: the current span begins anew if nothing in it is alive. Returns the bytes that stay pinned in all. */
+static always_inline size_t frame_rewind(struct thread *thread)
+{
+	size_t full = thread->spans_owned - thread->spans_empty, empty = 0;
+	if (frame_nothing_alive(thread)) { /* hot in cache in the next frame */
+		frame_begin_anew(thread);
+		empty = 1;
+	}
+	return (full - empty) * REGION_CHUNK_BYTES;
+}
+
+/* After that: calls `survivor` for each block alive in spans filled since the last call; `share` is the part of the span's
+   bytes it pins. New full spans are at the head; those already judged follow. */
+void frame_judge(struct thread *thread, void (*survivor)(struct thread *thread, uint32_t site, size_t share));
+static always_inline bool frame_is_to_judge(const struct thread *thread)
+{
+	return thread->full_spans && !thread->full_spans->judged;
+}
 
 /* Gives idle empty spans back to the region. */
 void frame_trim(struct thread *thread);

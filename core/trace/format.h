@@ -324,7 +324,8 @@ struct trace_thread {
 	uint64_t folded_threads; /* threads whose counts were folded into this record */
 	uint64_t idle_ns;        /* summed time inside blocking boundaries */
 	uint64_t frame_live_peak_bytes; /* highest live frame-tier bytes seen at a frame end */
-	uint64_t reserved0[14];
+	uint64_t frames_merged;  /* older frames that are told of together: TRACE_LOSS_FRAMES_MERGED is the sum */
+	uint64_t reserved0[13];
 };
 #define TRACE_THREAD_MAIN 1u
 static_assert(sizeof(struct trace_thread) == 448 && offsetof(struct trace_thread, tier) == 64, "thread record");

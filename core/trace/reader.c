@@ -167,6 +167,14 @@ static void add_tallies(struct reader *reader)
 	}
 }
 
+/* And what each thread has told of for itself to the losses. */
+static void add_losses(struct reader *reader)
+{
+	const struct reader_array *threads = reader_array(reader, TRACE_KIND_THREAD, 0);
+	for (uint32_t i = 0; i < threads->count; i++)
+		reader->header.losses[TRACE_LOSS_FRAMES_MERGED] += ((const struct trace_thread *)reader_at(threads, i))->frames_merged;
+}
+
 int reader_open(struct reader *reader, const char *path)
 {
 	*reader = (struct reader){0};
@@ -224,6 +232,7 @@ int reader_open(struct reader *reader, const char *path)
 		         (unsigned long long)records_missing);
 	terminate_strings(reader);
 	add_tallies(reader);
+	add_losses(reader);
 	return 0;
 }
 

@@ -153,7 +153,8 @@ struct pack *pack_open(const char *path)
 	for (int c = 0; c < EVENTS_COLUMNS; c++)
 		whole = (pack->column[c] = malloc((size_t)EVENTS_BLOCK_MAX * NUMBER_BYTES)) && whole;
 	struct events_header header = {.magic = EVENTS_MAGIC, .version = EVENTS_VERSION};
-	if (!whole || !(pack->file = fopen(path, "we")) || !write_all(pack, &header, sizeof header)) {
+	if (!whole || !(pack->file = fopen(path, "we")) || !write_all(pack, &header, sizeof header) ||
+	    fflush(pack->file)) {
 		pack_free(pack);
 		return NULL;
 	}

@@ -298,6 +298,20 @@ static void loop_loads_then_works(int n)
 		turn(), sleep_us(10000);
 	compute_us(3000000);
 }
+/* Nobody asks anything for a while; or it loads. Then the loop begins. */
+static void loop_asked_late(int n)
+{
+	poll(NULL, 0, 4000);
+	for (; n--; turn())
+		poll(NULL, 0, 5);
+}
+static void loop_loads_first(int n)
+{
+	sleep_us(1000);
+	compute_us(4000000);
+	for (; n--; turn())
+		sleep_us(5000);
+}
 static void loop_none(int n)
 {
 	while (n--) turn();
@@ -316,7 +330,7 @@ int main(int argc, char **argv)
 	             {"main-among-workers", loop_main_among_workers}, {"main-leaves", loop_main_leaves},
 	             {"child", loop_child}, {"three-sleeps", loop_three_sleeps}, {"backs-off", loop_backs_off},
 	             {"two-bursts", loop_two_bursts}, {"loads-then-works", loop_loads_then_works},
-	             {"none", loop_none}};
+	             {"asked-late", loop_asked_late}, {"loads-first", loop_loads_first}, {"none", loop_none}};
 	bool known = false;
 	for (size_t i = 0; argc > 2 && i < sizeof kinds / sizeof *kinds; i++)
 		if (!strcmp(argv[1], kinds[i].kind)) {

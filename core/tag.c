@@ -30,13 +30,22 @@ static bool add_region(uint32_t index, const char *name)
 	return trace_append(&trace_tags, &record, NULL) != NULL;
 }
 
+/* 0: there is none yet. One that was made here has no more of its name than a record holds. */
+static uint32_t known(const char *name)
+{
+	char cut[sizeof((struct trace_tag *)0)->name];
+	uint32_t tag = policy_region_named(&policy_in_force, name);
+	base_text_copy(cut, sizeof cut, name);
+	return tag ? tag : policy_region_named(&policy_in_force, cut);
+}
+
 uint32_t tag_named(const char *name)
 {
 	static struct base_lock lock;
-	uint32_t tag = policy_region_named(&policy_in_force, name);
+	uint32_t tag = known(name);
 	if (tag || !base_lock(&lock))
 		return tag;
-	tag = policy_region_named(&policy_in_force, name);
+	tag = known(name);
 	uint32_t count = policy_in_force.region_count;
 	if (!tag && count < POLICY_REGIONS_MAX && add_region(count, name)) {
 		tag = count ? count : 1;

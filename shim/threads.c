@@ -115,7 +115,7 @@ EXPORT int prctl(int option, ...)
 	va_end(list);
 	long result = syscall(SYS_prctl, option, a, b, c, d);
 	if (option == PR_SET_NAME && result == 0 && recording() && thread_self->gate & THREAD_READY)
-		role_named(thread_self, (const char *)a);
+		role_named(thread_self, NULL); /* what the kernel took: the text may end with its page */
 	return (int)result;
 }
 

@@ -127,6 +127,20 @@ def test_a_report_never_harms_what_stands_at_its_name(run, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"x.fatrace", "kept.txt"}
 
 
+def test_a_report_to_a_link_goes_through_it(run, tmp_path):
+    file, link = tmp_path / "file.txt", tmp_path / "link.txt"
+    file.write_text("old")
+    link.symlink_to(file)
+    assert harness.plain([harness.FA_REPORT, "-o", link, run.recording]).status == 0
+    assert link.is_symlink() and file.read_bytes() == harness.plain([harness.FA_REPORT, run.recording]).stdout
+    # As /dev/stdout is one: what takes its place would be there for everybody.
+    device = tmp_path / "stdout"
+    device.symlink_to("/proc/self/fd/1")
+    with file.open("w") as out:
+        subprocess.run([harness.FA_REPORT, "-o", device, run.recording], stdout=out, check=True)
+    assert device.is_symlink() and b"allocations" in file.read_bytes()
+
+
 def test_recordings_one_after_the_other(run):
     once = harness.plain([harness.FA_REPORT, "frames", run.recording]).stdout
     assert harness.plain([harness.FA_REPORT, "frames", run.recording, run.recording]).stdout == once + b"\n" + once

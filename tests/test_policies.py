@@ -1,4 +1,6 @@
 """Policies at work: regions, rules, roles, thresholds and levels do what the file says, in a real run."""
+import re
+
 import pytest
 
 import harness
@@ -192,6 +194,17 @@ def test_a_suggested_policy_is_one(shim, tmp_path):
     again = shim.run([harness.program("escapes"), "200", "100"], {"policy": policy})
     assert again.report["frames"]["count"] == harness.read_report(tmp_path / "r.fatrace")["frames"]["count"]
     assert again.report["tiers"]["pool"]["allocs"] > 0
+
+
+def test_no_rule_is_suggested_for_a_function_that_most_blocks_pass(shim, tmp_path):
+    policy = tmp_path / "suggested.ini"
+    command = [harness.FA_RUN, "--frame", "nanosleep", f"--suggest={policy}", "--quiet", "-o", tmp_path / "r.fatrace", "--",
+               harness.program("wrapper")]
+    assert harness.plain(command, cwd=tmp_path).status == 0
+    text = policy.read_text()
+    assert "[rule " not in text and re.search(r"though most of some call paths.*\n; site = wrapper!wrapped", text)
+    assert harness.plain([harness.FA_REPORT, "policy", "--check", policy]).status == 0
+    assert shim.run([harness.program("wrapper")], {"policy": policy}).report["tiers"]["frame"]["allocs"] > 100_000
 
 
 def test_transfer_is_no_fault(shim, tmp_path):

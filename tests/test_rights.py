@@ -20,6 +20,11 @@ def test_memory_is_the_programs(shim, mode, case):
     assert run.violations("FA901") == run.violations("FA902") == []
 
 
+def test_a_thread_has_the_name_that_the_kernel_took(shim):
+    run = shim.run([harness.program("rights"), "name"])
+    assert [t["name"] for t in run.report["threads"] if t["main"]] == ["a-very-long-nam"]
+
+
 def test_growing_blocks_in_little_address_space(shim):
     """A hundred times what the limit allows goes through it."""
     shim.run([harness.program("rights"), "grow"], wrapper=["prlimit", f"--as={3 << 30}"])

@@ -2,6 +2,7 @@
 #include "common.h"
 
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <ucontext.h>
@@ -28,6 +29,16 @@ static void grow_and_free(void)
 	void *large = malloc(200 * MIB);
 	CHECK(large);
 	free(large);
+}
+
+/* The kernel reads no more than 15 letters. */
+static void name_at_the_end_of_a_page(void)
+{
+	char *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), seen[16];
+	CHECK(pages != MAP_FAILED && !mprotect(pages + PAGE, PAGE, PROT_NONE));
+	CHECK(!prctl(PR_SET_NAME, memcpy(pages + PAGE - 15, "fifteen-letters", 15)));
+	CHECK(!prctl(PR_GET_NAME, seen) && !strcmp(seen, "fifteen-letters"));
+	CHECK(!prctl(PR_SET_NAME, "a-very-long-name-of-a-thread"));
 }
 
 static void *same(void *argument)
@@ -131,7 +142,8 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} all[] = {{"grow", grow_and_free},          {"guard-argument", guard_before_argument}, {"guard-stack", guard_below_stack},
-	           {"vfork-limit", limit_in_vfork},  {"mappings", calloc_without_mappings},     {"free-behind", free_behind_a_block}};
+	           {"vfork-limit", limit_in_vfork},  {"mappings", calloc_without_mappings},     {"free-behind", free_behind_a_block},
+	           {"name", name_at_the_end_of_a_page}};
 	for (size_t i = 0; argc > 1 && i < sizeof all / sizeof *all; i++)
 		if (!strcmp(argv[1], all[i].name)) {
 			all[i].run();

@@ -7,6 +7,8 @@
 #include "tools/fa-report/report.h"
 
 #define RULES_MAX 24u /* of the 32 that a policy may have */
+#define LOOKED_AT_MAX 64u
+#define SPEC_BYTES 200u
 
 static const char *file_name(const char *path)
 {
@@ -127,32 +129,62 @@ static bool site_spec(char *out, size_t bytes, struct report *report, const stru
 	return is_writable(out) && !strpbrk(out, "*?");
 }
 
+/* What a rule for one function would hold for: all call paths that allocate there. */
+struct ruled {
+	uint64_t in_scope, survivors, allocs;
+};
+
+static bool survives(struct ruled blocks, const uint64_t *limit)
+{
+	return blocks.in_scope >= limit[TRACE_THRESHOLD_MIN_SAMPLES] && blocks.survivors * 100 > blocks.in_scope * limit[TRACE_THRESHOLD_SURVIVAL];
+}
+
+static void add_site(struct ruled *sum, const struct model_site *site)
+{
+	sum->in_scope += site->allocs - site->verdicts.outside_scopes;
+	sum->survivors += survivors(site);
+	sum->allocs += site->allocs;
+}
+
+static struct ruled blocks_of(struct report *report, const char *spec)
+{
+	struct ruled sum = {0};
+	char other[SPEC_BYTES];
+	for (size_t i = 1; i < report->model.site_count; i++)
+		if (site_spec(other, sizeof other, report, &report->model.sites[i]) && !strcmp(other, spec))
+			add_site(&sum, &report->model.sites[i]);
+	return sum;
+}
+
 static void suggest_rules(struct report *report)
 {
 	const struct model *model = &report->model;
 	const uint64_t *limit = report->reader.header.thresholds;
 	const struct model_site **list = calloc(model->site_count + 1, sizeof *list);
-	char (*given)[200] = calloc(RULES_MAX, sizeof *given);
-	size_t count = 0, rules = 0;
+	char (*given)[SPEC_BYTES] = calloc(LOOKED_AT_MAX, sizeof *given);
+	size_t count = 0, looked_at = 0, rules = 0;
 	for (size_t i = 1; list && i < model->site_count; i++) {
-		const struct model_site *site = &model->sites[i];
-		uint64_t in_scope = site->allocs - site->verdicts.outside_scopes;
-		if (in_scope >= limit[TRACE_THRESHOLD_MIN_SAMPLES] && survivors(site) * 100 > in_scope * limit[TRACE_THRESHOLD_SURVIVAL])
-			list[count++] = site;
+		struct ruled own = {0};
+		add_site(&own, &model->sites[i]);
+		if (survives(own, limit))
+			list[count++] = &model->sites[i];
 	}
 	if (count)
 		qsort(list, count, sizeof *list, by_survivors);
-	for (size_t i = 0; given && i < count && rules < RULES_MAX; i++) {
-		const struct model_site *site = list[i];
-		char spec[200];
-		bool known = !site_spec(spec, sizeof spec, report, site);
-		for (size_t g = 0; g < rules && !known; g++)
+	for (size_t i = 0; given && i < count && rules < RULES_MAX && looked_at < LOOKED_AT_MAX; i++) {
+		char spec[SPEC_BYTES];
+		bool known = !site_spec(spec, sizeof spec, report, list[i]);
+		for (size_t g = 0; g < looked_at && !known; g++)
 			known = !strcmp(given[g], spec);
 		if (known)
 			continue;
-		strcpy(given[rules++], spec);
-		fprintf(report->out, "\n; %s of its %s blocks outlived their frame\n[rule escapes-%zu]\ntier = pool\nsite = %s\n",
-		        text_percent(survivors(site), site->allocs), text_count(site->allocs), rules, spec);
+		strcpy(given[looked_at++], spec);
+		struct ruled all = blocks_of(report, spec);
+		fprintf(report->out, "\n; %s of its %s blocks outlived their frame", text_percent(all.survivors, all.allocs), text_count(all.allocs));
+		if (survives(all, limit))
+			fprintf(report->out, "\n[rule escapes-%zu]\ntier = pool\nsite = %s\n", ++rules, spec);
+		else
+			fprintf(report->out, ", though most of some call paths: no rule for all of them\n; site = %s\n", spec);
 	}
 	free(given);
 	free(list);

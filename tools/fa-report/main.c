@@ -291,12 +291,13 @@ static FILE *open_output(void)
 {
 	if (!line.output)
 		return stdout;
-	struct stat there;
+	struct stat there, name;
 	bool exists = !stat(line.output, &there);
+	bool is_link = !lstat(line.output, &name) && S_ISLNK(name.st_mode); /* /dev/stdout, say: what takes its place is no link */
 	if (exists && S_ISREG(there.st_mode) && is_recording(line.output))
 		fail("--output %s: that is a recording; a report needs a name of its own", line.output);
 	FILE *out = NULL;
-	if (exists && !S_ISREG(there.st_mode)) {
+	if (is_link || (exists && !S_ISREG(there.st_mode))) {
 		out = fopen(line.output, "w");
 	} else {
 		mode_t mask = umask(0);

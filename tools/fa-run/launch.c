@@ -141,8 +141,10 @@ pid_t launch_start(const struct launch *launch, const struct command *command, s
 		close(sockets[1]);
 		return -EXIT_FA_RUN;
 	}
-	if (pid == 0)
+	if (pid == 0) {
+		close(sockets[0]); /* else it would not see the launcher's end */
 		run_child(launch, command, sockets[1]);
+	}
 	close(sockets[1]);
 
 	bool start = true;

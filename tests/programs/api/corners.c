@@ -25,6 +25,18 @@ static void boundary_inside(void)
 	puts(seen);
 }
 
+/* A region has its name, however long: it is found again. */
+static void long_name(void)
+{
+	char name[101];
+	int refused = 0;
+	memset(name, 'n', 100);
+	name[100] = 0;
+	for (int i = 0; i < 200; i++)
+		refused += fa_tag_push(name) != 0 || fa_tag_pop() != 0;
+	printf("%d\n", refused);
+}
+
 /* What has no owner stays as it is. */
 static void transfer_twice(void)
 {
@@ -419,6 +431,7 @@ int main(int argc, char **argv)
 	        {"guards-and-tasks", guards_and_tasks},
 	        {"vectors", vectors},
 	        {"no-name", no_name},
+	        {"long-name", long_name},
 	        {"visits", visits},
 	        {"handed-meanwhile", handed_meanwhile},
 	        {"family", family},

@@ -27,18 +27,23 @@ static struct {
 } table;
 
 /* Threads beyond those that have a record each share the last one, and its keeper. */
+static struct frames_keeper *keeper_of_record(uint32_t record_index)
+{
+	uint32_t count = atomic_load_explicit(&table.count, memory_order_acquire);
+	for (uint32_t i = 0; i < count; i++)
+		if (table.keeper[i].record_index == record_index)
+			return &table.keeper[i];
+	return NULL;
+}
+
 static void make_keeper(void *given, void *made)
 {
 	struct thread *thread = given;
-	struct frames_keeper *keeper = NULL;
 	if (!base_lock(&table.lock))
 		return;
 	uint32_t count = atomic_load_explicit(&table.count, memory_order_relaxed);
-	for (uint32_t i = 0; i < count; i++)
-		if (table.keeper[i].record_index == thread->record_index)
-			keeper = &table.keeper[i];
-	if (!keeper && count < KEEPERS_MAX) {
-		keeper = &table.keeper[count];
+	if (count < KEEPERS_MAX) {
+		struct frames_keeper *keeper = &table.keeper[count];
 		keeper->record_index = thread->record_index;
 		keeper->next = keeper->merged_used = 0;
 		keeper->last = NULL;
@@ -52,10 +57,10 @@ static void make_keeper(void *given, void *made)
 		                 sizeof(struct trace_frame_hist), 1, 1);
 		thread->record->ring_capacity = whole;
 		thread->record->merged_span = 1;
-		atomic_store_explicit(&table.count, count + 1, memory_order_relaxed);
+		atomic_store_explicit(&table.count, count + 1, memory_order_release);
+		*(struct frames_keeper **)made = keeper;
 	}
 	base_unlock(&table.lock);
-	*(struct frames_keeper **)made = keeper;
 }
 
 /* NULL: there are too many, or it cannot be made now. */
@@ -64,8 +69,9 @@ static struct frames_keeper *keeper_of(struct thread *thread)
 	struct frames_keeper *keeper = thread->frames;
 	if (likely(keeper && keeper->record_index == thread->record_index))
 		return keeper;
-	keeper = NULL;
-	patch_guarded(make_keeper, thread, &keeper);
+	keeper = keeper_of_record(thread->record_index);
+	if (!keeper && atomic_load_explicit(&table.count, memory_order_relaxed) < KEEPERS_MAX)
+		patch_guarded(make_keeper, thread, &keeper);
 	thread->frames = keeper;
 	return keeper;
 }

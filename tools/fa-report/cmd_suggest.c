@@ -146,13 +146,23 @@ static void add_site(struct ruled *sum, const struct model_site *site)
 	sum->allocs += site->allocs;
 }
 
-static struct ruled blocks_of(struct report *report, const char *spec)
+/* Each site's, "" where no rule can name it. NULL: there is no memory. */
+static char (*site_specs(struct report *report))[SPEC_BYTES]
+{
+	size_t count = report->model.site_count;
+	char (*specs)[SPEC_BYTES] = calloc(count + 1, sizeof *specs);
+	for (size_t i = 1; specs && i < count; i++)
+		if (!site_spec(specs[i], sizeof specs[i], report, &report->model.sites[i]))
+			specs[i][0] = 0;
+	return specs;
+}
+
+static struct ruled blocks_of(const struct model *model, char (*specs)[SPEC_BYTES], const char *spec)
 {
 	struct ruled sum = {0};
-	char other[SPEC_BYTES];
-	for (size_t i = 1; i < report->model.site_count; i++)
-		if (site_spec(other, sizeof other, report, &report->model.sites[i]) && !strcmp(other, spec))
-			add_site(&sum, &report->model.sites[i]);
+	for (size_t i = 1; i < model->site_count; i++)
+		if (!strcmp(specs[i], spec))
+			add_site(&sum, &model->sites[i]);
 	return sum;
 }
 
@@ -161,32 +171,33 @@ static void suggest_rules(struct report *report)
 	const struct model *model = &report->model;
 	const uint64_t *limit = report->reader.header.thresholds;
 	const struct model_site **list = calloc(model->site_count + 1, sizeof *list);
-	char (*given)[SPEC_BYTES] = calloc(LOOKED_AT_MAX, sizeof *given);
-	size_t count = 0, looked_at = 0, rules = 0;
+	const char *looked_at[LOOKED_AT_MAX];
+	size_t count = 0, looked_at_count = 0, rules = 0;
 	for (size_t i = 1; list && i < model->site_count; i++) {
 		struct ruled own = {0};
 		add_site(&own, &model->sites[i]);
 		if (survives(own, limit))
 			list[count++] = &model->sites[i];
 	}
-	if (count)
+	char (*specs)[SPEC_BYTES] = count ? site_specs(report) : NULL;
+	if (specs)
 		qsort(list, count, sizeof *list, by_survivors);
-	for (size_t i = 0; given && i < count && rules < RULES_MAX && looked_at < LOOKED_AT_MAX; i++) {
-		char spec[SPEC_BYTES];
-		bool known = !site_spec(spec, sizeof spec, report, list[i]);
-		for (size_t g = 0; g < looked_at && !known; g++)
-			known = !strcmp(given[g], spec);
+	for (size_t i = 0; specs && i < count && rules < RULES_MAX && looked_at_count < LOOKED_AT_MAX; i++) {
+		const char *spec = specs[list[i] - model->sites];
+		bool known = !*spec;
+		for (size_t l = 0; l < looked_at_count && !known; l++)
+			known = !strcmp(looked_at[l], spec);
 		if (known)
 			continue;
-		strcpy(given[looked_at++], spec);
-		struct ruled all = blocks_of(report, spec);
+		looked_at[looked_at_count++] = spec;
+		struct ruled all = blocks_of(model, specs, spec);
 		fprintf(report->out, "\n; %s of its %s blocks outlived their frame", text_percent(all.survivors, all.allocs), text_count(all.allocs));
 		if (survives(all, limit))
 			fprintf(report->out, "\n[rule escapes-%zu]\ntier = pool\nsite = %s\n", ++rules, spec);
 		else
 			fprintf(report->out, ", though most of some call paths: no rule for all of them\n; site = %s\n", spec);
 	}
-	free(given);
+	free(specs);
 	free(list);
 }
 

@@ -92,6 +92,20 @@ static void *make_frame(struct thread *thread, size_t size, const uintptr_t *fp)
 	return pointer;
 }
 
+/* A fresh block (or NULL), to the innermost guard that is open here. */
+static void *owned_by_guard(struct thread *thread, void *pointer)
+{
+	struct guard **list = api_open_guards(thread);
+	if (!*list)
+		return pointer;
+	bool locked = base_lock(&api_guards_lock);
+	if (*list)
+		pointer = api_owned(thread, &(*list)->owner, pointer);
+	if (locked)
+		base_unlock(&api_guards_lock);
+	return pointer;
+}
+
 void *api_alloc(enum trace_tier tier, size_t size, const uintptr_t *fp)
 {
 	struct place place = api_enter();
@@ -101,8 +115,8 @@ void *api_alloc(enum trace_tier tier, size_t size, const uintptr_t *fp)
 		pointer = make_frame(thread, size, fp);
 	} else {
 		pointer = api_make(thread, tier == TRACE_TIER_POOL ? tier : TRACE_TIER_HEAP, size, fp);
-		if (tier == TRACE_TIER_POOL && *api_open_guards(thread))
-			pointer = api_owned(thread, &(*api_open_guards(thread))->owner, pointer);
+		if (tier == TRACE_TIER_POOL)
+			pointer = owned_by_guard(thread, pointer);
 	}
 	api_leave(place);
 	return pointer;

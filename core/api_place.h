@@ -103,6 +103,9 @@ static inline struct task *api_present_task(const struct thread *thread)
 	return thread ? thread->task : api_bare.task;
 }
 
+/* Lists of guards: a task's are ended anywhere. */
+extern struct base_lock api_guards_lock;
+
 /* Innermost guard of the running task, or else of the thread. */
 static inline struct guard **api_open_guards(struct thread *thread)
 {

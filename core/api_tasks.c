@@ -11,6 +11,8 @@
 static struct store guards = {.record_bytes = 64};
 static_assert(sizeof(struct guard) <= 64, "record of the store");
 
+struct base_lock api_guards_lock;
+
 static struct store spare_tasks = {.record_bytes = 192}; /* of processes that record nothing */
 static_assert(sizeof(struct task) <= 192, "record of the store");
 
@@ -64,30 +66,31 @@ static void leave_family(struct task *task)
 }
 
 /* Who visits the task is waited for: to the program it does not run. */
-static bool claim(struct thread *thread, struct task *task)
+static int claim(struct thread *thread, struct task *task, uint32_t id)
 {
-	for (unsigned spins = 0; !task_claim(thread, task); spins++) {
+	for (unsigned spins = 0;; spins++) {
+		int error = task_claim(thread, task, id);
 		uint32_t runner = atomic_load(&task->runs_on);
-		if (runner && !(runner & TASK_VISITED))
-			return false;
+		if (error != -EBUSY || (runner && !(runner & TASK_VISITED)))
+			return error;
 		if (spins < 64)
 			__builtin_ia32_pause();
 		else
 			syscall(SYS_sched_yield);
 	}
-	return true;
 }
 
 int api_task_enter(struct task *task)
 {
-	if (!task || !task->id)
+	uint32_t id = task ? task->id : 0;
+	if (!id)
 		return -EINVAL;
 	struct place place = api_enter();
-	bool entered = place.thread ? claim(place.thread, task) : api_bare_enter(task, true);
-	if (entered && place.thread)
+	int error = place.thread ? claim(place.thread, task, id) : api_bare_enter(task, true) ? 0 : -EBUSY;
+	if (!error && place.thread)
 		task->outer = task_enter(place.thread, task);
 	api_leave(place);
-	return entered ? 0 : -EBUSY;
+	return error;
 }
 
 /* Whether the task can be left here: nothing but tasks of the API runs inside it. */
@@ -111,16 +114,32 @@ int api_task_leave(struct task *task)
 	return here ? 0 : -EINVAL;
 }
 
-static void end_guards(struct thread *thread, struct guard **list, const struct guard *last, const uintptr_t *fp)
+/* Takes the innermost guards off their list, up to `last` (NULL: all). NULL: there is none, or `last` is not on it. They are
+   chained by `outer`, up to *rest. */
+static struct guard *take_guards(struct guard **list, const struct guard *last, struct guard **rest)
 {
-	for (struct guard *guard = *list; guard; guard = *list) {
-		*list = guard->outer;
+	if (!base_lock(&api_guards_lock))
+		return NULL;
+	const struct guard *open = *list;
+	while (open && open != last)
+		open = open->outer;
+	struct guard *taken = last && !open ? NULL : *list;
+	*rest = taken && last ? last->outer : NULL;
+	if (taken)
+		*list = *rest;
+	for (struct guard *guard = taken; guard != *rest; guard = guard->outer)
 		guard->open = false;
-		own_end(thread, &guard->owner, fp);
-		bool done = guard == last;
-		store_give(&guards, guard);
-		if (done)
-			return;
+	base_unlock(&api_guards_lock);
+	return taken;
+}
+
+static void end_guards(struct thread *thread, struct guard *taken, const struct guard *rest, const uintptr_t *fp)
+{
+	while (taken != rest) {
+		struct guard *outer = taken->outer;
+		own_end(thread, &taken->owner, fp);
+		store_give(&guards, taken);
+		taken = outer;
 	}
 }
 
@@ -157,46 +176,79 @@ static bool is_ours(const struct thread *thread, const struct task *task)
 	return true;
 }
 
-static int end_task(struct thread *thread, struct task *task, const uintptr_t *fp)
+static struct task *child_of(const struct task *task, uint32_t *id)
+{
+	bool locked = base_lock(&family_lock);
+	struct task *child = task->children;
+	*id = child ? child->id : 0;
+	if (locked)
+		base_unlock(&family_lock);
+	return child;
+}
+
+/* So that it runs here, innermost, and nobody else ends it. */
+static int enter_to_end(struct thread *thread, struct task *task, uint32_t id)
+{
+	if (runs_here(thread, task)) {
+		while (api_present_task(thread) != task)
+			thread ? task_leave_api(thread, thread->task) : api_bare_leave(api_bare.task);
+		return 0;
+	}
+	if (!thread) {
+		if (!api_bare_enter(task, false))
+			return -EBUSY;
+		if (task->id == id)
+			return 0;
+		api_bare_leave(task);
+		return -EINVAL;
+	}
+	int error = task_claim(thread, task, id);
+	if (!error)
+		enter_quietly(thread, task);
+	return error;
+}
+
+static int end_task(struct thread *thread, struct task *task, uint32_t id, const uintptr_t *fp)
 {
 	bool locked = base_lock(&family_lock), ours = is_ours(thread, task);
 	if (locked)
 		base_unlock(&family_lock);
 	if (!ours)
 		return -EBUSY;
-	while (task->children)
-		if (end_task(thread, task->children, fp))
+	uint32_t child_id;
+	for (struct task *child; (child = child_of(task, &child_id));)
+		if (!child_id || end_task(thread, child, child_id, fp)) /* another thread ends it */
 			return -EBUSY;
-	if (!runs_here(thread, task)) {
-		if (!(thread ? task_claim(thread, task) : api_bare_enter(task, false)))
-			return -EBUSY;
-		if (thread)
-			enter_quietly(thread, task);
-	}
-	end_guards(thread, &task->guards, NULL, fp);
+	int error = enter_to_end(thread, task, id);
+	if (error)
+		return error;
+	struct guard *rest, *taken = take_guards(&task->guards, NULL, &rest);
+	end_guards(thread, taken, rest, fp);
 	own_end(thread, &task->owned, fp);
 	leave_family(task);
 	if (!thread) {
 		bool spare = task->id == UINT32_MAX; /* else of the table: the parent's, or ended in a thread's last moments */
+		task->id = 0;
 		api_bare_leave(task);
 		api_bare_ended();
-		task->id = 0;
 		if (spare)
 			store_give(&spare_tasks, task);
 		return 0;
 	}
-	task_leave_api(thread, task);
+	task_account(thread);
 	left_behind(thread, task, fp);
-	task_end(thread, task);
+	task_ends_with_poll(task);
+	task_leave_api(thread, task);
 	return 0;
 }
 
 int api_task_end(struct task *task, const uintptr_t *fp)
 {
-	if (!task || !task->id)
+	uint32_t id = task ? task->id : 0;
+	if (!id)
 		return -EINVAL;
 	struct place place = api_enter();
-	int error = end_task(place.thread, task, fp);
+	int error = end_task(place.thread, task, id, fp);
 	api_leave(place);
 	return error;
 }
@@ -242,13 +294,19 @@ struct guard *api_guard_begin(const uintptr_t *fp)
 	(void)fp;
 	struct place place = api_enter();
 	struct guard *guard = store_take(&guards);
+	if (guard && !base_lock(&api_guards_lock)) {
+		store_give(&guards, guard);
+		guard = NULL;
+	}
 	if (guard) {
+		struct guard **list = api_open_guards(place.thread);
 		guard->owner.is_guard = true;
 		guard->open = true;
 		guard->task = api_present_task(place.thread);
 		guard->thread = guard->task ? NULL : place.thread;
-		guard->outer = *api_open_guards(place.thread);
-		*api_open_guards(place.thread) = guard;
+		guard->outer = *list;
+		*list = guard;
+		base_unlock(&api_guards_lock);
 	} else {
 		errno = ENOMEM;
 	}
@@ -256,33 +314,29 @@ struct guard *api_guard_begin(const uintptr_t *fp)
 	return guard;
 }
 
-/* The list that holds the guard, when it may be ended from here. */
+/* The list that the guard is on, if it may be ended from here. */
 static struct guard **list_of(struct thread *thread, const struct guard *guard)
 {
-	struct guard **list = guard->task ? &guard->task->guards : thread ? &thread->guards : &api_bare.guards;
-	if (!guard->task && guard->thread != thread)
-		return NULL;
-	for (const struct guard *open = *list; open; open = open->outer)
-		if (open == guard)
-			return list;
-	return NULL;
+	if (guard->task)
+		return &guard->task->guards;
+	return guard->thread != thread ? NULL : thread ? &thread->guards : &api_bare.guards;
 }
 
 int api_guard_end(struct guard *guard, const uintptr_t *fp)
 {
 	struct place place = api_enter();
-	struct guard **list = guard && guard->open ? list_of(place.thread, guard) : NULL;
+	struct guard **list = guard && guard->open ? list_of(place.thread, guard) : NULL, *rest = NULL;
+	struct guard *taken = list ? take_guards(list, guard, &rest) : NULL;
 	/* The parent of a fork had opened it: the list that it stood in is not there. */
-	struct guard *alone = guard;
-	if (!list && guard && guard->open && !place.thread && operation_phase() == RUNTIME_UNRECORDED) {
+	if (!taken && guard && guard->open && !place.thread && operation_phase() == RUNTIME_UNRECORDED) {
+		guard->open = false;
 		guard->outer = NULL;
-		list = &alone;
+		taken = guard;
 	}
-	bool in_order = list && *list == guard;
+	bool in_order = guard && taken == guard;
 	if (!in_order && guard)
 		api_misused(place.thread, NULL, fp);
-	if (list)
-		end_guards(place.thread, list, guard, fp);
+	end_guards(place.thread, taken, rest, fp);
 	api_leave(place);
 	return in_order ? 0 : -EINVAL;
 }

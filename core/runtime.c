@@ -349,7 +349,7 @@ void runtime_child(void)
 	coroutine_child();
 	task_child();
 	thread_child();
-	trace_child();
+	trace_child(runtime.options.follow);
 	if (!fork_handlers_ran)
 		heap_child();
 	fork_handlers_ran = false;
@@ -359,6 +359,7 @@ void runtime_child(void)
 	make_fork_page();
 	segment_child();
 	enum runtime_phase phase = begin_recording();
+	trace_child_opened();
 	if (phase == RUNTIME_RECORDING) {
 		node_modules_sync();
 		tag_begin_recording();

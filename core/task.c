@@ -274,6 +274,21 @@ void task_end(struct thread *thread, struct task *task)
 	give_place(task, id);
 }
 
+int task_claim(struct thread *thread, struct task *task, uint32_t id)
+{
+	if (!task_visit(thread, task))
+		return -EBUSY;
+	uint32_t visited = (thread->record_index + 1) | TASK_VISITED;
+	if (__atomic_load_n(&task->id, __ATOMIC_ACQUIRE) == id && !atomic_load(&task->ended)) {
+		atomic_store(&task->runs_on, thread->record_index + 1);
+		return 0;
+	}
+	/* Another has ended it; its place may be another task's by now. */
+	if (atomic_compare_exchange_strong(&task->runs_on, &visited, 0))
+		task_end_named(thread, task, id);
+	return -EINVAL;
+}
+
 void task_finish(void)
 {
 	for (uint32_t index = 1; index < table.made; index++) {

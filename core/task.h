@@ -23,9 +23,9 @@
 #define TASK_VISITED (1u << 31) /* in runs_on: no poll, but a call of the API that is over in a moment */
 
 struct task {
+	uintptr_t key; /* of a spare record: the next */
 	uint32_t id;              /* 0: not in use */
 	uint32_t awaits;          /* polls begun, and awaits inside them */
-	uintptr_t key;
 	struct task *outer;       /* of the API: that runs around it on the same stack. Of a free place: the next */
 	_Atomic uint32_t runs_on; /* thread record + 1, of the poll that began last; 0: suspended. TASK_VISITED */
 	uint32_t type;            /* of trace_task_types */
@@ -57,10 +57,10 @@ struct task *task_begin(struct thread *thread, uint32_t type, uintptr_t key);
 /* The task known by `key`; one that begins now when there is none. */
 struct task *task_of_key(struct thread *thread, uint32_t type, uintptr_t key);
 
-/* Says that the task runs on this thread from now on; false: it runs already. The second takes it from a thread that is
-   about to return from its poll, and is false only inside a poll of the same task on this thread. */
-bool task_claim(struct thread *thread, struct task *task);
-bool task_visit(struct thread *thread, struct task *task); /* ends with runs_on = 0, after task_leave */
+/* Says that the task of that id runs on this thread from now on. 0; -EBUSY: it runs already; -EINVAL: it has ended. */
+int task_claim(struct thread *thread, struct task *task, uint32_t id);
+bool task_visit(struct thread *thread, struct task *task); /* false: it runs. Ends with runs_on = 0, after task_leave */
+/* Takes the task from a thread that is about to return from its poll; false only inside a poll of it on this thread. */
 static always_inline bool task_claim_marked(struct thread *thread, struct task *task)
 {
 	if (unlikely(atomic_load_explicit(&task->runs_on, memory_order_relaxed) == thread->record_index + 1))
@@ -74,11 +74,15 @@ static always_inline bool task_claim_marked(struct thread *thread, struct task *
 struct task *task_enter(struct thread *thread, struct task *task);
 void task_leave(struct thread *thread, struct task *outer);
 
-/* Leaves what the API entered inside the poll that ends, or (`last`, of the API) up to that task. */
+/* Leaves what the API entered inside the poll or the thread that ends, or (`last`, of the API) up to that task. */
 void task_leave_api(struct thread *thread, const struct task *last);
 
-/* The task is over: at once, or when the poll that runs ends. */
+/* The task is over: at once, or when the poll that runs ends. The second is for a poll on this thread that ends next. */
 void task_end(struct thread *thread, struct task *task);
+static inline void task_ends_with_poll(struct task *task)
+{
+	atomic_store(&task->ended, true);
+}
 /* As told by an attachment: nothing when the task has ended otherwise meanwhile. */
 void task_end_named(struct thread *thread, struct task *task, uint32_t id);
 

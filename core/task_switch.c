@@ -38,12 +38,6 @@ void task_account(struct thread *thread)
 		task->bytes_peak = live;
 }
 
-bool task_claim(struct thread *thread, struct task *task)
-{
-	uint32_t idle = 0;
-	return atomic_compare_exchange_strong(&task->runs_on, &idle, thread->record_index + 1);
-}
-
 bool task_visit(struct thread *thread, struct task *task)
 {
 	uint32_t idle = 0;

@@ -18,6 +18,7 @@
 #include "core/segment.h"
 #include "core/own.h"
 #include "core/site.h"
+#include "core/task.h"
 #include "core/tier/heap.h"
 #include "core/tier/pool.h"
 #include "core/tier/remote.h"
@@ -244,6 +245,7 @@ static void destructor(void *value)
 	}
 	base_unlock_all(); /* cancelled inside an operation, asynchronously */
 	thread_busy(thread); /* to its end */
+	task_leave_api(thread, NULL);
 	remote_flush(thread);
 	remote_drain(thread);
 	pool_empty_caches(thread);

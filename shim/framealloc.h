@@ -28,6 +28,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -468,23 +469,29 @@ struct fa_plain_thread {
 	struct fa_plain_owner frame;
 	struct fa_guard *guards;
 	struct fa_task *task; /* innermost that runs */
+	bool noted;           /* its end is seen */
+	bool forks;           /* and has the lock meanwhile */
 };
 
 struct fa_task {
 	struct fa_plain_owner owned;
 	struct fa_guard *guards;
-	struct fa_task *outer, *parent, *children, *elder, *younger;
+	struct fa_task *outer, *parent, *children, *elder, *younger; /* outer: of a spare one, the next */
 	struct fa_plain_thread *runs_on;
+	bool ended;
 };
 
 struct fa_plain_shared {
 	int lock;
 	struct fa_guard *spare_guards; /* never given back, so that an ended one is known as such */
+	struct fa_task *spare_tasks;   /* nor are these */
 	fa_stats_t stats;
 	uint32_t tag_count;
 	char tag[64][64];
 };
 
+extern int __cxa_thread_atexit_impl(void (*ends)(void *object), void *object, void *module); /* glibc */
+extern void *__dso_handle __attribute__((__visibility__("hidden")));
 extern struct fa_plain_shared fa_plain_shared;
 extern __thread struct fa_plain_thread fa_plain_thread;
 extern struct fa_shim fa_plain_calls;
@@ -500,6 +507,25 @@ static inline __attribute__((__unused__)) void fa_plain_lock(void)
 static inline __attribute__((__unused__)) void fa_plain_unlock(void)
 {
 	__atomic_store_n(&fa_plain_shared.lock, 0, __ATOMIC_RELEASE);
+}
+/* No other thread has the lock while the process forks: in the child it would stay taken, with half of a list done. Unless it
+   is the interrupted thread's own, in whose handler the fork is. */
+FA_PLAIN void fa_plain_before_fork(void)
+{
+	for (int i = 0; i < 1000000 && !fa_plain_thread.forks; i++) {
+		fa_plain_thread.forks = !__atomic_exchange_n(&fa_plain_shared.lock, 1, __ATOMIC_ACQUIRE);
+		__builtin_ia32_pause();
+	}
+}
+FA_PLAIN void fa_plain_after_fork(void)
+{
+	if (fa_plain_thread.forks)
+		fa_plain_unlock();
+	fa_plain_thread.forks = false;
+}
+FA_PLAIN void fa_plain_init(void)
+{
+	(void)pthread_atfork(fa_plain_before_fork, fa_plain_after_fork, fa_plain_after_fork);
 }
 static inline __attribute__((__unused__)) void fa_plain_add(uint64_t *figure, uint64_t n)
 {
@@ -596,10 +622,46 @@ FA_PLAIN void fa_plain_end(struct fa_plain_owner *owner)
 	}
 }
 
+/* What a thread that ends leaves open ends, but what it owns lives on: others may use it. */
+FA_PLAIN void fa_plain_leave_all(struct fa_plain_owner *owner)
+{
+	while (owner->newest)
+		fa_plain_take(owner->newest);
+}
+
+FA_PLAIN void fa_plain_thread_ends(void *ended)
+{
+	struct fa_plain_thread *thread = (struct fa_plain_thread *)ended;
+	fa_plain_lock();
+	fa_plain_leave_all(&thread->frame);
+	for (struct fa_guard *guard = thread->guards, *outer; guard; guard = outer) {
+		outer = guard->outer;
+		fa_plain_leave_all(&guard->owner);
+		guard->list = NULL;
+		guard->outer = fa_plain_shared.spare_guards;
+		fa_plain_shared.spare_guards = guard;
+	}
+	for (struct fa_task *task = thread->task, *outer; task; task = outer) {
+		outer = task->outer;
+		task->outer = NULL;
+		__atomic_store_n(&task->runs_on, NULL, __ATOMIC_RELEASE);
+	}
+	fa_plain_unlock();
+	memset(thread, 0, sizeof *thread);
+}
+
+/* The thread has something open from now on. Its end is told as to a C++ object of the thread, which keeps this module loaded. */
+FA_PLAIN void fa_plain_note_thread(void)
+{
+	if (!fa_plain_thread.noted)
+		fa_plain_thread.noted = !__cxa_thread_atexit_impl(fa_plain_thread_ends, &fa_plain_thread, &__dso_handle);
+}
+
 FA_PLAIN void fa_plain_frame_begin(void)
 {
 	if (fa_plain_thread.frames++)
 		return;
+	fa_plain_note_thread();
 	fa_plain_thread.paused_by = 0;
 	fa_plain_add(&fa_plain_shared.stats.frames, 1);
 	if (fa_plain_thread.role == FA_ROLE_NONE)
@@ -622,8 +684,15 @@ FA_PLAIN struct fa_guard **fa_plain_guards(void)
 FA_PLAIN void *fa_plain_alloc(fa_tier tier, size_t size)
 {
 	struct fa_task *task = fa_plain_thread.task;
-	if (tier == FA_POOL)
-		return fa_plain_make(FA_POOL, size, *fa_plain_guards() ? &(*fa_plain_guards())->owner : NULL);
+	if (tier == FA_POOL) {
+		void *made = fa_plain_make(FA_POOL, size, NULL);
+		fa_plain_lock();
+		struct fa_guard *guard = *fa_plain_guards();
+		if (made && guard)
+			fa_plain_give(&guard->owner, fa_plain_block_of(made));
+		fa_plain_unlock();
+		return made;
+	}
 	if (tier != FA_FRAME)
 		return fa_plain_make(FA_HEAP, size, NULL);
 	bool in_frame = fa_plain_thread.frames && !fa_plain_thread.paused_by;
@@ -671,30 +740,57 @@ FA_PLAIN void *fa_plain_realloc(void *pointer, size_t size)
 
 FA_PLAIN fa_task *fa_plain_task_new(fa_task *parent, const char *type)
 {
-	fa_task *task = (fa_task *)calloc(1, sizeof *task);
 	(void)type;
+	fa_plain_lock();
+	fa_task *task = fa_plain_shared.spare_tasks;
+	if (task)
+		fa_plain_shared.spare_tasks = task->outer;
+	fa_plain_unlock();
+	if (!task)
+		task = (fa_task *)calloc(1, sizeof *task);
 	if (!task) {
 		errno = ENOMEM;
 		return NULL;
 	}
 	fa_plain_add(&fa_plain_shared.stats.tasks_started, 1);
-	if (!parent)
-		return task;
 	fa_plain_lock();
+	task->outer = NULL;
+	__atomic_store_n(&task->ended, false, __ATOMIC_RELEASE);
 	task->parent = parent;
-	task->younger = parent->children;
+	task->younger = parent ? parent->children : NULL;
 	if (task->younger)
 		task->younger->elder = task;
-	parent->children = task;
+	if (parent)
+		parent->children = task;
 	fa_plain_unlock();
 	return task;
+}
+
+static inline __attribute__((__unused__)) bool fa_plain_has_ended(const fa_task *task)
+{
+	return __atomic_load_n(&task->ended, __ATOMIC_ACQUIRE);
+}
+
+FA_PLAIN void fa_plain_leave(void)
+{
+	fa_task *task = fa_plain_thread.task;
+	fa_plain_thread.task = task->outer;
+	task->outer = NULL;
+	__atomic_store_n(&task->runs_on, NULL, __ATOMIC_RELEASE);
 }
 
 FA_PLAIN int fa_plain_enter(fa_task *task, bool polls)
 {
 	struct fa_plain_thread *nobody = NULL;
+	if (fa_plain_has_ended(task))
+		return -EINVAL;
 	if (!__atomic_compare_exchange_n(&task->runs_on, &nobody, &fa_plain_thread, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return -EBUSY;
+	if (fa_plain_has_ended(task)) { /* by another thread, meanwhile */
+		__atomic_store_n(&task->runs_on, NULL, __ATOMIC_RELEASE);
+		return -EINVAL;
+	}
+	fa_plain_note_thread();
 	task->outer = fa_plain_thread.task;
 	fa_plain_thread.task = task;
 	if (polls)
@@ -719,29 +815,39 @@ FA_PLAIN int fa_plain_task_leave(fa_task *task)
 {
 	if (!task || !fa_plain_runs_here(task))
 		return -EINVAL;
-	for (fa_task *inner = NULL; inner != task;) {
-		inner = fa_plain_thread.task;
-		fa_plain_thread.task = inner->outer;
-		inner->outer = NULL;
-		__atomic_store_n(&inner->runs_on, NULL, __ATOMIC_RELEASE);
-	}
+	while (fa_plain_thread.task != task)
+		fa_plain_leave();
+	fa_plain_leave();
 	return 0;
 }
 
-FA_PLAIN void fa_plain_guards_end(struct fa_guard **list, const struct fa_guard *last)
+/* Takes the innermost guards off their list, up to `last` (NULL: all), and ends them. False: `last` is not the innermost, or not
+   on the list at all: then none ends. */
+FA_PLAIN bool fa_plain_guards_end(struct fa_guard **list, const struct fa_guard *last)
 {
-	for (struct fa_guard *guard = *list; guard; guard = *list) {
-		bool done = guard == last;
-		*list = guard->outer;
-		fa_plain_end(&guard->owner);
-		fa_plain_lock();
+	fa_plain_lock();
+	struct fa_guard *taken = *list, *open = taken;
+	while (open && open != last)
+		open = open->outer;
+	struct fa_guard *rest = open ? open->outer : NULL;
+	if (last && !open)
+		taken = NULL;
+	else
+		*list = rest;
+	for (struct fa_guard *guard = taken; taken && guard != rest; guard = guard->outer)
 		guard->list = NULL;
-		guard->outer = fa_plain_shared.spare_guards;
-		fa_plain_shared.spare_guards = guard;
+	fa_plain_unlock();
+	bool in_order = taken == last;
+	while (taken && taken != rest) {
+		struct fa_guard *outer = taken->outer;
+		fa_plain_end(&taken->owner);
+		fa_plain_lock();
+		taken->outer = fa_plain_shared.spare_guards;
+		fa_plain_shared.spare_guards = taken;
 		fa_plain_unlock();
-		if (done)
-			return;
+		taken = outer;
 	}
+	return in_order;
 }
 
 /* Neither the task nor a child of it runs on another thread. The lock is held. */
@@ -755,20 +861,33 @@ FA_PLAIN bool fa_plain_is_ours(const fa_task *task)
 	return true;
 }
 
+FA_PLAIN fa_task *fa_plain_child_of(const fa_task *task)
+{
+	fa_plain_lock();
+	fa_task *child = task->children;
+	fa_plain_unlock();
+	return child;
+}
+
 FA_PLAIN int fa_plain_task_end(fa_task *task)
 {
-	if (!task)
+	if (!task || fa_plain_has_ended(task))
 		return -EINVAL;
 	fa_plain_lock();
 	bool ours = fa_plain_is_ours(task);
 	fa_plain_unlock();
 	if (!ours)
 		return -EBUSY;
-	while (task->children)
-		if (fa_plain_task_end(task->children))
+	for (fa_task *child; (child = fa_plain_child_of(task));)
+		if (fa_plain_task_end(child)) /* another thread ends it */
 			return -EBUSY;
-	if (!fa_plain_runs_here(task) && fa_plain_enter(task, false))
-		return -EBUSY;
+	if (!fa_plain_runs_here(task)) {
+		int error = fa_plain_enter(task, false);
+		if (error)
+			return error;
+	}
+	while (fa_plain_thread.task != task)
+		fa_plain_leave();
 	fa_plain_guards_end(&task->guards, NULL);
 	fa_plain_end(&task->owned);
 	fa_plain_lock(); /* out of the family while it is held: who looks at it then finds it running, or not at all */
@@ -778,16 +897,19 @@ FA_PLAIN int fa_plain_task_end(fa_task *task)
 		task->parent->children = task->younger;
 	if (task->younger)
 		task->younger->elder = task->elder;
+	task->parent = task->elder = task->younger = NULL;
+	__atomic_store_n(&task->ended, true, __ATOMIC_RELEASE);
+	fa_plain_leave();
+	task->outer = fa_plain_shared.spare_tasks;
+	fa_plain_shared.spare_tasks = task;
 	fa_plain_unlock();
-	fa_plain_task_leave(task);
-	free(task);
 	fa_plain_add(&fa_plain_shared.stats.tasks_ended, 1);
 	return 0;
 }
 
 FA_PLAIN void *fa_plain_task_alloc(fa_task *task, size_t size)
 {
-	if (!task) {
+	if (!task || fa_plain_has_ended(task)) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -838,24 +960,24 @@ FA_PLAIN fa_guard *fa_plain_guard_begin(void)
 		errno = ENOMEM;
 		return NULL;
 	}
+	fa_plain_note_thread();
+	fa_plain_lock();
 	guard->owner.is_guard = true;
 	guard->task = fa_plain_thread.task;
 	guard->list = fa_plain_guards();
 	guard->outer = *guard->list;
 	*guard->list = guard;
+	fa_plain_unlock();
 	return guard;
 }
 
 FA_PLAIN int fa_plain_guard_end(fa_guard *guard)
 {
+	fa_plain_lock();
+	bool is_here = guard->list && (guard->task || guard->list == &fa_plain_thread.guards);
 	struct fa_guard **list = guard->list;
-	if (!list || (!guard->task && list != &fa_plain_thread.guards))
-		return fa_plain_misused();
-	bool in_order = *list == guard;
-	if (!in_order)
-		fa_plain_misused();
-	fa_plain_guards_end(list, guard);
-	return in_order ? 0 : -EINVAL;
+	fa_plain_unlock();
+	return is_here && fa_plain_guards_end(list, guard) ? 0 : fa_plain_misused();
 }
 
 FA_PLAIN int fa_plain_guard_release(fa_guard *guard, void *pointer)
@@ -1001,8 +1123,11 @@ FA_PLAIN const struct fa_shim *fa_calls_find(void)
 	memcpy(&offered, &symbol, sizeof offered);
 	if (offered)
 		calls = offered();
-	if (!calls || calls->bytes < sizeof *calls)
+	if (!calls || calls->bytes < sizeof *calls) {
+		static pthread_once_t once = PTHREAD_ONCE_INIT;
 		calls = &fa_plain_calls;
+		pthread_once(&once, fa_plain_init);
+	}
 	__atomic_store_n(&fa_calls_found, calls, __ATOMIC_RELEASE);
 	return calls;
 }

@@ -1,4 +1,5 @@
-/* Resource limits that the program sets for itself: when its address space is limited, the reserved region shrinks. */
+/* Resource limits that the program sets for itself: when its address space is limited, the reserved region shrinks; before its
+   files are, the recording's has its length. */
 #define _GNU_SOURCE
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -6,11 +7,14 @@
 
 #include "core/region.h"
 #include "core/runtime.h"
+#include "core/trace/writer.h"
 #include "shim/hooks.h"
 
 static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, struct rlimit64 *old)
 {
 	bool own = pid == 0 || pid == (pid_t)syscall(SYS_getpid);
+	if (limit && own && resource == RLIMIT_FSIZE && limit->rlim_cur < TRACE_MAX_BYTES && runtime_current() == RUNTIME_RECORDING)
+		trace_keep_room();
 	int result = (int)syscall(SYS_prlimit64, pid, resource, limit, old);
 	if (!result && limit && own && resource == RLIMIT_AS && limit->rlim_cur != RLIM64_INFINITY && runtime_owns_memory())
 		region_shrink(limit->rlim_cur);

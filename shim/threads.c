@@ -1,8 +1,6 @@
 /* Thread creation, naming and process end: what the shim must see to know roles and to close the recording. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <stdarg.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -104,19 +102,6 @@ EXPORT int pthread_setcanceltype(int type, int *old)
 	if (type == PTHREAD_CANCEL_ASYNCHRONOUS)
 		atomic_store(&patch_cancels_anywhere, true);
 	return real ? real(type, old) : EINVAL;
-}
-
-EXPORT int prctl(int option, ...)
-{
-	va_list list;
-	va_start(list, option);
-	unsigned long a = va_arg(list, unsigned long), b = va_arg(list, unsigned long), c = va_arg(list, unsigned long),
-	              d = va_arg(list, unsigned long);
-	va_end(list);
-	long result = syscall(SYS_prctl, option, a, b, c, d);
-	if (option == PR_SET_NAME && result == 0 && recording() && thread_self->gate & THREAD_READY)
-		role_named(thread_self, NULL); /* what the kernel took: the text may end with its page */
-	return (int)result;
 }
 
 /* exit() is seen by a handler (shim/start.c); these two run none. */

@@ -31,9 +31,16 @@ CASES = {
     "handed-meanwhile": (("", (0, 0), (160000, 160000), 0, (20000, 20000), 20000, 0), {}),
     "family": (("", (0, 0), (0, 0), 0, (4000, 4000), 2000, 0), {}),
     "many-types": (("", (0, 0), (0, 0), 0, (300, 300), 300, 0), {}),
+    "ended-twice": (("0 1 1 0\n", (0, 0), (1, 1), 0, (2, 2), 1, 0), {}),
+    "ended-by-two": (("20000\n", (0, 0), (20000, 20000), 0, (20000, 20000), 0, 0), {}),
+    "left-open": (("0\n", (1, 1), (3, 3), 1, (1, 1), 1, 0), {}),
     "forked": (("0 0 1 0 0 mine 3\n", (0, 0), (2, 2), 0, (1, 1), 0, 0), {}),
 }
 UNDEFINED = {"free-twice"}  # without the shim a freed block is read: AddressSanitizer's to tell
+
+
+# What other threads do meanwhile is chance, and so are the figures.
+RACES = ["guards-elsewhere", "forks-meanwhile"]
 
 
 def text_of(said, frame, other, frames, tasks, polls, misuse):
@@ -65,6 +72,19 @@ def test_with_the_shim(shim, case, options):
     told.pop("FA510", None)  # of speed
     assert told == findings
     assert run.report["frames"]["count"] == expected[3]
+
+
+@pytest.mark.parametrize("case", RACES)
+def test_races(built, shim, case):
+    plain, under = harness.plain([build("corners"), case]), shim.run([build("corners"), case])
+    assert (plain.status, plain.stdout, plain.stderr) == (0, b"0\n", b"")
+    assert (under.status, under.stdout, under.stderr) == (0, b"0\n", b"")
+
+
+def test_races_sanitized(built):
+    """Without forks: in the child the sanitizer's own allocator may be locked."""
+    run = harness.plain([build("corners", SANITIZED, "-fno-sanitize-recover=all"), "guards-elsewhere"])
+    assert (run.status, run.stdout, run.stderr) == (0, b"0\n", b"")
 
 
 def test_a_child_that_records_keeps_its_parents_tasks(built, tmp_path):

@@ -1,4 +1,5 @@
 """What a program may do with memory that malloc gave it, with limits, and what a thread's slot keeps of the thread before."""
+import os
 import re
 import subprocess
 
@@ -53,6 +54,24 @@ def test_live_bytes_of_a_thread_that_frees_what_others_made(shim):
     run = shim.run([harness.program("slots"), "frees"], {"frame": "frame_mark"})
     live = [int(n) for n in re.findall(r"live (\d+) KiB", dumped(run.recording))]
     assert len(live) == 20 and max(live) < 64 * 64 * 2
+
+
+@pytest.mark.parametrize("what", ["root", "chroot", "files", "calls"])
+def test_a_recording_grows_when_its_file_is_out_of_reach(shim, what):
+    """Also one that would be killed if it opened a file."""
+    if what in ("root", "chroot") and os.geteuid():
+        pytest.skip("only root can give that up")
+    run = shim.run([harness.program("gives_up"), what], via="fa-run")
+    sites = run.sites("left") + run.sites("right")
+    assert len(sites) == 4096 and {(s["allocs"], s["live_blocks"]) for s in sites} == {(3, 0)}
+    assert run.report["losses"]["reasons"] == []
+    assert run.recording.stat().st_size < 4 << 20, "the hole at its end has been left there"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give itself up")
+def test_a_child_that_cannot_be_recorded_is_told(shim):
+    run = shim.run([harness.program("gives_up"), "root-fork"], {"follow": 1}, via="fa-run")
+    assert run.report["losses"]["reasons"] == ["1 child processes that could make no recording of their own"]
 
 
 def test_no_frame_is_lost_untold_when_the_disk_is_full(shim):

@@ -1,6 +1,7 @@
 /* The writing side of format.h. The file is opened only to be made or to grow, and closed again: the target never finds
-   a descriptor of ours. New pages are populated before use, so that a full disk is an error here and not a SIGBUS
-   later. Only the growth path makes system calls. */
+   a descriptor of ours. One that is about to lose the right to open it has the file made as long as it may become, with
+   a hole at its end. New pages are populated before use, so that a full disk is an error here and not a SIGBUS later. Only
+   the growth path makes system calls. */
 #define _GNU_SOURCE
 #include "core/trace/writer.h"
 
@@ -24,6 +25,8 @@ struct trace_header *trace_header;
 struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels, trace_groups, trace_threads, trace_lifetimes,
         trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts, trace_tallies;
 
+static struct trace_header *parent; /* where a followed child without a recording is counted; NULL: it has one */
+
 static struct {
 	struct base_lock lock;
 	char *map; /* TRACE_MAX_BYTES of addresses, the file at its beginning */
@@ -31,6 +34,7 @@ static struct {
 	dev_t device;
 	ino_t inode;
 	bool anonymous;
+	bool whole; /* the file has its full length: what is not ready yet is a hole */
 	uint32_t ready_pages; /* accessible pages of the file */
 	uint32_t taken_pages;
 	uint32_t refused; /* requests since it could not grow any more; most of them do not try */
@@ -63,13 +67,19 @@ static int extend(int fd, size_t from, size_t bytes)
 	return 0;
 }
 
+/* Asking for more would raise SIGXFSZ. */
+static bool may_be_so_long(size_t bytes)
+{
+	struct rlimit limit;
+	return getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur == RLIM_INFINITY || bytes <= limit.rlim_cur;
+}
+
 /* Makes the first `pages` pages of the open file usable. */
 static int populate(int fd, uint32_t pages)
 {
 	size_t bytes = (size_t)pages * TRACE_PAGE_BYTES, from = (size_t)writer.ready_pages * TRACE_PAGE_BYTES;
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && bytes > limit.rlim_cur)
-		return -EFBIG; /* asking would raise SIGXFSZ */
+	if (!may_be_so_long(bytes))
+		return -EFBIG;
 	int error = extend(fd, from, bytes);
 	/* A kernel before 5.14 does not know this; the file has its blocks all the same. */
 	if (!error && madvise(writer.map + from, bytes - from, MADV_POPULATE_WRITE) && errno != EINVAL)
@@ -78,6 +88,27 @@ static int populate(int fd, uint32_t pages)
 		/* the file stays longer than it is used: harmless */
 	}
 	return error;
+}
+
+/* The recording's file, or a negative errno. */
+static int open_again(void)
+{
+	int fd = base_open(writer.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
+	if (fd < 0)
+		return -errno;
+	struct stat now;
+	int error = fstat(fd, &now) ? -errno : 0;
+	if (!error && (now.st_dev != writer.device || now.st_ino != writer.inode))
+		error = -ESTALE; /* somebody else's file stands there now */
+	if (error)
+		base_close(fd);
+	return error ? error : fd;
+}
+
+static int fill_hole(uint32_t pages)
+{
+	size_t from = (size_t)writer.ready_pages * TRACE_PAGE_BYTES;
+	return madvise(writer.map + from, (size_t)pages * TRACE_PAGE_BYTES - from, MADV_POPULATE_WRITE) ? -errno : 0;
 }
 
 /* Lock held. */
@@ -92,23 +123,35 @@ static int grow(uint32_t pages)
 		writer.ready_pages = wanted;
 		return 0;
 	}
-	int fd = base_open(writer.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
-	if (fd < 0)
-		return -errno;
-	struct stat now;
-	int error = fstat(fd, &now) ? -errno : 0;
-	if (!error && (now.st_dev != writer.device || now.st_ino != writer.inode))
-		error = -ESTALE; /* somebody else's file stands there now */
-	if (!error)
-		error = populate(fd, wanted);
-	if (error && !(error == -ESTALE) && wanted > pages && populate(fd, pages) == 0) {
+	int fd = writer.whole ? -1 : open_again();
+	if (fd < 0 && !writer.whole)
+		return fd;
+	int error = writer.whole ? fill_hole(wanted) : populate(fd, wanted);
+	if (error && wanted > pages && (writer.whole ? fill_hole(pages) : populate(fd, pages)) == 0) {
 		wanted = pages;
 		error = 0;
 	}
-	base_close(fd);
+	if (fd >= 0)
+		base_close(fd);
 	if (!error)
 		writer.ready_pages = wanted;
 	return error;
+}
+
+void trace_keep_room(void)
+{
+	if (!trace_header || writer.anonymous || writer.whole || !base_lock(&writer.lock))
+		return;
+	int saved = errno, fd = may_be_so_long(TRACE_MAX_BYTES) ? open_again() : -EFBIG;
+	if (fd >= 0) {
+		bool fills_holes = !madvise(writer.map, 0, MADV_POPULATE_WRITE);
+		writer.whole = !(fills_holes ? ftruncate(fd, TRACE_MAX_BYTES) : fallocate(fd, 0, 0, TRACE_MAX_BYTES));
+		if (writer.whole && !fills_holes)
+			writer.ready_pages = TRACE_MAX_BYTES / TRACE_PAGE_BYTES;
+		base_close(fd);
+	}
+	errno = saved;
+	base_unlock(&writer.lock);
 }
 
 /* Lock held. Whether the file's first `pages` pages can be used, or it could grow so far. */
@@ -246,7 +289,8 @@ int trace_open(const char *path)
 		         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
 			return -ENOMEM;
 	}
-	madvise(writer.map, TRACE_MAX_BYTES, MADV_DONTFORK);
+	/* But for the header: a child that has no recording says so there. */
+	madvise(writer.map + TRACE_PAGE_BYTES, TRACE_MAX_BYTES - TRACE_PAGE_BYTES, MADV_DONTFORK);
 	writer.ready_pages = GROW_PAGES;
 	writer.taken_pages = 1 + TRACE_TABLE_PAGES;
 	trace_header = (struct trace_header *)writer.map;
@@ -270,12 +314,29 @@ int trace_open(const char *path)
 	return error;
 }
 
-void trace_child(void)
+void trace_child(bool is_followed)
 {
+	bool tells_parent = is_followed && parent && writer.anonymous; /* who has no recording leaves it to the one before */
+	if (trace_header && (tells_parent || !is_followed))
+		munmap(trace_header, TRACE_PAGE_BYTES);
+	if (!tells_parent)
+		parent = is_followed ? trace_header : NULL;
 	trace_header = NULL;
 	writer.map = NULL;
-	writer.anonymous = false;
+	writer.anonymous = writer.whole = false;
 	writer.ready_pages = writer.taken_pages = writer.refused = 0;
+}
+
+void trace_child_opened(void)
+{
+	if (!parent)
+		return;
+	if (!trace_header || writer.anonymous) {
+		trace_add(&parent->losses[TRACE_LOSS_CHILDREN], 1);
+	} else {
+		munmap(parent, TRACE_PAGE_BYTES);
+		parent = NULL;
+	}
 }
 
 const char *trace_path(void)

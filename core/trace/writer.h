@@ -73,7 +73,13 @@ static inline void trace_raise(uint64_t *highest, uint64_t value)
 /* Where the recording is; NULL when it has no file. */
 const char *trace_path(void);
 
-/* Child of a fork: the mapping is gone (MADV_DONTFORK). */
-void trace_child(void);
+/* The process is about to lose the right to open files (it gives up root, enters a chroot or a sandbox): from now on the
+   recording grows without. Its file is as long as it may become then, TRACE_MAX_BYTES, but takes up no more room. */
+void trace_keep_room(void);
+
+/* Child of a fork: the mapping is gone (MADV_DONTFORK). One that is followed opens its own next: where that fails, its parent's
+   recording counts it. */
+void trace_child(bool is_followed);
+void trace_child_opened(void);
 
 #endif

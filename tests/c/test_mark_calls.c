@@ -178,7 +178,7 @@ void t_where(void);
 
 int main(void)
 {
-	vector_level = __builtin_cpu_supports("avx512bw") ? 2 : __builtin_cpu_supports("avx");
+	vector_level = __builtin_cpu_supports("avx512bw") ? 2 : __builtin_cpu_supports("avx") != 0;
 	CHECK(!patch_init());
 	check_module("*mark_inside*", targets_run, &targets_calls);
 	t_where();
@@ -435,7 +435,7 @@ int main(void)
 {
 	char root[512];
 	source_root(root, sizeof root);
-	vector_level = __builtin_cpu_supports("avx512bw") ? 2 : __builtin_cpu_supports("avx");
+	vector_level = __builtin_cpu_supports("avx512bw") ? 2 : __builtin_cpu_supports("avx") != 0;
 	CHECK(!patch_init());
 	const struct stub_guard *best = stub_used();
 	for (size_t i = 0; stub_at(i); i++) {

@@ -286,6 +286,10 @@ void recording_finish(struct recording *recording, int wait_status)
 	int fd = recording->ready ? open_ours(recording, recording->latest, O_RDWR, &header) : -ENOENT;
 	if (fd < 0)
 		return;
+	off_t hole = lseek(fd, 0, SEEK_HOLE); /* at its end, if it has one: trace_keep_room */
+	if (hole > 0 && ftruncate(fd, hole)) {
+		/* it stays: harmless */
+	}
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	note_end(recording->latest, fd, header.end_ns ? header.end_ns : now_ns, /* the shim's own time is closer */

@@ -1,5 +1,6 @@
 /* corners CASE: rare ways through the C API. Prints what it saw and the figures; the same with and without the shim. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -329,6 +330,149 @@ static void many_types(void)
 	}
 }
 
+/* What has ended is no task any more. */
+static void ended_twice(void)
+{
+	fa_task *task = fa_task_new("once"), *other;
+	int first = fa_task_end(task), second = fa_task_end(task), entered = fa_task_enter(task);
+	printf("%d %d %d ", first, second == -EINVAL, entered == -EINVAL);
+	fa_task_enter(other = fa_task_new("another"));
+	fa_task_alloc(other, 10);
+	printf("%d\n", fa_task_end(other));
+}
+
+#define RACES 20000
+
+static fa_task *_Atomic raced;
+static _Atomic int races_made, races_tried, races_won;
+
+static void *end_raced(void *unused)
+{
+	for (int i = 0; i < RACES; i++, races_tried++) {
+		while (races_made == i)
+			;
+		races_won += fa_task_end(raced) == 0;
+	}
+	return unused;
+}
+
+/* Of two threads that end a task, one does. */
+static void ended_by_two(void)
+{
+	pthread_t thread;
+	pthread_create(&thread, NULL, end_raced, NULL);
+	for (int i = 0; i < RACES; i++) {
+		raced = fa_task_new("raced");
+		fa_task_alloc(raced, 10);
+		races_made++;
+		races_won += fa_task_end(raced) == 0;
+		while (races_tried == i)
+			;
+	}
+	pthread_join(thread, NULL);
+	printf("%d\n", races_won);
+}
+
+#define GUARDED 20000
+static fa_guard *_Atomic to_end[GUARDED];
+static _Atomic bool guards_done;
+
+static void *run_guarded(void *task)
+{
+	fa_task_enter(task);
+	for (int i = 0; !guards_done || i < 1000; i++) {
+		fa_guard *guard = fa_guard_begin();
+		fa_guard_end(guard);
+	}
+	fa_task_leave(task);
+	return NULL;
+}
+
+/* A task's guards may be ended wherever it runs: by whose scope began there, say. */
+static void guards_elsewhere(void)
+{
+	pthread_t thread;
+	fa_task *task = fa_task_new("guarded");
+	fa_task_enter(task);
+	for (int i = 0; i < GUARDED; i++) {
+		to_end[i] = fa_guard_begin();
+		if (i % 100 == 0)
+			memset(fa_pool_alloc(100), i, 100);
+	}
+	fa_task_leave(task);
+	pthread_create(&thread, NULL, run_guarded, task);
+	for (int i = GUARDED - 1; i >= 0; i--)
+		fa_guard_end(to_end[i]);
+	guards_done = true;
+	pthread_join(thread, NULL);
+	printf("%d\n", fa_task_end(task));
+	exit(0); /* how often one was ended in the other's is chance */
+}
+
+static void *begin_and_leave_open(void *out)
+{
+	void **made = out;
+	fa_frame_begin();
+	made[0] = fa_frame_alloc(100);
+	fa_guard_begin();
+	made[1] = fa_pool_alloc(100);
+	fa_task_enter(made[3] = fa_task_new("left open"));
+	made[2] = fa_task_alloc(made[3], 100);
+	return NULL;
+}
+
+/* What a thread has made lives on where it ends without a word, and what it runs can be ended by others. */
+static void left_open(void)
+{
+	void *made[4] = {NULL};
+	pthread_t thread;
+	pthread_create(&thread, NULL, begin_and_leave_open, made);
+	pthread_join(thread, NULL);
+	for (int i = 0; i < 3; i++)
+		memset(made[i], 'a' + i, 100);
+	fa_transfer(made[0]);
+	fa_transfer(made[1]);
+	fa_free(made[0]);
+	fa_free(made[1]);
+	printf("%d\n", fa_task_end(made[3]));
+}
+
+static _Atomic bool forks_done;
+
+static void *use_api(void *unused)
+{
+	while (!forks_done) {
+		fa_task *task = fa_task_new("busy");
+		FA_POOL_GUARD(guard);
+		fa_free(fa_realloc(fa_heap_alloc(10), 20));
+		fa_pool_alloc(10);
+		fa_task_end(task);
+	}
+	return unused;
+}
+
+/* A fork while another thread is inside of a call. */
+static void forks_meanwhile(void)
+{
+	pthread_t thread;
+	int status, failed = 0;
+	pthread_create(&thread, NULL, use_api, NULL);
+	for (int i = 0; i < 500; i++) {
+		pid_t child = fork();
+		if (!child) {
+			fa_task *task = fa_task_new("child's");
+			fa_task_alloc(task, 10);
+			fa_free(fa_heap_alloc(10));
+			_exit(fa_task_end(task));
+		}
+		failed += waitpid(child, &status, 0) != child || status != 0;
+	}
+	forks_done = true;
+	pthread_join(thread, NULL);
+	printf("%d\n", failed);
+	exit(0); /* how much the other thread has done is chance */
+}
+
 /* What the parent had open goes on in the child of a fork; a block that was freed by hand is nobody's there either. */
 static void in_child(fa_guard *guard, fa_task *task, void *block)
 {
@@ -436,6 +580,11 @@ int main(int argc, char **argv)
 	        {"handed-meanwhile", handed_meanwhile},
 	        {"family", family},
 	        {"many-types", many_types},
+	        {"ended-twice", ended_twice},
+	        {"ended-by-two", ended_by_two},
+	        {"guards-elsewhere", guards_elsewhere},
+	        {"left-open", left_open},
+	        {"forks-meanwhile", forks_meanwhile},
 	        {"forked-tasks", forked_tasks},
 	        {"forked-hand-on", forked_hand_on},
 	        {"forked", forked},

@@ -1,0 +1,70 @@
+/* What a program gives up for good: root, the file system it saw, system calls. Its recording's file may be out of reach after
+   that, and is made ready before. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/mark/mark.h"
+#include "core/role.h"
+#include "core/runtime.h"
+#include "core/thread.h"
+#include "core/trace/writer.h"
+#include "shim/hooks.h"
+
+int capset(void *header, const void *data); /* libcap's declaration, which we do without */
+
+static void prepare(void)
+{
+	if (runtime_current() == RUNTIME_RECORDING)
+		trace_keep_room();
+}
+
+static bool is_root(void)
+{
+	return geteuid() == 0;
+}
+
+#define GIVES_UP(result, name, parameters, arguments, when, failure)                                                   \
+	EXPORT result name parameters                                                                                  \
+	{                                                                                                              \
+		static result(*function) parameters;                                                                   \
+		if (!function)                                                                                         \
+			function = (__typeof__(function))finder_next(#name, (uintptr_t)&runtime_phase);                \
+		if (when)                                                                                              \
+			prepare();                                                                                     \
+		if (function)                                                                                          \
+			return function arguments;                                                                     \
+		errno = ENOSYS;                                                                                        \
+		return failure;                                                                                        \
+	}
+GIVES_UP(int, setuid, (uid_t a), (a), is_root(), -1)
+GIVES_UP(int, seteuid, (uid_t a), (a), is_root(), -1)
+GIVES_UP(int, setreuid, (uid_t a, uid_t b), (a, b), is_root(), -1)
+GIVES_UP(int, setresuid, (uid_t a, uid_t b, uid_t c), (a, b, c), is_root(), -1)
+GIVES_UP(int, setfsuid, (uid_t a), (a), is_root(), 0)
+GIVES_UP(int, capset, (void *a, const void *b), (a, b), is_root(), -1)
+GIVES_UP(int, chroot, (const char *a), (a), true, -1)
+GIVES_UP(int, unshare, (int a), (a), true, -1)
+GIVES_UP(int, setns, (int a, int b), (a, b), true, -1)
+#undef GIVES_UP
+
+EXPORT int prctl(int option, ...)
+{
+	va_list list;
+	va_start(list, option);
+	unsigned long a = va_arg(list, unsigned long), b = va_arg(list, unsigned long), c = va_arg(list, unsigned long),
+	              d = va_arg(list, unsigned long);
+	va_end(list);
+	if (option == PR_SET_SECCOMP || option == PR_SET_NO_NEW_PRIVS) /* a filter of system calls mostly follows the latter */
+		prepare();
+	long result = syscall(SYS_prctl, option, a, b, c, d);
+	if (option == PR_SET_NAME && result == 0 && runtime_current() == RUNTIME_RECORDING && thread_self->gate & THREAD_READY)
+		role_named(thread_self, NULL); /* what the kernel took: the text may end with its page */
+	return (int)result;
+}

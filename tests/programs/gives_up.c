@@ -1,0 +1,72 @@
+/* A program that gives up, for good, what opening its recording again would need, and whose recording has to grow after that.
+   The first argument says what: root, chroot, files, calls; or root-fork, whose child begins then. */
+#include "common.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define DEPTH 12u
+#define ROUNDS 3
+
+/* A call path for each number of DEPTH bits. */
+SITE void *left(unsigned number, unsigned depth);
+
+SITE void *right(unsigned number, unsigned depth)
+{
+	void *block = depth < DEPTH ? (number & 1 ? right : left)(number >> 1, depth + 1) : malloc(40);
+	__asm__ volatile("" : "+r"(block));
+	return block;
+}
+
+SITE void *left(unsigned number, unsigned depth)
+{
+	void *block = depth < DEPTH ? (number & 1 ? right : left)(number >> 1, depth + 1) : malloc(80);
+	__asm__ volatile("" : "+r"(block));
+	return block;
+}
+
+static void allocate(void)
+{
+	for (int round = 0; round < ROUNDS; round++)
+		for (unsigned number = 0; number < 1u << DEPTH; number++)
+			free(left(number, 0));
+}
+
+static void give_up_opening(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+}
+
+int main(int count, char **arguments)
+{
+	const char *what = count > 1 ? arguments[1] : "";
+	if (!strncmp(what, "root", 4))
+		CHECK(!setgid(65534) && !setuid(65534));
+	else if (!strcmp(what, "chroot"))
+		CHECK(!chroot("/usr/share") && !chdir("/"));
+	else if (!strcmp(what, "files"))
+		CHECK(!setrlimit(RLIMIT_FSIZE, &(struct rlimit){4096, 4096}));
+	else if (!strcmp(what, "calls"))
+		give_up_opening();
+	else
+		return 2;
+	if (!strcmp(what, "root-fork") && !fork()) {
+		allocate();
+		_exit(failures);
+	}
+	allocate();
+	int status = 0;
+	wait(&status);
+	return failures || status;
+}

@@ -16,6 +16,7 @@
 
 static struct {
 	char options[TRACE_OPTIONS_BYTES], args[TRACE_ARGS_BYTES];
+	size_t args_bytes;
 } started_as; /* FA_OPTIONS; arguments, each with its NUL */
 
 /* When a process started, in clock ticks: with its pid, its identity. 0: no such process. */
@@ -54,6 +55,7 @@ void recording_note_start(void)
 	size_t at = 0;
 	for (int i = 0; i < count && arguments[i] && at + 2 < sizeof started_as.args; i++)
 		at += base_text_copy(started_as.args + at, sizeof started_as.args - at - 1, arguments[i]) + 1;
+	started_as.args_bytes = at;
 }
 
 void recording_describe(uint32_t process)
@@ -76,6 +78,7 @@ void recording_describe(uint32_t process)
 	base_text_copy(header->options, sizeof header->options, started_as.options);
 	for (size_t i = 0; i < sizeof header->args; i++)
 		header->args[i] = started_as.args[i];
+	header->args_bytes = (uint32_t)started_as.args_bytes;
 }
 
 static void make_folders(char *path)

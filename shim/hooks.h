@@ -17,6 +17,8 @@ void *hook_malloc(size_t size);
 void *hook_realloc(void *pointer, size_t size);
 void hook_free(void *pointer);
 
+void *own_malloc(size_t size); /* ours, whoever's the name stands for */
+
 void free_sized(void *pointer, size_t size);
 void free_aligned_sized(void *pointer, size_t align, size_t size);
 

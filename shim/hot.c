@@ -70,6 +70,7 @@ EXPORT void *realloc(void *pointer, size_t size)
 	return likely(hot_realloc_in_span(death, size)) ? pointer : hook_realloc(pointer, size);
 }
 
+extern __typeof__(malloc) own_malloc __attribute__((alias("malloc"), visibility("hidden"), copy(malloc)));
 ALIAS(free, cfree);
 ALIAS(malloc, __libc_malloc);
 ALIAS(free, __libc_free);

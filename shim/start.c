@@ -3,8 +3,11 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 
+#include "core/mark/mark.h"
 #include "core/runtime.h"
 #include "core/thread.h"
+#include "core/trace/writer.h"
+#include "shim/hooks.h"
 #include "shim/own.h"
 
 /* Registered before anything else, so it runs after every other handler and every destructor. */
@@ -27,6 +30,8 @@ __attribute__((constructor(101))) static void start(void)
 	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING)
 		return;
 	thread_internal_begin();
+	if (finder_next("malloc", 0) != (uintptr_t)own_malloc)
+		trace_loss(TRACE_LOSS_OWN_MALLOC, 1);
 	on_exit(at_exit, NULL);
 	(void)at_quick_exit(at_quick_end); /* fails only without memory: the end is then unknown */
 	thread_internal_end();

@@ -396,6 +396,17 @@ def test_what_stands_in_the_way(fa_run, tmp_path):
     assert header(tmp_path / "empty")["magic"] == b"FATRACE\n"
 
 
+def test_what_a_killed_start_has_left_is_replaced(fa_run, tmp_path):
+    fa_run("-o", "out.fatrace", "true")
+    data = bytearray((tmp_path / "out.fatrace").read_bytes())
+    data[:8] = bytes(8)
+    (tmp_path / "out.fatrace").write_bytes(data)
+    (tmp_path / "zeros").write_bytes(bytes(len(data)))
+    assert fa_run("-o", "out.fatrace", "true").returncode == 0
+    assert header(tmp_path / "out.fatrace")["magic"] == b"FATRACE\n"
+    assert fa_run("-o", "zeros", "true").returncode == 125 and not any((tmp_path / "zeros").read_bytes())
+
+
 def test_exec_in_the_process_begins_another_recording(fa_run, tmp_path):
     done = fa_run("-o", "out.fatrace", "sh", "-c", "exec sh -c 'exit 6'")
     assert done.returncode == 6

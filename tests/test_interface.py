@@ -85,6 +85,17 @@ def test_text_commands(run, command):
     assert b"\x1b[" not in done.stdout, "colour though it is no terminal"
 
 
+@pytest.mark.parametrize("color", ["never", "always"])
+def test_arguments_reach_a_terminal_as_text(shim, color):
+    """Empty ones too, wherever they stand; JSON has all of them as they were."""
+    given = ["", "a\x1b]0;title\x07b", "\x1b[2J\x1b\x1b[1", "c\u009bd\x7f", "", ""]
+    run = shim.run(["/bin/echo", *given])
+    assert run.report["target"]["args"][1:] == given
+    text = harness.plain([harness.FA_REPORT, run.recording, "--color", color]).stdout.decode()
+    assert text.splitlines()[0].replace("\x1b[1m", "").replace("\x1b[0m", "") == "/usr/bin/echo '' a?]0;title?b ?[2J??[1 c¿d? '' ''"
+    assert ("\x1b[1m" in text) == (color == "always")
+
+
 def test_text_is_in_the_manner_of_a_compiler(run):
     text = harness.plain([harness.FA_REPORT, "violations", run.recording]).stdout.decode()
     assert "FA601" in text and "known.c:" in text and "malloc(40)" in text

@@ -136,8 +136,10 @@ def test_foreign_pointers_are_counted_and_passed_on(shim, mode):
 
 
 def test_program_with_an_allocator_of_its_own(shim):
-    run = shim.run(harness.program("allocator_of_its_own"))
+    run = shim.run(harness.program("allocator_of_its_own", flags=["-rdynamic"]))
     assert run.stdout == b"1\n"
+    told = [r for r in run.report["losses"]["reasons"] if "come before the preloaded one" in r]
+    assert run.report["totals"]["allocs"] == 0 and len(told) == 1
 
 
 @pytest.mark.parametrize("via", ["preload", "fa-run"])

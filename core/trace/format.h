@@ -130,12 +130,13 @@ struct trace_header {
 	uint64_t losses[32];      /* by enum trace_loss */
 	uint64_t thresholds[64];  /* by enum trace_threshold */
 	char exe[TRACE_EXE_BYTES];
-	char args[TRACE_ARGS_BYTES]; /* NUL-separated, double NUL at the end; cut when longer */
+	char args[TRACE_ARGS_BYTES]; /* each with its NUL, in args_bytes; cut when longer */
 	char options[TRACE_OPTIONS_BYTES]; /* options as given */
 	char build_version[32];   /* the shim's version */
 	uint32_t automatic;       /* enum trace_automatic */
 	uint8_t code_level[64];   /* policy: by place in the code registry, enum trace_level + 1; 0: as the code has it */
 	uint32_t level_full;      /* 1: every event is recorded beside this file (events.h) */
+	uint32_t args_bytes;      /* 0 in older recordings: up to the last that is not empty */
 };
 enum trace_automatic {
 	TRACE_AUTOMATIC_OFF = 0,      /* the frame boundary was given, or there is to be none */

@@ -110,6 +110,16 @@ static int add_chunk(struct reader *reader, const struct trace_chunk *chunk, con
 	return 0;
 }
 
+const char *reader_argument(const struct reader *reader, const char *before)
+{
+	const struct trace_header *header = &reader->header;
+	size_t end = header->args_bytes, at = before ? (size_t)(before - header->args) + strlen(before) + 1 : 0;
+	if (!end || end > sizeof header->args)
+		for (end = sizeof header->args; end && !header->args[end - 1];)
+			end--;
+	return at < end ? header->args + at : NULL;
+}
+
 static void terminate_strings(struct reader *reader)
 {
 	struct trace_header *header = &reader->header;

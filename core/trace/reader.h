@@ -32,6 +32,9 @@ struct reader {
 int reader_open(struct reader *reader, const char *path);
 void reader_close(struct reader *reader);
 
+/* The argument after `before` (NULL: the first), or NULL. */
+const char *reader_argument(const struct reader *reader, const char *before);
+
 /* The array of a kind and owner; an empty one when there is none. */
 const struct reader_array *reader_array(const struct reader *reader, enum trace_kind kind, uint32_t owner);
 static inline const void *reader_at(const struct reader_array *array, uint32_t index)

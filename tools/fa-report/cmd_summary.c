@@ -9,9 +9,9 @@ static void print_target(struct report *report)
 {
 	const struct trace_header *header = &report->reader.header;
 	fprintf(report->out, "%s%s%s", text_color(report, "\033[1m"), header->exe, text_color(report, "\033[0m"));
-	const char *end = header->args + sizeof header->args;
-	for (const char *arg = header->args + strlen(header->args) + 1; arg < end && *arg; arg += strlen(arg) + 1)
-		fprintf(report->out, " %s", arg);
+	const char *arg = reader_argument(&report->reader, NULL);
+	while (arg && (arg = reader_argument(&report->reader, arg)))
+		fprintf(report->out, " %s", *arg ? arg : "''");
 	fprintf(report->out, "\n  process     pid %u, %s, ", header->pid, text_time((double)report->model.duration_ns));
 	if (header->ended == TRACE_ENDED_OPEN)
 		fprintf(report->out, "%s", report->model.ended);

@@ -339,7 +339,7 @@ static int check_policies(char *const *paths)
 	return status;
 }
 
-static int with_recording(const struct command *command, FILE *out, const char *path)
+static int with_recording(const struct command *command, FILE *out, bool color, const char *path)
 {
 	struct report report = {.path = path, .options = line.report, .out = out};
 	if (reader_open(&report.reader, path))
@@ -349,7 +349,7 @@ static int with_recording(const struct command *command, FILE *out, const char *
 	if (model_build(&report.model, &report.reader) || !(report.symbols = symbols_open(&report.reader, &line.symbols)))
 		fail("%s: out of memory", path);
 	bool denied = apply_rules(&report.model);
-	report.options.color = !line.json && wants_color(out);
+	report.options.color = color;
 	if (line.json)
 		out_json(&report);
 	else
@@ -401,14 +401,20 @@ int main(int argc, char **argv)
 		fail("--check belongs to the command policy");
 	check_arguments(command, named, argv + optind);
 	FILE *out = open_output();
+	bool color = !line.json && wants_color(out);
+	FILE *text = line.json ? out : printable_open(out, color);
+	if (!text)
+		fail("out of memory");
 	int status = 0;
 	if (!command->text)
-		status = without_recording(command, out, argv[optind]);
+		status = without_recording(command, text, argv[optind]);
 	for (int i = optind; command->text && i < argc; i++) {
 		if (i > optind)
-			fputc('\n', out);
-		status |= with_recording(command, out, argv[i]);
+			fputc('\n', text);
+		status |= with_recording(command, text, color, argv[i]);
 	}
+	if (text != out)
+		(void)fclose(text); /* what went wrong shows in `out` */
 	if (status < 2)
 		close_output(out);
 	return status;

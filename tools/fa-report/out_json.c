@@ -104,7 +104,7 @@ static void write_target(struct report *report)
 {
 	const struct trace_header *header = &report->reader.header;
 	json_t *target = json_object(), *args = json_array();
-	for (const char *arg = header->args; arg < header->args + sizeof header->args && *arg; arg += strlen(arg) + 1)
+	for (const char *arg = NULL; (arg = reader_argument(&report->reader, arg));)
 		json_array_append_new(args, string(arg));
 	json_object_set_new(target, "exe", string(header->exe));
 	json_object_set_new(target, "pid", number(header->pid));

@@ -43,6 +43,9 @@ void tasks_table(struct report *report); /* nothing where there are none */
 void cmd_suggest(struct report *report);
 void cmd_replay(struct report *report); /* ends the program with 2 where it cannot */
 void cmd_dump(struct report *report);
+/* A stream that writes to `out`, which stays open, without control characters; with `color` but for those. NULL: no memory. */
+FILE *printable_open(FILE *out, bool color);
+
 int cmd_list(FILE *out, const char *place, bool json); /* a folder or a recording */
 int cmd_explain(FILE *out, const char *code, bool json);
 int cmd_policy(FILE *out, char *const *paths); /* NULL-terminated; 2 when anything is wrong in one of them */

@@ -17,7 +17,8 @@
 #include "tools/fa-run/pack.h"
 #include "tools/fa-run/say.h"
 
-#define IDLE_NS 200000          /* between two looks at an empty queue */
+#define IDLE_NS 200000          /* between two looks at an empty queue, twice as long after each */
+#define IDLE_MAX_NS 2000000     /* which the fastest program needs to fill half of it */
 #define HOLE_LIMIT_NS 2000000000u /* a place that was taken and not filled for so long is passed over: its thread is gone */
 
 struct drain {
@@ -121,18 +122,21 @@ static void *run(void *given)
 {
 	struct drain *drain = given;
 	uint64_t moved_ns = now_ns();
+	long idle_ns = IDLE_NS;
 	for (;;) {
 		bool over = atomic_load(&drain->over);
 		bool stuck = now_ns() - moved_ns > HOLE_LIMIT_NS;
 		if (take_all(drain, over || stuck)) {
 			moved_ns = now_ns();
+			idle_ns = IDLE_NS;
 			continue;
 		}
 		if (over)
 			return NULL;
 		if (atomic_load(&drain->area->pushed) == atomic_load(&drain->area->taken))
 			moved_ns = now_ns();
-		nanosleep(&(struct timespec){0, IDLE_NS}, NULL);
+		nanosleep(&(struct timespec){0, idle_ns}, NULL);
+		idle_ns = idle_ns < IDLE_MAX_NS / 2 ? 2 * idle_ns : IDLE_MAX_NS;
 	}
 }
 

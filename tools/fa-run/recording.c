@@ -60,7 +60,16 @@ static bool is_live(const struct trace_header *header)
 	return header->ended == TRACE_ENDED_OPEN && ticks && (!header->start_ticks || ticks == header->start_ticks);
 }
 
-/* Removes what stands at the path when it is a finished recording or an empty file. */
+/* Of a process that was killed before its recording was whole: that has everything but its magic. */
+static bool is_unfinished(int fd, struct trace_header *header)
+{
+	static const char none[sizeof header->magic];
+	return pread(fd, header, sizeof *header, 0) == (ssize_t)sizeof *header &&
+	       memcmp(header->magic, none, sizeof none) == 0 && header->version == TRACE_VERSION &&
+	       header->header_bytes == sizeof *header;
+}
+
+/* Removes what stands at the path when it is a finished recording, one that was never begun, or an empty file. */
 static int clear_path(const char *path)
 {
 	struct stat file;
@@ -72,7 +81,7 @@ static int clear_path(const char *path)
 	}
 	struct trace_header header;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	bool known = fd >= 0 && recording_header(fd, &header);
+	bool known = fd >= 0 && (recording_header(fd, &header) || is_unfinished(fd, &header));
 	if (fd >= 0)
 		close(fd);
 	if (known && is_live(&header)) {

@@ -23,6 +23,7 @@ static const struct {
 /* A loop that has nothing to do waits most of the time. One that is busy must go on for longer: talking to the X server
    at start-up looks the same at first. Many sleeps at even distances are a loop's that may be over within the second. */
 #define WAITED_PERCENT 50u
+#define LOOKS_PERCENT 6u
 #define BUSY_SPAN_NS (1000 * MS)
 #define EVEN_SPAN_NS (500 * MS)
 #define EVEN_CALLS 100u
@@ -71,8 +72,19 @@ static uint64_t jitter_percent(const struct evidence *evidence)
 	return span ? evidence->deviation_ns * 100 / span : 0;
 }
 
+/* A wait that hardly waits: what paces the loop is another call. */
+static bool only_looks(const struct binding *binding)
+{
+	const struct evidence *evidence = &binding->evidence;
+	return class_of(binding) == POLICY_WAIT - POLICY_PRESENT && !binding->address &&
+	       evidence->waited_ns < (evidence->last_ns - evidence->first_ns) / 100 * LOOKS_PERCENT;
+}
+
+/* Of two that are called about as often. */
 static bool better(const struct binding *a, const struct binding *b)
 {
+	if (only_looks(a) != only_looks(b))
+		return only_looks(b);
 	return class_of(a) != class_of(b) ? class_of(a) < class_of(b) : a->evidence.order < b->evidence.order;
 }
 
@@ -193,7 +205,8 @@ static bool should_replace(const struct binding *binding, const struct binding *
 {
 	if (table.changed || now - table.first_choice_ns > EARLY_NS)
 		return false;
-	if (class_of(binding) < class_of(chosen))
+	bool as_often = period_ns(&binding->evidence) < 2 * period_ns(&chosen->evidence);
+	if (better(binding, chosen) && (class_of(binding) < class_of(chosen) || (only_looks(chosen) && as_often)))
 		return true;
 	const struct trace_thread *thread = trace_at(&trace_threads, chosen->evidence.thread - 1);
 	uint64_t silence = now - thread->open_begin_ns, period = period_ns(&chosen->evidence);

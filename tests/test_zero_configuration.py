@@ -72,6 +72,7 @@ LOOPS = {
     "serve-poll": (400, "poll", 1, 0.8), "serve-ppoll": (400, "ppoll", 1, 0.8), "serve-select": (400, "select", 1, 0.8),
     "serve-pselect": (400, "pselect", 1, 0.8), "signals": (250, "sigtimedwait", 0, 0.8),
     "absolute": (500, "clock_nanosleep", 0, 0.8), "burst": (300, "poll", 0, 0.8), "looks": (500, "nanosleep", 0, 0.8),
+    "looks-longer": (500, "nanosleep", 0, 0.8), "loaded": (1200, "epoll_wait", 0, 0.3),
     # Works most of the time: it must go on for longer before it is believed.
     "busy": (600, "nanosleep", 0, 0.5), "short-busy": (220, "nanosleep", 0, 0.3), # over within a second
     "scattered": (400, "nanosleep", 0, 0.8), "interrupted": (700, "nanosleep", 0, 0.8),

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -169,6 +170,31 @@ static void loop_looks(int n)
 		sleep_us(3000);
 	}
 }
+/* The same by a wait of a moment, as one that must not be zero. */
+static void loop_looks_longer(int n)
+{
+	while (n--) {
+		turn();
+		struct timeval moment = {0, 1};
+		select(0, NULL, NULL, NULL, &moment);
+		sleep_us(5000);
+	}
+}
+/* There is always something to do, and now and then it sleeps. */
+static void loop_loaded(int n)
+{
+	int always = eventfd(1, 0), epoll = epoll_create1(0);
+	struct epoll_event event = {.events = EPOLLIN};
+	epoll_ctl(epoll, EPOLL_CTL_ADD, always, &event);
+	for (int i = 0; i < n; i++) {
+		turn();
+		epoll_wait(epoll, &event, 1, -1);
+		compute_us(2000);
+		if (i % 50 == 0)
+			usleep(5000);
+	}
+	close(always), close(epoll);
+}
 /* Busy most of the time, and sleeps what is left of 4 ms. */
 static void loop_busy(int n)
 {
@@ -325,6 +351,7 @@ int main(int argc, char **argv)
 	} kinds[] = {{"serve-epoll", serve_epoll}, {"serve-epoll-pwait", serve_epoll_pwait}, {"serve-poll", serve_poll},
 	             {"serve-ppoll", serve_ppoll}, {"serve-select", serve_select}, {"serve-pselect", serve_pselect},
 	             {"signals", loop_signals}, {"absolute", loop_absolute}, {"burst", loop_burst}, {"looks", loop_looks},
+	             {"looks-longer", loop_looks_longer}, {"loaded", loop_loaded},
 	             {"busy", loop_busy}, {"short-busy", loop_busy}, {"scattered", loop_scattered}, {"interrupted", loop_interrupted},
 	             {"two-sleeps", loop_two_sleeps}, {"workers", loop_workers}, {"workers-and-work", loop_workers_and_work},
 	             {"main-among-workers", loop_main_among_workers}, {"main-leaves", loop_main_leaves},

@@ -38,6 +38,8 @@ static enum { PATCHER_UNASKED, PATCHER_READY, PATCHER_MISSING } patcher;
 static void forget(uintptr_t start, uintptr_t end)
 {
 	patch_forget(start, end);
+	rule_forget(start, end);
+	role_forget(start, end);
 	for (uint32_t i = 0; i < bindings_used; i++)
 		if (bindings[i].address >= start && bindings[i].address < end) {
 			bindings[i].address = 0;

@@ -69,7 +69,8 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 	void *pointer;
 
 	/* A block of a frame that has ended would pin its span for another frame's sake: it moves where it belongs. */
-	bool stays = !(tag & BLOCK_ALIGNED) && (uint32_t)was != BLOCK_DIRECT && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread_segment(thread));
+	bool moves = wanted != accounted && unlikely(counter->rules) && rule_tier(counter->rules, size); /* so a rule wants it */
+	bool stays = !(tag & BLOCK_ALIGNED) && (observe || !moves) && (uint32_t)was != BLOCK_DIRECT && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread_segment(thread));
 	/* What has grown so large may grow on: it gets pages of its own, which need not be copied then. */
 	bool grows = !observe && wanted == TRACE_TIER_HEAP && size >= DIRECT_GROWN_MIN && !(tag & BLOCK_ALIGNED) &&
 	             (size > old_size || (uint32_t)was == BLOCK_DIRECT);

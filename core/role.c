@@ -13,25 +13,36 @@
 
 /* Start routines that rules name: few, added while markers are bound, read when a thread starts. */
 static struct {
-	uintptr_t address;
+	uintptr_t address; /* 0: it has gone with its module */
 	uint32_t rule;
 } starts[STARTS_MAX];
 static _Atomic uint32_t start_count;
 
 static bool add_start(void *context, const struct mark_function *function)
 {
-	uint32_t rule = *(const uint32_t *)context, count = atomic_load(&start_count);
-	for (uint32_t i = 0; i < count; i++)
+	uint32_t rule = *(const uint32_t *)context, count = atomic_load(&start_count), at = count;
+	for (uint32_t i = 0; i < count; i++) {
 		if (starts[i].address == function->address && starts[i].rule == rule)
 			return true;
-	if (count == STARTS_MAX) {
+		if (!starts[i].address && at == count)
+			at = i;
+	}
+	if (at == STARTS_MAX) {
 		trace_loss(TRACE_LOSS_MARKERS, 1);
 		return false;
 	}
-	starts[count].address = function->address;
-	starts[count].rule = rule;
-	atomic_store(&start_count, count + 1);
+	starts[at].rule = rule;
+	__atomic_store_n(&starts[at].address, function->address, __ATOMIC_RELEASE);
+	if (at == count)
+		atomic_store(&start_count, count + 1);
 	return true;
+}
+
+void role_forget(uintptr_t start, uintptr_t end)
+{
+	for (uint32_t i = 0; i < atomic_load(&start_count); i++)
+		if (starts[i].address >= start && starts[i].address < end)
+			__atomic_store_n(&starts[i].address, 0, __ATOMIC_RELEASE);
 }
 
 void role_bind(void)

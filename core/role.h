@@ -6,6 +6,7 @@
 
 /* Resolves the functions that roles name; again for each module that appears later. From bind.c. */
 void role_bind(void);
+void role_forget(uintptr_t start, uintptr_t end); /* a module that has gone */
 
 /* The role that the first fitting rule gives the thread now, TRACE_ROLE_NONE when none fits. */
 enum trace_role role_of(const struct thread *thread);

@@ -15,15 +15,17 @@ static uint32_t of_site[SITES_MAX];
 
 /* Code of the functions that rules' `site` keys name. Added while markers are bound. */
 static struct {
-	uintptr_t start, end;
+	uintptr_t start, end; /* end 0: the function has gone with its module */
 	uint32_t rule;
 } rule_spans[RULE_SPANS_MAX];
 static _Atomic uint32_t rule_span_count;
 
 static bool add_rule_span(void *context, const struct mark_function *function)
 {
-	uint32_t count = atomic_load(&rule_span_count);
-	if (count == RULE_SPANS_MAX) {
+	uint32_t count = atomic_load(&rule_span_count), at = 0;
+	while (at < count && rule_spans[at].end)
+		at++;
+	if (at == RULE_SPANS_MAX) {
 		trace_loss(TRACE_LOSS_MARKERS, 1);
 		return false;
 	}
@@ -31,11 +33,19 @@ static bool add_rule_span(void *context, const struct mark_function *function)
 	size_t size = function->size;
 	if (!size) /* module+0xoffset: anywhere in the function */
 		mark_function_extent(&start, &size);
-	rule_spans[count].rule = *(const uint32_t *)context;
-	rule_spans[count].start = start;
-	rule_spans[count].end = start + (size ? size : 1);
-	atomic_store(&rule_span_count, count + 1);
+	rule_spans[at].rule = *(const uint32_t *)context;
+	rule_spans[at].start = start;
+	__atomic_store_n(&rule_spans[at].end, start + (size ? size : 1), __ATOMIC_RELEASE);
+	if (at == count)
+		atomic_store(&rule_span_count, count + 1);
 	return true;
+}
+
+void rule_forget(uintptr_t start, uintptr_t end)
+{
+	for (uint32_t i = 0; i < atomic_load(&rule_span_count); i++)
+		if (rule_spans[i].start >= start && rule_spans[i].start < end)
+			__atomic_store_n(&rule_spans[i].end, 0, __ATOMIC_RELEASE);
 }
 
 void rule_bind(void)

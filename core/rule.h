@@ -6,6 +6,7 @@
 
 /* Resolves the functions that rules name; again for each module that appears later. From bind.c. */
 void rule_bind(void);
+void rule_forget(uintptr_t start, uintptr_t end); /* a module that has gone */
 
 /* There are no sites: at the start, and in a child that records on its own. */
 void rule_forget_sites(void);

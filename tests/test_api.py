@@ -97,6 +97,14 @@ def test_the_twins_do_the_same_without_the_shim(shim, case):
         assert plain.stdout == shim.run([build("misuse"), *arguments]).stdout
 
 
+def test_frames_that_the_program_marks_itself_are_no_suggestion(shim, tmp_path):
+    run = shim.run([build("corners"), "frame-after-await"])
+    policy = tmp_path / "suggested.ini"
+    policy.write_bytes(harness.plain([harness.FA_REPORT, "suggest", run.recording]).stdout)
+    assert "; the program marks its own: fa_frame_begin" in policy.read_text() and "frame = fa_" not in policy.read_text()
+    assert harness.plain([harness.FA_REPORT, "policy", "--check", policy]).status == 0
+
+
 def test_tags_are_regions(shim):
     run = shim.run([build("misuse"), "tags"])
     region, = run.report["regions"]

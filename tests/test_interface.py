@@ -1,5 +1,7 @@
 """The keys of the JSON report that others read, and the text commands: all there, with values of the right kind."""
+import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +85,17 @@ def test_text_commands(run, command):
     done = harness.plain([harness.FA_REPORT, command, run.recording.parent if command == "list" else run.recording])
     assert done.status == 0 and done.stdout and not done.stderr
     assert b"\x1b[" not in done.stdout, "colour though it is no terminal"
+
+
+def test_list_names_recordings_only(run, tmp_path):
+    for name in ("a.fatrace", "a.fatrace.1", "b.fatrace.c.fatrace"):
+        (tmp_path / name).write_bytes(run.recording.read_bytes())
+    for name in ("a.fatrace.events", "a.fatrace.1.html", "a.fatrace.", "notes"):
+        (tmp_path / name).write_text("no recording")
+    listed = json.loads(harness.plain([harness.FA_REPORT, "list", tmp_path, "--format", "json"]).stdout)
+    assert [Path(one["path"]).name for one in listed] == ["a.fatrace", "a.fatrace.1", "b.fatrace.c.fatrace"]
+    text = harness.plain([harness.FA_REPORT, "list", tmp_path]).stdout.decode()
+    assert text.count("\n") == 3 and "no recording" not in text
 
 
 @pytest.mark.parametrize("color", ["never", "always"])

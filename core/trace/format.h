@@ -278,7 +278,7 @@ static inline uint64_t trace_counter_births_in_scopes(const struct trace_counter
 /* (level) Usable bytes alive; of one slot it may be negative. */
 static inline int64_t trace_counter_live(const struct trace_counter *counter)
 {
-	return counter->peak_bytes - counter->headroom_bytes;
+	return (int64_t)((uint64_t)counter->peak_bytes - (uint64_t)counter->headroom_bytes);
 }
 
 enum { TRACE_GROUP_SITES = 16 };

@@ -32,9 +32,14 @@ int cmd_explain(FILE *out, const char *text, bool json)
 	return 0;
 }
 
+/* NAME.fatrace, or NAME.fatrace.N; not what stands beside it. */
 static int is_recording(const struct dirent *entry)
 {
-	return strstr(entry->d_name, ".fatrace") != NULL;
+	static const char ending[] = ".fatrace";
+	const char *name = entry->d_name, *last = NULL;
+	while ((name = strstr(name, ending)))
+		last = name += sizeof ending - 1;
+	return last && (!*last || (*last == '.' && last[1] && last[1 + strspn(last + 1, "0123456789")] == 0));
 }
 
 /* One line, or one object of `list`. */

@@ -34,10 +34,14 @@ static void suggest_markers(struct report *report)
 		                                   [TRACE_MARKER_TASK] = "task", [TRACE_MARKER_AWAIT] = "await"};
 		if (m->kind >= sizeof keys / sizeof *keys || !keys[m->kind] || m->binding == TRACE_BINDING_NONE || !is_writable(m->name))
 			continue;
+		any = true;
+		if (m->binding == TRACE_BINDING_API) {
+			fprintf(report->out, "; the program marks its own: %s\n", m->name);
+			continue;
+		}
 		if (m->reason[0])
 			fprintf(report->out, "; %s\n", m->reason);
 		fprintf(report->out, "%s = %s\n", keys[m->kind], m->name);
-		any = true;
 	}
 	if (!any)
 		fprintf(report->out, "; no frame boundary was found. Name the function that runs once a frame:\n; frame = FUNCTION\n");

@@ -120,7 +120,8 @@ bool scope_stack_make_room(struct thread *thread)
 	return false;
 }
 
-void scope_stack_pop(struct thread *thread, const uintptr_t *fp)
+/* Some were opened inside it and have not been closed, or several by the same call. */
+static __attribute__((noinline)) void pop_several(struct thread *thread, const uintptr_t *fp)
 {
 	uint32_t depth = thread->scope_depth;
 	while (depth && thread->scopes[depth - 1].fp != fp)
@@ -131,6 +132,15 @@ void scope_stack_pop(struct thread *thread, const uintptr_t *fp)
 		return;
 	while (thread->scope_depth > depth)
 		close_top(thread);
+}
+
+void scope_stack_pop(struct thread *thread, const uintptr_t *fp)
+{
+	const struct scope_entry *end = thread->scopes + thread->scope_depth;
+	if (likely(thread->scope_depth && end[-1].fp == fp && (thread->scope_depth == 1 || end[-2].fp != fp)))
+		close_top(thread);
+	else
+		pop_several(thread, fp);
 }
 
 static void ask_alternate(void *stack, void *unused)

@@ -20,10 +20,8 @@ static void read_row(void *pc, void *row)
  * Bytes from the first stack argument to the end of the caller's frame: what the function may take to be its arguments
  * lies in there. -1: unknown, or more than is copied. `fp[1]` returns into the caller, `fp + 2` is its stack pointer.
  */
-static int64_t arguments_bytes(const struct patch_record *record, const uintptr_t *fp)
+static __attribute__((noinline)) int64_t arguments_bytes(const uintptr_t *fp)
 {
-	if (record->no_stack_arguments)
-		return 0;
 	struct cfi_row row;
 	if (unlikely(!cfi_row_known(fp[1], &row)))
 		patch_guarded(read_row, (void *)fp[1], &row);
@@ -38,15 +36,27 @@ static int64_t arguments_bytes(const struct patch_record *record, const uintptr_
 	return cfa >= sp + 8 && cfa - 8 - sp <= ARGUMENTS_MAX_BYTES && !(cfa & 7) ? (int64_t)(cfa - 8 - sp) : -1;
 }
 
+/* A bit for each callback that is to see the return. */
+static __attribute__((noinline)) uint64_t enter_several(const struct patch_record *record, const uintptr_t *fp, bool returns)
+{
+	uint64_t leaves = 0, bit = 1;
+	for (const struct patch_callback *callback = record->around; callback; callback = callback->next, bit <<= 1)
+		if (callback->on_enter(callback->context, fp, returns) && returns)
+			leaves |= bit;
+	return leaves;
+}
+
 int64_t patch_run_enter(struct patch_record *record, uintptr_t *fp)
 {
 	if (unlikely(patch_is_guarded))
 		return -1;
-	int64_t bytes = arguments_bytes(record, fp);
-	uint64_t leaves = 0, bit = 1;
-	for (const struct patch_callback *callback = record->around; callback; callback = callback->next, bit <<= 1)
-		if (callback->on_enter(callback->context, fp, bytes >= 0) && bytes >= 0)
-			leaves |= bit;
+	int64_t bytes = likely(record->no_stack_arguments) ? 0 : arguments_bytes(fp);
+	const struct patch_callback *only = record->around;
+	uint64_t leaves;
+	if (likely(only && !only->next))
+		leaves = only->on_enter(only->context, fp, bytes >= 0) && bytes >= 0;
+	else
+		leaves = enter_several(record, fp, bytes >= 0);
 	fp[PATCH_FRAME_LEAVES] = leaves;
 	return leaves ? bytes : -1;
 }

@@ -1,5 +1,6 @@
 /* corners CASE: rare ways through the C API. Prints what it saw and the figures; the same with and without the shim. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -350,7 +351,7 @@ static void *end_raced(void *unused)
 {
 	for (int i = 0; i < RACES; i++, races_tried++) {
 		while (races_made == i)
-			;
+			sched_yield();
 		races_won += fa_task_end(raced) == 0;
 	}
 	return unused;
@@ -367,7 +368,7 @@ static void ended_by_two(void)
 		races_made++;
 		races_won += fa_task_end(raced) == 0;
 		while (races_tried == i)
-			;
+			sched_yield();
 	}
 	pthread_join(thread, NULL);
 	printf("%d\n", races_won);

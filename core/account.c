@@ -6,7 +6,6 @@
 #include "core/violation.h"
 
 #define PEAK_STEP_MIN 4096
-#define LOOK_LEAST (PEAK_STEP_MIN / 8)
 #define SNAPSHOT_SITE_BYTES 64u
 #define FRAME_UNSEEN (trace_header->tier_footprint_bytes[TRACE_TIER_FRAME] ? REGION_CHUNK_BYTES : 0)
 
@@ -50,22 +49,6 @@ void account_heap_in_frame(struct thread *thread, struct trace_counter *counter)
 		violation_threshold(thread, 530, counter->site, (uint32_t)heap_count, runtime.heap_hot);
 }
 
-static int64_t live_bytes(int64_t tiers[TRACE_TIERS])
-{
-	int64_t total = 0;
-	for (int tier = 0; tier < TRACE_TIERS; tier++)
-		tiers[tier] = 0;
-	for (uint32_t i = 0; i < trace_count(&trace_threads); i++) {
-		const struct trace_thread *record = trace_at(&trace_threads, i);
-		for (int tier = 0; tier < TRACE_TIERS; tier++) {
-			int64_t bytes = trace_live(&record->tier[tier]);
-			tiers[tier] += bytes;
-			total += bytes;
-		}
-	}
-	return total;
-}
-
 void account_footprint(enum trace_tier tier, int64_t bytes)
 {
 	uint64_t now = __atomic_add_fetch(&trace_header->tier_footprint_bytes[tier], (uint64_t)bytes, __ATOMIC_RELAXED);
@@ -76,26 +59,6 @@ void account_footprint(enum trace_tier tier, int64_t bytes)
 static int64_t step_of(uint64_t peak)
 {
 	return peak / 128 > PEAK_STEP_MIN ? (int64_t)(peak / 128) : PEAK_STEP_MIN;
-}
-
-void account_peak_rearm(struct thread *thread)
-{
-	int64_t step = step_of(trace_header->peak_bytes);
-	for (int tier = 0; tier < TRACE_TIERS; tier++) {
-		thread->peak_at[tier] = trace_live(&thread->record->tier[tier]) + step;
-		thread->look_left[tier] = step;
-	}
-}
-
-/* What was freed meanwhile does not count towards the mark. One that is nearly reached is passed by a little, so that a
-   thread close to it is not stopped at each birth. */
-void account_look(struct thread *thread, enum trace_tier tier)
-{
-	int64_t left = thread->peak_at[tier] - trace_live(&thread->record->tier[tier]);
-	if (left < 0)
-		account_peak(thread);
-	else
-		thread->look_left[tier] = left > LOOK_LEAST ? left : LOOK_LEAST;
 }
 
 /* Writes each site's live bytes as of now: the process stands higher than ever before. */
@@ -130,28 +93,109 @@ static uint64_t snapshot_step(uint64_t peak)
 	return peak / 50 > worth ? peak / 50 : worth;
 }
 
+/*
+ * Peaks of the process. Each thread has marks that what it has alive stays below; passing one, it looks at what all have, and
+ * raises its own. Since threads may free and allocate again unseen, what matters is the sum of all marks: as long as it is no
+ * more than the peak and a step for each, no peak is missed by more than that. When it would be, the others' marks are lowered
+ * to what they have, so that each looks before it has more.
+ */
+static struct {
+	struct base_lock lock;
+	int64_t marks[TRACE_TIERS]; /* their sums, at least */
+	uint64_t snapshot_at;       /* peak that the last snapshot was taken at */
+} peaks;
+
+void account_begin_recording(void)
+{
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		peaks.marks[tier] = 0;
+	peaks.snapshot_at = 0;
+}
+
+void account_forget_peak(struct thread *thread)
+{
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		thread->peak_at[tier] = 0;
+	thread->small_peak_at = 0;
+}
+
+/* Lock held. Reads what is alive by tier, and keeps it if it is more than ever. */
+static void look_at_all(int64_t live[TRACE_TIERS])
+{
+	int64_t total = 0;
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		live[tier] = 0;
+	for (uint32_t i = 0; i < trace_count(&trace_threads); i++) {
+		const struct trace_thread *record = trace_at(&trace_threads, i);
+		for (int tier = 0; tier < TRACE_TIERS; tier++)
+			live[tier] += record->tier[tier].live_bytes;
+	}
+	for (int tier = 0; tier < TRACE_TIERS; tier++) {
+		total += live[tier];
+		if (live[tier] > (int64_t)trace_header->tier_peak_bytes[tier])
+			trace_header->tier_peak_bytes[tier] = (uint64_t)live[tier];
+	}
+	if (total <= (int64_t)trace_header->peak_bytes)
+		return;
+	trace_header->peak_bytes = (uint64_t)total;
+	trace_header->peak_error_bytes = ((uint64_t)step_of((uint64_t)total) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
+	if ((uint64_t)total > peaks.snapshot_at + snapshot_step(peaks.snapshot_at)) {
+		peaks.snapshot_at = (uint64_t)total;
+		trace_header->peak_ns = base_now_ns();
+		snapshot_sites();
+	}
+}
+
+/* Lock held. The other threads' marks become what they have alive, and the sums with them what all have. */
+static void lower_marks(struct thread *own, const int64_t live[TRACE_TIERS])
+{
+	for (uint32_t slot = 0; slot < thread_slot_count(); slot++) {
+		struct thread *thread = thread_of_slot(slot);
+		if (!thread || !thread->record || thread == own)
+			continue;
+		for (int tier = 0; tier < TRACE_TIERS; tier++)
+			__atomic_store_n(&thread->peak_at[tier], thread->record->tier[tier].live_bytes, __ATOMIC_RELAXED);
+		__atomic_store_n(&thread->small_peak_at, thread->peak_at[thread->small_tier], __ATOMIC_RELAXED);
+	}
+	for (int tier = 0; tier < TRACE_TIERS; tier++) {
+		own->peak_at[tier] = own->record->tier[tier].live_bytes;
+		peaks.marks[tier] = live[tier];
+	}
+}
+
+/* Lock held. Half of the room that the marks have, or a step. False: there is none. */
+static bool raise_marks(struct thread *thread, int64_t step)
+{
+	int64_t slots = thread_slot_count(), all = (int64_t)trace_header->peak_bytes + slots * TRACE_TIERS * step;
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		all -= peaks.marks[tier];
+	for (int tier = 0; tier < TRACE_TIERS; tier++) {
+		int64_t live = thread->record->tier[tier].live_bytes, below = thread->peak_at[tier] - live;
+		int64_t room = (int64_t)trace_header->tier_peak_bytes[tier] + slots * step - peaks.marks[tier];
+		room = (room < all ? room : all) + below; /* what the mark has now is to be had again */
+		int64_t more = room / 2 > step ? room / 2 : step;
+		if (more > room)
+			return false;
+		peaks.marks[tier] += more - below;
+		all -= more - below;
+		thread->peak_at[tier] = live + more;
+	}
+	return true;
+}
+
 void account_peak(struct thread *thread)
 {
-	static struct base_lock lock;
-	static uint64_t snapshot_at; /* peak that the last snapshot was taken at */
-	int64_t tiers[TRACE_TIERS];
-	if (base_lock(&lock)) {
-		int64_t total = live_bytes(tiers);
-		for (int tier = 0; tier < TRACE_TIERS; tier++)
-			if (tiers[tier] > (int64_t)trace_header->tier_peak_bytes[tier])
-				trace_header->tier_peak_bytes[tier] = (uint64_t)tiers[tier];
-		if (total > (int64_t)trace_header->peak_bytes) {
-			trace_header->peak_bytes = (uint64_t)total;
-			trace_header->peak_error_bytes = (((uint64_t)step_of((uint64_t)total) + LOOK_LEAST) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
-			if ((uint64_t)total > snapshot_at + snapshot_step(snapshot_at)) {
-				snapshot_at = (uint64_t)total;
-				trace_header->peak_ns = base_now_ns();
-				snapshot_sites();
-			}
+	if (base_lock(&peaks.lock)) {
+		int64_t live[TRACE_TIERS];
+		look_at_all(live);
+		int64_t step = step_of(trace_header->peak_bytes);
+		if (!raise_marks(thread, step)) {
+			lower_marks(thread, live);
+			(void)raise_marks(thread, step);
 		}
-		base_unlock(&lock);
+		thread->small_peak_at = thread->peak_at[thread->small_tier];
+		base_unlock(&peaks.lock);
 	}
-	account_peak_rearm(thread);
 	scope_end_abandoned(thread);
 	scope_check_never_ends(thread);
 }

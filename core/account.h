@@ -39,13 +39,14 @@ static always_inline void account_grant(struct trace_counter *counter, unsigned 
 #define ACCOUNT_SEEN_END 1u /* of the chain: no counter lies there */
 /* FA530: a heap-tier birth inside a frame. */
 void account_heap_in_frame(struct thread *thread, struct trace_counter *counter);
-/* This thread's live bytes may have passed the mark at which the process's peaks are looked at again. */
-cold_path void account_look(struct thread *thread, enum trace_tier tier);
-void account_peak(struct thread *thread);
+/* This thread's live bytes have passed a mark at which the process's peaks are looked at. */
+cold_path void account_peak(struct thread *thread);
 /* A tier has taken spans or slabs, or given them back. Any thread. */
 void account_footprint(enum trace_tier tier, int64_t bytes);
-/* Marks are set anew, a little above what is live now: at markers. */
-void account_peak_rearm(struct thread *thread);
+/* A thread begins, whose record is new. */
+void account_forget_peak(struct thread *thread);
+/* There are no peaks: at the start, and in a child that records on its own. */
+void account_begin_recording(void);
 
 /* What the fast and the general path have in common. Cost: five read-modify-writes of hot lines, one branch. */
 static always_inline void account_birth_sums(struct trace_counter *counter, struct trace_sums *sums, size_t size, size_t usable)
@@ -58,7 +59,7 @@ static always_inline void account_birth_sums(struct trace_counter *counter, stru
 	account_next_line();
 	sums->allocs++;
 	sums->bytes += size;
-	sums->usable_bytes += usable;
+	sums->live_bytes += (int64_t)usable;
 	account_next_line();
 }
 
@@ -85,8 +86,8 @@ static always_inline void account_birth(struct thread *thread, struct trace_coun
 	}
 	struct trace_sums *sums = &thread->record->tier[tier];
 	account_birth_sums(counter, sums, size, block_usable(size));
-	if (unlikely((thread->look_left[tier] -= (int64_t)block_usable(size)) < 0))
-		account_look(thread, tier);
+	if (unlikely(sums->live_bytes > thread->peak_at[tier]))
+		account_peak(thread);
 }
 
 static always_inline void account_death(struct trace_counter *counter, struct trace_sums *sums, size_t usable)
@@ -94,7 +95,7 @@ static always_inline void account_death(struct trace_counter *counter, struct tr
 	counter->headroom_bytes += (int64_t)usable;
 	account_next_line();
 	sums->frees++;
-	sums->frees_bytes += usable;
+	sums->live_bytes -= (int64_t)usable;
 	account_next_line();
 }
 

@@ -51,7 +51,7 @@ static int64_t live_of_others(const struct trace_thread *own, uint32_t records)
 		const struct trace_thread *record = trace_at(&trace_threads, i);
 		if (record != own)
 			for (int tier = 0; tier < TRACE_TIERS; tier++)
-				live += trace_live(&record->tier[tier]);
+				live += record->tier[tier].live_bytes;
 	}
 	return live;
 }
@@ -98,7 +98,7 @@ static void announce(void *thread, void *begins)
 static always_inline struct thread_edge edge_here(const struct trace_thread *record)
 {
 	struct trace_sums sums = trace_thread_sums(record);
-	struct thread_edge edge = {.bytes = sums.bytes, .frees = sums.frees, .live_bytes = trace_live(&sums)};
+	struct thread_edge edge = {.bytes = sums.bytes, .frees = sums.frees, .live_bytes = sums.live_bytes};
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		edge.allocs[tier] = record->tier[tier].allocs;
 	return edge;
@@ -121,7 +121,7 @@ static always_inline struct thread_edge end_frame(struct thread *thread, uint64_
 		tag_frame_end(thread);
 	if (unlikely(thread->task != NULL))
 		task_account(thread);
-	int64_t frame_live = trace_live(&record->tier[TRACE_TIER_FRAME]);
+	int64_t frame_live = record->tier[TRACE_TIER_FRAME].live_bytes;
 	if (frame_live > (int64_t)record->frame_live_peak_bytes)
 		record->frame_live_peak_bytes = (uint64_t)frame_live;
 	struct trace_frame *frame = frames_place(thread);

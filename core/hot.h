@@ -63,7 +63,7 @@ static always_inline void *hot_birth_in_span(struct thread *thread, struct trace
 static always_inline bool hot_slab_birth_is_plain(struct thread *thread, struct trace_counter *counter, size_t usable,
                                                   enum hot_unseen unseen)
 {
-	return likely((*thread->small_look_left -= (int64_t)usable) >= 0) && hot_is_plain(thread, counter, unseen);
+	return likely(thread->small_sums->live_bytes + (int64_t)usable <= thread->small_peak_at) && hot_is_plain(thread, counter, unseen);
 }
 
 /* The same from a slab, by the cache of the size: what lies there is what scope_settle says. */

@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/account.h"
 #include "core/api.h"
 #include "core/attach.h"
 #include "core/automatic.h"
@@ -180,6 +181,7 @@ static enum runtime_phase begin_recording(void)
 	if (recording_open(process, is_target) == -ENOMEM || segment_init() || node_init() || site_init() || violation_init())
 		return RUNTIME_UNRECORDED;
 	recording_describe(process);
+	account_begin_recording();
 	if (thread_init())
 		return RUNTIME_UNRECORDED;
 	for (int i = 0; i < 8; i++) /* the recording is whole from here on */

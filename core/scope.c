@@ -97,7 +97,7 @@ void scope_check_never_ends(struct thread *thread)
 	if (!thread->in_frame || thread->frame < 2 || thread->never_ends_frame == thread->frame)
 		return;
 	struct trace_sums sums = trace_thread_sums(record);
-	int64_t piled = trace_live(&sums) - thread->at_frame.live_bytes;
+	int64_t piled = sums.live_bytes - thread->at_frame.live_bytes;
 	uint64_t limit = runtime.options.threshold[TRACE_THRESHOLD_NEVER_ENDS_BYTES];
 	uint64_t limit_ns = runtime.options.threshold[TRACE_THRESHOLD_NEVER_ENDS_MS] * 1000000u;
 	if (piled <= (int64_t)limit || clock_now(&thread->clock) - record->open_begin_ns <= limit_ns)

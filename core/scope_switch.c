@@ -57,7 +57,7 @@ void scope_settle(struct thread *thread)
 	thread->small_tag = (uint16_t)((in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(thread->small_tier));
 	thread->small_class_max = class_limit(thread, thread->small_max);
 	thread->small_sums = &thread->record->tier[thread->small_tier];
-	thread->small_look_left = &thread->look_left[thread->small_tier];
+	thread->small_peak_at = thread->peak_at[thread->small_tier];
 	thread->small_outside = !in_frame;
 	thread->small_base = block_state_base(thread->small_tag);
 	thread->small_route = in_frame ? TRACE_ROUTE_DEMOTED : 0;

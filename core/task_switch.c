@@ -14,7 +14,7 @@ void task_account(struct thread *thread)
 	if (now.allocs == was.allocs && now.frees == was.frees)
 		return;
 	now.bytes = sums.bytes;
-	now.live_bytes = trace_live(&sums);
+	now.live_bytes = sums.live_bytes;
 	now.other_deaths = thread->other_deaths;
 	now.other_deaths_bytes = thread->other_deaths_bytes;
 	thread->at_task = now;

@@ -28,7 +28,7 @@
 #define RECLAIMED_AT_ONCE 8u
 #define DESTRUCTOR_ROUNDS 3u /* of PTHREAD_DESTRUCTOR_ITERATIONS (4) */
 
-static_assert(offsetof(struct thread, bump_max) == 64 && offsetof(struct thread, small_look_left) == 128,
+static_assert(offsetof(struct thread, bump_max) == 64 && offsetof(struct thread, small_peak_at) == 128,
               "what malloc and free write is one line, what they read another");
 
 static struct thread state_empty;
@@ -288,7 +288,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	account_forget_seen(thread);
 	thread_choose_classes(thread);
 	scope_settle(thread);
-	account_peak_rearm(thread);
+	account_forget_peak(thread);
 	thread_new_segment(thread);
 }
 

@@ -9,8 +9,8 @@
  *
  * Thread states lie in MADV_WIPEONFORK memory: in the child of a fork every field reads zero, and zero means "take the
  * slow path", where the child is noticed. Only the owning thread writes its state, but for `remote_*`, `own_deaths_remote`,
- * `frame_owned` and `frame_abandoned` (any thread), and `role_wanted` with the limits of the fast paths (role.c). Who gives
- * back what an idle slot holds (thread_reclaim_idle) owns it meanwhile.
+ * `frame_owned` and `frame_abandoned` (any thread), `role_wanted` with the limits of the fast paths (role.c), and the marks of
+ * peaks (account.c). Who gives back what an idle slot holds (thread_reclaim_idle) owns it meanwhile.
  */
 #ifndef FA_THREAD_H
 #define FA_THREAD_H
@@ -133,8 +133,7 @@ struct thread {
 	uint8_t small_outside; /* 1: born outside every scope */
 	uint8_t birth_shift;   /* 0 in a scope, 2 outside: births[tier + birth_shift] */
 	/* often */
-	int64_t *small_look_left; /* of look_left */
-	int64_t look_left[TRACE_TIERS]; /* bytes that may be born here before this thread's peak may be reached: account.c */
+	int64_t small_peak_at; /* of peak_at, small_tier's */
 	struct path_cache *alloc_paths;
 	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
 	uint32_t tag;        /* innermost open region, 0: none */
@@ -145,7 +144,7 @@ struct thread {
 	/* slow paths */
 	uint32_t slot, record_index;
 	uintptr_t handle;    /* pthread_t */
-	int64_t peak_at[TRACE_TIERS]; /* live bytes of this thread at which peaks are looked at again */
+	int64_t peak_at[TRACE_TIERS]; /* live bytes that this thread may have before peaks are looked at again: account.c */
 	uint16_t plain_births; /* in_frame << 8 | small_tier: what plain births are, whether or not there are any now */
 	uint32_t seen;       /* counters that were seen since the frame began, or ended: place of the first, 0: none */
 	uint32_t frame;      /* current frame number, 0 before the first boundary */

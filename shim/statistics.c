@@ -26,7 +26,7 @@ static struct mallinfo2 describe(void)
 	if (trace_header)
 		for (uint32_t i = 0; i < trace_count(&trace_threads); i++) {
 			const struct trace_thread *thread = trace_at(&trace_threads, i);
-			in_use += (size_t)(trace_live(&thread->tier[TRACE_TIER_FRAME]) + trace_live(&thread->tier[TRACE_TIER_POOL]));
+			in_use += (size_t)(thread->tier[TRACE_TIER_FRAME].live_bytes + thread->tier[TRACE_TIER_POOL].live_bytes);
 		}
 	size_t arena = mapped + spans;
 	return (struct mallinfo2){.arena = arena,

@@ -201,3 +201,14 @@ def test_off_records_nothing_and_changes_nothing(shim):
     run = shim.run(known.command(), {"mode": "off", "frame": "frame_mark"})
     assert (run.stdout, run.stderr) == (b"", b"")
     assert not run.recording.exists() or run.report["totals"]["allocs"] == 0
+
+
+@pytest.mark.parametrize("kind", ["plain", "frames"])
+@pytest.mark.parametrize("stacks", ["none", "full"])
+@pytest.mark.parametrize("mode", ["observe", "route"])
+def test_the_peak_is_found_where_each_thread_stood_as_high_before(shim, mode, stacks, kind):
+    run = shim.run([harness.program("peaks"), kind], {"mode": mode, "stacks": stacks, "frame": "frame_mark"})
+    totals, usable = run.report["totals"], 2 * 10000 * 1008
+    assert 0.95 * usable < totals["peak_bytes"] < 1.01 * usable < totals["peak_bytes"] + totals["peak_error_bytes"]
+    if kind == "plain":
+        assert 0.9 * usable < sum(s["live_bytes_at_peak"] for s in run.report["sites"]) < 1.01 * usable

@@ -57,7 +57,7 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 		return NULL;
 	if (remote_drain(thread) && need <= (size_t)(thread->limit - thread->bump))
 		return thread->bump;
-	if (unlikely(trace_live(&thread->record->tier[TRACE_TIER_FRAME]) > thread->peak_at[TRACE_TIER_FRAME]))
+	if (unlikely(thread->record->tier[TRACE_TIER_FRAME].live_bytes > thread->peak_at[TRACE_TIER_FRAME]))
 		account_peak(thread); /* may end an abandoned frame, and what lives in it */
 	if (frame_nothing_alive(thread)) {
 		frame_begin_anew(thread);

@@ -295,9 +295,9 @@ struct trace_group_label {
 struct trace_sums {
 	uint64_t allocs;
 	uint64_t bytes;        /* requested */
-	uint64_t usable_bytes; /* usable, allocated by this thread */
+	int64_t live_bytes;    /* (level) usable, allocated less freed by this thread: may be negative */
 	uint64_t frees;
-	uint64_t frees_bytes;  /* usable, freed by this thread */
+	uint64_t older_frees_bytes; /* 0; in recordings of older builds, what live_bytes has not lost there */
 	uint64_t reserved0[3];
 };
 static_assert(sizeof(struct trace_sums) == 64, "one cache line");
@@ -331,11 +331,10 @@ struct trace_thread {
 #define TRACE_THREAD_MAIN 1u
 static_assert(sizeof(struct trace_thread) == 448 && offsetof(struct trace_thread, tier) == 64, "thread record");
 
-/* (level) Usable bytes allocated less those freed by this thread; may be negative. Of two that only grow: malloc and free
-   then need not wait for each other's stores. */
+/* For readers. */
 static inline int64_t trace_live(const struct trace_sums *sums)
 {
-	return (int64_t)(sums->usable_bytes - sums->frees_bytes);
+	return (int64_t)((uint64_t)sums->live_bytes - sums->older_frees_bytes);
 }
 
 /* Of all tiers. */
@@ -345,9 +344,9 @@ static inline struct trace_sums trace_thread_sums(const struct trace_thread *thr
 	for (int tier = 1; tier < TRACE_TIERS; tier++) {
 		sums.allocs += thread->tier[tier].allocs;
 		sums.bytes += thread->tier[tier].bytes;
-		sums.usable_bytes += thread->tier[tier].usable_bytes;
+		sums.live_bytes = (int64_t)((uint64_t)sums.live_bytes + (uint64_t)thread->tier[tier].live_bytes);
 		sums.frees += thread->tier[tier].frees;
-		sums.frees_bytes += thread->tier[tier].frees_bytes;
+		sums.older_frees_bytes += thread->tier[tier].older_frees_bytes;
 	}
 	return sums;
 }

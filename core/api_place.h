@@ -17,6 +17,7 @@ struct guard {
 	struct guard *outer;
 	struct task *task;     /* that it was opened in; NULL: in none */
 	struct thread *thread; /* that it was opened on, when in no task; NULL: one that records nothing */
+	uint32_t forks;        /* base_forks() there */
 	bool open;
 };
 

@@ -31,6 +31,10 @@ static struct task *unrecorded_task(void)
 struct task *api_task_new(struct task *parent, const char *name, const uintptr_t *fp)
 {
 	(void)fp;
+	if (parent && !parent->id) {
+		errno = EINVAL;
+		return NULL;
+	}
 	struct place place = api_enter();
 	struct task_type type = {TRACE_TASK_API, 0, name ? name : ""};
 	struct task *task = place.thread ? task_begin(place.thread, task_type_of(&type), 0) : unrecorded_task();
@@ -118,6 +122,7 @@ int api_task_leave(struct task *task)
    chained by `outer`, up to *rest. */
 static struct guard *take_guards(struct guard **list, const struct guard *last, struct guard **rest)
 {
+	*rest = NULL;
 	if (!base_lock(&api_guards_lock))
 		return NULL;
 	const struct guard *open = *list;
@@ -176,6 +181,8 @@ static bool is_ours(const struct thread *thread, const struct task *task)
 	return true;
 }
 
+static int end_task(struct thread *thread, struct task *task, uint32_t id, const uintptr_t *fp);
+
 static struct task *child_of(const struct task *task, uint32_t *id)
 {
 	bool locked = base_lock(&family_lock);
@@ -208,20 +215,46 @@ static int enter_to_end(struct thread *thread, struct task *task, uint32_t id)
 	return error;
 }
 
+static void leave_again(struct thread *thread, struct task *task)
+{
+	if (!runs_here(thread, task))
+		return;
+	if (thread)
+		task_leave_api(thread, task);
+	else
+		api_bare_leave(task);
+}
+
+/* Each child is ended while its parent runs here; that may leave the parent, if the child was entered around it. */
+static int end_children(struct thread *thread, struct task *task, uint32_t id, const uintptr_t *fp)
+{
+	uint32_t child_id;
+	for (struct task *child; (child = child_of(task, &child_id));) {
+		int error = child_id ? end_task(thread, child, child_id, fp) : -EBUSY;
+		if (error) /* another thread is at it */
+			return -EBUSY;
+	}
+	return enter_to_end(thread, task, id);
+}
+
 static int end_task(struct thread *thread, struct task *task, uint32_t id, const uintptr_t *fp)
 {
-	bool locked = base_lock(&family_lock), ours = is_ours(thread, task);
+	if (base_owns(&api_guards_lock)) /* a handler inside a call that has it */
+		return -EBUSY;
+	bool locked = base_lock(&family_lock), known = task->id == id, ours = known && is_ours(thread, task);
 	if (locked)
 		base_unlock(&family_lock);
 	if (!ours)
-		return -EBUSY;
-	uint32_t child_id;
-	for (struct task *child; (child = child_of(task, &child_id));)
-		if (!child_id || end_task(thread, child, child_id, fp)) /* another thread ends it */
-			return -EBUSY;
+		return known ? -EBUSY : -EINVAL;
+	bool here = runs_here(thread, task);
 	int error = enter_to_end(thread, task, id);
-	if (error)
+	if (!error)
+		error = end_children(thread, task, id, fp);
+	if (error) {
+		if (!here)
+			leave_again(thread, task);
 		return error;
+	}
 	struct guard *rest, *taken = take_guards(&task->guards, NULL, &rest);
 	end_guards(thread, taken, rest, fp);
 	own_end(thread, &task->owned, fp);
@@ -304,6 +337,7 @@ struct guard *api_guard_begin(const uintptr_t *fp)
 		guard->open = true;
 		guard->task = api_present_task(place.thread);
 		guard->thread = guard->task ? NULL : place.thread;
+		guard->forks = base_forks();
 		guard->outer = *list;
 		*list = guard;
 		base_unlock(&api_guards_lock);
@@ -328,7 +362,8 @@ int api_guard_end(struct guard *guard, const uintptr_t *fp)
 	struct guard **list = guard && guard->open ? list_of(place.thread, guard) : NULL, *rest = NULL;
 	struct guard *taken = list ? take_guards(list, guard, &rest) : NULL;
 	/* The parent of a fork had opened it: the list that it stood in is not there. */
-	if (!taken && guard && guard->open && !place.thread && operation_phase() == RUNTIME_UNRECORDED) {
+	if (!taken && guard && guard->open && guard->forks != base_forks() && !place.thread &&
+	    operation_phase() == RUNTIME_UNRECORDED) {
 		guard->open = false;
 		guard->outer = NULL;
 		taken = guard;

@@ -30,6 +30,11 @@ static uint32_t self_as_owner(void)
 	return base_tid() | forks << FORK_SHIFT;
 }
 
+uint32_t base_forks(void)
+{
+	return forks;
+}
+
 void base_child(void)
 {
 	cached_tid = held_count = hurries = 0;

@@ -60,6 +60,7 @@ bool base_hurries(void);
 uint32_t base_tid(void);
 /* In the child of a fork, before any lock is asked for: its thread is another one, which holds none. */
 void base_child(void);
+uint32_t base_forks(void); /* that this process is away from the first: tells what its parents had open */
 
 /* open, read and close that are no cancellation points: a hook must not be where a cancelled thread ends. As the system
    calls, with errno. */

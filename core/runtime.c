@@ -339,6 +339,7 @@ bool runtime_forked(void)
 
 void runtime_child(void)
 {
+	int saved = errno;
 	atomic_store(&runtime_phase, RUNTIME_UNRECORDED);
 	process = (uint32_t)syscall(SYS_getpid);
 	is_target = false;
@@ -355,13 +356,16 @@ void runtime_child(void)
 	if (!fork_handlers_ran)
 		heap_child();
 	fork_handlers_ran = false;
-	if (!runtime.options.follow)
+	if (!runtime.options.follow || trace_is_sealed()) {
+		trace_child_opened(false);
+		errno = saved;
 		return;
+	}
 	/* The parent's counts are none of ours; its blocks live on here uncounted. */
 	make_fork_page();
 	segment_child();
 	enum runtime_phase phase = begin_recording();
-	trace_child_opened();
+	trace_child_opened(phase == RUNTIME_RECORDING);
 	if (phase == RUNTIME_RECORDING) {
 		node_modules_sync();
 		tag_begin_recording();
@@ -369,4 +373,5 @@ void runtime_child(void)
 		bind_child();
 	}
 	atomic_store_explicit(&runtime_phase, phase, memory_order_release);
+	errno = saved;
 }

@@ -22,6 +22,12 @@ static cold_path uintptr_t find_real(enum call call)
 	return real[call];
 }
 
+void calls_find(void)
+{
+	for (int call = 0; call < CALL_COUNT; call++)
+		find_real((enum call)call);
+}
+
 /* `fp` is the hook's frame: the call path of the boundary begins at its caller. */
 #define CALL(result, name, parameters, arguments, waits)                                                               \
 	EXPORT result name parameters                                                                                  \

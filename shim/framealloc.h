@@ -178,7 +178,7 @@ FA_INLINE fa_task *fa_task_new(const char *type)
 	return fa_calls()->task_new(NULL, type);
 }
 
-/* The same as part of `parent`, which ends it at its own end at the latest. */
+/* The same as part of `parent`, which ends it at its own end at the latest. NULL and EINVAL: that has ended. */
 FA_INLINE fa_task *fa_task_new_child(fa_task *parent, const char *type)
 {
 	return fa_calls()->task_new(parent, type);
@@ -499,14 +499,16 @@ FA_PLAIN struct fa_plain_shared fa_plain_shared;
 FA_PLAIN __thread struct fa_plain_thread fa_plain_thread;
 FA_PLAIN const struct fa_shim *fa_calls_found;
 
+/* Between the handlers of a fork the thread has it: those of others may use the API. */
 static inline __attribute__((__unused__)) void fa_plain_lock(void)
 {
-	while (__atomic_exchange_n(&fa_plain_shared.lock, 1, __ATOMIC_ACQUIRE))
+	while (!fa_plain_thread.forks && __atomic_exchange_n(&fa_plain_shared.lock, 1, __ATOMIC_ACQUIRE))
 		__builtin_ia32_pause();
 }
 static inline __attribute__((__unused__)) void fa_plain_unlock(void)
 {
-	__atomic_store_n(&fa_plain_shared.lock, 0, __ATOMIC_RELEASE);
+	if (!fa_plain_thread.forks)
+		__atomic_store_n(&fa_plain_shared.lock, 0, __ATOMIC_RELEASE);
 }
 /* No other thread has the lock while the process forks: in the child it would stay taken, with half of a list done. Unless it
    is the interrupted thread's own, in whose handler the fork is. */
@@ -519,9 +521,10 @@ FA_PLAIN void fa_plain_before_fork(void)
 }
 FA_PLAIN void fa_plain_after_fork(void)
 {
-	if (fa_plain_thread.forks)
+	if (fa_plain_thread.forks) {
+		fa_plain_thread.forks = false;
 		fa_plain_unlock();
-	fa_plain_thread.forks = false;
+	}
 }
 FA_PLAIN void fa_plain_init(void)
 {
@@ -738,37 +741,47 @@ FA_PLAIN void *fa_plain_realloc(void *pointer, size_t size)
 	return moved;
 }
 
-FA_PLAIN fa_task *fa_plain_task_new(fa_task *parent, const char *type)
-{
-	(void)type;
-	fa_plain_lock();
-	fa_task *task = fa_plain_shared.spare_tasks;
-	if (task)
-		fa_plain_shared.spare_tasks = task->outer;
-	fa_plain_unlock();
-	if (!task)
-		task = (fa_task *)calloc(1, sizeof *task);
-	if (!task) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	fa_plain_add(&fa_plain_shared.stats.tasks_started, 1);
-	fa_plain_lock();
-	task->outer = NULL;
-	__atomic_store_n(&task->ended, false, __ATOMIC_RELEASE);
-	task->parent = parent;
-	task->younger = parent ? parent->children : NULL;
-	if (task->younger)
-		task->younger->elder = task;
-	if (parent)
-		parent->children = task;
-	fa_plain_unlock();
-	return task;
-}
-
 static inline __attribute__((__unused__)) bool fa_plain_has_ended(const fa_task *task)
 {
 	return __atomic_load_n(&task->ended, __ATOMIC_ACQUIRE);
+}
+
+/* The lock is held. */
+FA_PLAIN void fa_plain_join_family(fa_task *task, fa_task *parent)
+{
+	task->parent = parent;
+	task->younger = parent->children;
+	if (task->younger)
+		task->younger->elder = task;
+	parent->children = task;
+}
+
+FA_PLAIN fa_task *fa_plain_task_new(fa_task *parent, const char *type)
+{
+	fa_task *fresh = (fa_task *)calloc(1, sizeof *fresh), *task = NULL;
+	(void)type;
+	if (!fresh) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	fa_plain_lock();
+	if (!parent || !fa_plain_has_ended(parent)) {
+		task = fa_plain_shared.spare_tasks ? fa_plain_shared.spare_tasks : fresh;
+		if (task != fresh)
+			fa_plain_shared.spare_tasks = task->outer;
+		task->outer = NULL;
+		__atomic_store_n(&task->ended, false, __ATOMIC_RELEASE);
+		if (parent)
+			fa_plain_join_family(task, parent);
+	}
+	fa_plain_unlock();
+	if (task != fresh)
+		free(fresh);
+	if (task)
+		fa_plain_add(&fa_plain_shared.stats.tasks_started, 1);
+	else
+		errno = EINVAL;
+	return task;
 }
 
 FA_PLAIN void fa_plain_leave(void)
@@ -779,7 +792,7 @@ FA_PLAIN void fa_plain_leave(void)
 	__atomic_store_n(&task->runs_on, NULL, __ATOMIC_RELEASE);
 }
 
-FA_PLAIN int fa_plain_enter(fa_task *task, bool polls)
+FA_PLAIN int fa_plain_enter(fa_task *task)
 {
 	struct fa_plain_thread *nobody = NULL;
 	if (fa_plain_has_ended(task))
@@ -793,14 +806,15 @@ FA_PLAIN int fa_plain_enter(fa_task *task, bool polls)
 	fa_plain_note_thread();
 	task->outer = fa_plain_thread.task;
 	fa_plain_thread.task = task;
-	if (polls)
-		fa_plain_add(&fa_plain_shared.stats.polls, 1);
 	return 0;
 }
 
 FA_PLAIN int fa_plain_task_enter(fa_task *task)
 {
-	return task ? fa_plain_enter(task, true) : -EINVAL;
+	int error = task ? fa_plain_enter(task) : -EINVAL;
+	if (!error)
+		fa_plain_add(&fa_plain_shared.stats.polls, 1);
+	return error;
 }
 
 FA_PLAIN bool fa_plain_runs_here(const fa_task *task)
@@ -861,33 +875,42 @@ FA_PLAIN bool fa_plain_is_ours(const fa_task *task)
 	return true;
 }
 
-FA_PLAIN fa_task *fa_plain_child_of(const fa_task *task)
+/* So that the task runs here, innermost. */
+FA_PLAIN int fa_plain_enter_to_end(fa_task *task)
+{
+	if (!fa_plain_runs_here(task))
+		return fa_plain_enter(task);
+	while (fa_plain_thread.task != task)
+		fa_plain_leave();
+	return 0;
+}
+
+FA_PLAIN int fa_plain_end_running(fa_task *task);
+
+/* The last of the task's children ends. 1: it has none. One that is in the family while the lock is held has not ended. */
+FA_PLAIN int fa_plain_end_child(fa_task *task)
 {
 	fa_plain_lock();
 	fa_task *child = task->children;
+	bool here = child && fa_plain_runs_here(child);
+	int error = child ? fa_plain_enter_to_end(child) : 1;
 	fa_plain_unlock();
-	return child;
+	if (error)
+		return error;
+	error = fa_plain_end_running(child);
+	if (error && !here)
+		(void)fa_plain_task_leave(child);
+	return error;
 }
 
-FA_PLAIN int fa_plain_task_end(fa_task *task)
+/* Ends a task that runs here, if its children can be ended. Those that were entered around it leave it. */
+FA_PLAIN int fa_plain_end_running(fa_task *task)
 {
-	if (!task || fa_plain_has_ended(task))
-		return -EINVAL;
-	fa_plain_lock();
-	bool ours = fa_plain_is_ours(task);
-	fa_plain_unlock();
-	if (!ours)
+	int error;
+	while (!(error = fa_plain_end_child(task)))
+		;
+	if (error < 0 || fa_plain_enter_to_end(task))
 		return -EBUSY;
-	for (fa_task *child; (child = fa_plain_child_of(task));)
-		if (fa_plain_task_end(child)) /* another thread ends it */
-			return -EBUSY;
-	if (!fa_plain_runs_here(task)) {
-		int error = fa_plain_enter(task, false);
-		if (error)
-			return error;
-	}
-	while (fa_plain_thread.task != task)
-		fa_plain_leave();
 	fa_plain_guards_end(&task->guards, NULL);
 	fa_plain_end(&task->owned);
 	fa_plain_lock(); /* out of the family while it is held: who looks at it then finds it running, or not at all */
@@ -905,6 +928,22 @@ FA_PLAIN int fa_plain_task_end(fa_task *task)
 	fa_plain_unlock();
 	fa_plain_add(&fa_plain_shared.stats.tasks_ended, 1);
 	return 0;
+}
+
+FA_PLAIN int fa_plain_task_end(fa_task *task)
+{
+	if (!task)
+		return -EINVAL;
+	fa_plain_lock();
+	bool known = !fa_plain_has_ended(task), ours = known && fa_plain_is_ours(task), here = fa_plain_runs_here(task);
+	int error = !known ? -EINVAL : ours ? fa_plain_enter_to_end(task) : -EBUSY;
+	fa_plain_unlock();
+	if (error)
+		return error;
+	error = fa_plain_end_running(task);
+	if (error && !here)
+		(void)fa_plain_task_leave(task);
+	return error;
 }
 
 FA_PLAIN void *fa_plain_task_alloc(fa_task *task, size_t size)
@@ -1083,7 +1122,9 @@ FA_PLAIN int fa_plain_budget_set(const char *tag, uint64_t bytes)
 
 FA_PLAIN void fa_plain_stats(fa_stats_t *stats)
 {
-	*stats = fa_plain_shared.stats;
+	const uint64_t *figure = (const uint64_t *)&fa_plain_shared.stats;
+	for (size_t i = 0; i < sizeof *stats / sizeof *figure; i++)
+		((uint64_t *)stats)[i] = __atomic_load_n(&figure[i], __ATOMIC_RELAXED);
 	stats->frame.live_blocks = stats->frame.allocs - stats->frame.frees;
 	stats->other.live_blocks = stats->other.allocs - stats->other.frees;
 }

@@ -17,6 +17,13 @@ void *hook_malloc(size_t size);
 void *hook_realloc(void *pointer, size_t size);
 void hook_free(void *pointer);
 
+/* The functions that these files' hooks lead to are looked for before the program runs: in the child of a fork ld.so's lock may
+   be somebody's who is not there. */
+void calls_find(void);
+void jumps_find(void);
+void rights_find(void);
+void threads_find(void);
+
 void *own_malloc(size_t size); /* ours, whoever's the name stands for */
 
 void free_sized(void *pointer, size_t size);

@@ -20,15 +20,27 @@ static uintptr_t jump_stack(const struct jump_buffer *buffer)
 	return (value >> 17 | value << 47) ^ secret;
 }
 
+static struct {
+#define JUMP(name) void (*name##_)(struct jump_buffer *, int);
+#include "shim/jumps.def"
+#undef JUMP
+} real;
+
+void jumps_find(void)
+{
+#define JUMP(name) real.name##_ = (__typeof__(real.name##_))finder_next(#name, (uintptr_t)&runtime_phase);
+#include "shim/jumps.def"
+#undef JUMP
+}
+
 #define JUMP(name)                                                                                                     \
 	EXPORT _Noreturn void name(struct jump_buffer *buffer, int value);                                             \
 	EXPORT _Noreturn void name(struct jump_buffer *buffer, int value)                                              \
 	{                                                                                                              \
-		static void (*function)(struct jump_buffer *, int);                                                    \
-		if (unlikely(!function))                                                                               \
-			function = (__typeof__(function))finder_next(#name, (uintptr_t)&runtime_phase);                \
+		if (unlikely(!real.name##_)) /* another library's constructor */                                       \
+			jumps_find();                                                                                  \
 		marker_jump(jump_stack(buffer));                                                                       \
-		function(buffer, value);                                                                               \
+		real.name##_(buffer, value);                                                                           \
 		__builtin_unreachable();                                                                               \
 	}
 #include "shim/jumps.def"

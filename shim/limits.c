@@ -14,7 +14,7 @@ static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, stru
 {
 	bool own = pid == 0 || pid == (pid_t)syscall(SYS_getpid);
 	if (limit && own && resource == RLIMIT_FSIZE && limit->rlim_cur < TRACE_MAX_BYTES && runtime_current() == RUNTIME_RECORDING)
-		trace_keep_room();
+		trace_keep_room(false);
 	int result = (int)syscall(SYS_prlimit64, pid, resource, limit, old);
 	if (!result && limit && own && resource == RLIMIT_AS && limit->rlim_cur != RLIM64_INFINITY && runtime_owns_memory())
 		region_shrink(limit->rlim_cur);

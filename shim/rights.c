@@ -13,16 +13,49 @@
 #include "core/mark/mark.h"
 #include "core/role.h"
 #include "core/runtime.h"
+#include "core/scope_stack.h"
 #include "core/thread.h"
 #include "core/trace/writer.h"
 #include "shim/hooks.h"
 
 int capset(void *header, const void *data); /* libcap's declaration, which we do without */
 
-static void prepare(void)
+/* What gives up rights: (result, name, parameters, arguments, when it does, what it answers if there is no such function). */
+#define RIGHTS                                                                                                         \
+	RIGHT(int, setuid, (uid_t a), (a), is_root(), -1)                                                              \
+	RIGHT(int, seteuid, (uid_t a), (a), is_root(), -1)                                                             \
+	RIGHT(int, setreuid, (uid_t a, uid_t b), (a, b), is_root(), -1)                                                \
+	RIGHT(int, setresuid, (uid_t a, uid_t b, uid_t c), (a, b, c), is_root(), -1)                                   \
+	RIGHT(int, setfsuid, (uid_t a), (a), is_root(), 0)                                                             \
+	RIGHT(int, capset, (void *a, const void *b), (a, b), is_root(), -1)                                            \
+	RIGHT(int, chroot, (const char *a), (a), true, -1)                                                             \
+	RIGHT(int, unshare, (int a), (a), true, -1)                                                                    \
+	RIGHT(int, setns, (int a, int b), (a, b), true, -1)
+
+static struct {
+#define RIGHT(result, name, parameters, arguments, when, failure) result(*name) parameters;
+	RIGHTS
+#undef RIGHT
+} real;
+
+void rights_find(void)
 {
-	if (runtime_current() == RUNTIME_RECORDING)
-		trace_keep_room();
+#define RIGHT(result, name, parameters, arguments, when, failure)                                                      \
+	real.name = (__typeof__(real.name))finder_next(#name, (uintptr_t)&runtime_phase);
+	RIGHTS
+#undef RIGHT
+}
+
+/* What is found out at first need is found out now: a filter may kill who asks later. */
+static void prepare(bool calls)
+{
+	int saved = errno;
+	if (runtime_current() == RUNTIME_RECORDING) {
+		trace_keep_room(calls);
+		if (thread_self->gate == THREAD_READY)
+			(void)scope_stack_make_room(thread_self);
+	}
+	errno = saved;
 }
 
 static bool is_root(void)
@@ -30,29 +63,20 @@ static bool is_root(void)
 	return geteuid() == 0;
 }
 
-#define GIVES_UP(result, name, parameters, arguments, when, failure)                                                   \
+#define RIGHT(result, name, parameters, arguments, when, failure)                                                      \
 	EXPORT result name parameters                                                                                  \
 	{                                                                                                              \
-		static result(*function) parameters;                                                                   \
-		if (!function)                                                                                         \
-			function = (__typeof__(function))finder_next(#name, (uintptr_t)&runtime_phase);                \
+		if (unlikely(!real.name)) /* another library's constructor calls */                                    \
+			rights_find();                                                                                 \
 		if (when)                                                                                              \
-			prepare();                                                                                     \
-		if (function)                                                                                          \
-			return function arguments;                                                                     \
+			prepare(false);                                                                                \
+		if (real.name)                                                                                         \
+			return real.name arguments;                                                                    \
 		errno = ENOSYS;                                                                                        \
 		return failure;                                                                                        \
 	}
-GIVES_UP(int, setuid, (uid_t a), (a), is_root(), -1)
-GIVES_UP(int, seteuid, (uid_t a), (a), is_root(), -1)
-GIVES_UP(int, setreuid, (uid_t a, uid_t b), (a, b), is_root(), -1)
-GIVES_UP(int, setresuid, (uid_t a, uid_t b, uid_t c), (a, b, c), is_root(), -1)
-GIVES_UP(int, setfsuid, (uid_t a), (a), is_root(), 0)
-GIVES_UP(int, capset, (void *a, const void *b), (a, b), is_root(), -1)
-GIVES_UP(int, chroot, (const char *a), (a), true, -1)
-GIVES_UP(int, unshare, (int a), (a), true, -1)
-GIVES_UP(int, setns, (int a, int b), (a, b), true, -1)
-#undef GIVES_UP
+RIGHTS
+#undef RIGHT
 
 EXPORT int prctl(int option, ...)
 {
@@ -62,7 +86,7 @@ EXPORT int prctl(int option, ...)
 	              d = va_arg(list, unsigned long);
 	va_end(list);
 	if (option == PR_SET_SECCOMP || option == PR_SET_NO_NEW_PRIVS) /* a filter of system calls mostly follows the latter */
-		prepare();
+		prepare(true);
 	long result = syscall(SYS_prctl, option, a, b, c, d);
 	if (option == PR_SET_NAME && result == 0 && runtime_current() == RUNTIME_RECORDING && thread_self->gate & THREAD_READY)
 		role_named(thread_self, NULL); /* what the kernel took: the text may end with its page */

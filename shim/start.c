@@ -26,6 +26,10 @@ static void at_quick_end(void)
 __attribute__((constructor(101))) static void start(void)
 {
 	own_list();
+	calls_find();
+	jumps_find();
+	rights_find();
+	threads_find();
 	runtime_finish_start();
 	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING)
 		return;

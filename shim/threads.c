@@ -12,6 +12,25 @@
 #include "core/trace/writer.h"
 #include "shim/hooks.h"
 
+static struct {
+	int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+	int (*set_name)(pthread_t, const char *);
+	int (*set_cancel_type)(int, int *);
+} real;
+
+void threads_find(void)
+{
+	real.set_name = (__typeof__(real.set_name))finder_next("pthread_setname_np", (uintptr_t)&runtime_phase);
+	real.set_cancel_type = (__typeof__(real.set_cancel_type))finder_next("pthread_setcanceltype", (uintptr_t)&runtime_phase);
+	real.create = (__typeof__(real.create))finder_next("pthread_create", (uintptr_t)&runtime_phase);
+}
+
+static void find_early(void) /* another library's constructor calls */
+{
+	if (unlikely(!real.create))
+		threads_find();
+}
+
 struct thread_start {
 	void *(*routine)(void *argument);
 	void *argument;
@@ -43,13 +62,11 @@ static void *run_thread(void *given)
 
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*routine)(void *), void *argument)
 {
-	static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-	if (!real)
-		real = (__typeof__(real))finder_next("pthread_create", (uintptr_t)&runtime_phase);
-	if (!real)
+	find_early();
+	if (!real.create)
 		return EAGAIN;
 	if (!recording())
-		return real(thread, attributes, routine, argument);
+		return real.create(thread, attributes, routine, argument);
 	alloc_hand_over(argument);
 	thread_internal_begin();
 	struct thread_start *start = malloc(sizeof *start);
@@ -57,7 +74,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 	if (!start)
 		return EAGAIN;
 	*start = (struct thread_start){routine, argument, thread_self->gate & THREAD_READY ? thread_self->role : TRACE_ROLE_NONE};
-	int error = real(thread, attributes, run_thread, start);
+	int error = real.create(thread, attributes, run_thread, start);
 	if (error) {
 		thread_internal_begin();
 		free(start);
@@ -81,10 +98,8 @@ static struct thread *find(pthread_t handle)
 
 EXPORT int pthread_setname_np(pthread_t handle, const char *name)
 {
-	static int (*real)(pthread_t, const char *);
-	if (!real)
-		real = (__typeof__(real))finder_next("pthread_setname_np", (uintptr_t)&runtime_phase);
-	int error = real ? real(handle, name) : ENOSYS;
+	find_early();
+	int error = real.set_name ? real.set_name(handle, name) : ENOSYS;
 	if (error || !recording())
 		return error;
 	struct thread *thread = find(handle);
@@ -96,12 +111,10 @@ EXPORT int pthread_setname_np(pthread_t handle, const char *name)
 /* Itself safe to cancel anywhere. */
 EXPORT int pthread_setcanceltype(int type, int *old)
 {
-	static int (*real)(int, int *);
-	if (!real)
-		real = (__typeof__(real))finder_next("pthread_setcanceltype", (uintptr_t)&runtime_phase);
+	find_early();
 	if (type == PTHREAD_CANCEL_ASYNCHRONOUS)
 		atomic_store(&patch_cancels_anywhere, true);
-	return real ? real(type, old) : EINVAL;
+	return real.set_cancel_type ? real.set_cancel_type(type, old) : EINVAL;
 }
 
 /* exit() is seen by a handler (shim/start.c); these two run none. */

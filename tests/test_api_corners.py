@@ -33,6 +33,10 @@ CASES = {
     "many-types": (("", (0, 0), (0, 0), 0, (300, 300), 300, 0), {}),
     "ended-twice": (("0 1 1 0\n", (0, 0), (1, 1), 0, (2, 2), 1, 0), {}),
     "ended-by-two": (("20000\n", (0, 0), (20000, 20000), 0, (20000, 20000), 0, 0), {}),
+    "child-of-ended": (("1 1 0\n", (0, 0), (0, 0), 0, (2, 2), 0, 0), {}),
+    "child-around-parent": (("0\n", (0, 0), (2, 2), 0, (2, 2), 2, 0), {}),
+    "forks-with-handlers": (("0\n", (0, 0), (3, 3), 0, (2, 2), 0, 0), {}),
+    "guard-of-a-childs-thread": (("7\n", (0, 0), (0, 0), 0, (0, 0), 0, 0), {}),
     "left-open": (("0\n", (1, 1), (3, 3), 1, (1, 1), 1, 0), {}),
     "forked": (("0 0 1 0 0 mine 3\n", (0, 0), (2, 2), 0, (1, 1), 0, 0), {}),
 }
@@ -40,7 +44,7 @@ UNDEFINED = {"free-twice"}  # without the shim a freed block is read: AddressSan
 
 
 # What other threads do meanwhile is chance, and so are the figures.
-RACES = ["guards-elsewhere", "forks-meanwhile"]
+RACES = ["guards-elsewhere", "forks-meanwhile", "ended-and-made-anew"]
 
 
 def text_of(said, frame, other, frames, tasks, polls, misuse):
@@ -81,9 +85,10 @@ def test_races(built, shim, case):
     assert (under.status, under.stdout, under.stderr) == (0, b"0\n", b"")
 
 
-def test_races_sanitized(built):
+@pytest.mark.parametrize("case", ["guards-elsewhere", "ended-and-made-anew"])
+def test_races_sanitized(built, case):
     """Without forks: in the child the sanitizer's own allocator may be locked."""
-    run = harness.plain([build("corners", SANITIZED, "-fno-sanitize-recover=all"), "guards-elsewhere"])
+    run = harness.plain([build("corners", SANITIZED, "-fno-sanitize-recover=all"), case])
     assert (run.status, run.stdout, run.stderr) == (0, b"0\n", b"")
 
 

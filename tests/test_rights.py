@@ -68,10 +68,26 @@ def test_a_recording_grows_when_its_file_is_out_of_reach(shim, what):
     assert run.recording.stat().st_size < 4 << 20, "the hole at its end has been left there"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give itself up")
-def test_a_child_that_cannot_be_recorded_is_told(shim):
-    run = shim.run([harness.program("gives_up"), "root-fork"], {"follow": 1}, via="fa-run")
+@pytest.mark.parametrize("what", ["root-fork", "calls-fork"])
+def test_a_child_that_cannot_be_recorded_is_told(shim, what):
+    """And is not killed for trying."""
+    if what == "root-fork" and os.geteuid():
+        pytest.skip("only root can give that up")
+    run = shim.run([harness.program("gives_up"), what], {"follow": 1}, via="fa-run")
     assert run.report["losses"]["reasons"] == ["1 child processes that could make no recording of their own"]
+
+
+@pytest.mark.parametrize("limit, grows", [(8 << 20, True), (700 << 10, False)])
+def test_a_sandboxed_program_under_a_limit_of_files_is_not_killed(shim, limit, grows):
+    run = shim.run([harness.program("gives_up"), "calls"], wrapper=["prlimit", f"--fsize={limit}"])
+    assert any("could not grow" in r for r in run.report["losses"]["reasons"]) != grows
+
+
+@pytest.mark.parametrize("follow", [0, 1])
+def test_forks_while_libraries_are_loaded(shim, follow):
+    library = harness.program("plugin", shared=True)
+    run = shim.run([harness.program("fork_while_loading"), library, 150], {"follow": follow, "frame": "frame_mark"})
+    assert run.stdout == b"0\n"
 
 
 def test_no_frame_is_lost_untold_when_the_disk_is_full(shim):

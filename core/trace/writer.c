@@ -34,7 +34,8 @@ static struct {
 	dev_t device;
 	ino_t inode;
 	bool anonymous;
-	bool whole; /* the file has its full length: what is not ready yet is a hole */
+	bool sealed; /* no file may be opened; so it stays in the child of a fork */
+	uint32_t whole_pages; /* that the file has: what is not ready yet is a hole; 0: it has none */
 	uint32_t ready_pages; /* accessible pages of the file */
 	uint32_t taken_pages;
 	uint32_t refused; /* requests since it could not grow any more; most of them do not try */
@@ -67,18 +68,18 @@ static int extend(int fd, size_t from, size_t bytes)
 	return 0;
 }
 
-/* Asking for more would raise SIGXFSZ. */
-static bool may_be_so_long(size_t bytes)
+/* Of the file: asking for more would raise SIGXFSZ. */
+static size_t length_limit(void)
 {
 	struct rlimit limit;
-	return getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur == RLIM_INFINITY || bytes <= limit.rlim_cur;
+	return getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur > TRACE_MAX_BYTES ? TRACE_MAX_BYTES : limit.rlim_cur;
 }
 
 /* Makes the first `pages` pages of the open file usable. */
 static int populate(int fd, uint32_t pages)
 {
 	size_t bytes = (size_t)pages * TRACE_PAGE_BYTES, from = (size_t)writer.ready_pages * TRACE_PAGE_BYTES;
-	if (!may_be_so_long(bytes))
+	if (bytes > length_limit())
 		return -EFBIG;
 	int error = extend(fd, from, bytes);
 	/* A kernel before 5.14 does not know this; the file has its blocks all the same. */
@@ -123,11 +124,16 @@ static int grow(uint32_t pages)
 		writer.ready_pages = wanted;
 		return 0;
 	}
-	int fd = writer.whole ? -1 : open_again();
-	if (fd < 0 && !writer.whole)
+	bool whole = writer.whole_pages != 0;
+	if (whole && wanted > writer.whole_pages)
+		wanted = writer.whole_pages;
+	if (wanted < pages)
+		return -EFBIG;
+	int fd = whole ? -1 : writer.sealed ? -EPERM : open_again();
+	if (fd < 0 && !whole)
 		return fd;
-	int error = writer.whole ? fill_hole(wanted) : populate(fd, wanted);
-	if (error && wanted > pages && (writer.whole ? fill_hole(pages) : populate(fd, pages)) == 0) {
+	int error = whole ? fill_hole(wanted) : populate(fd, wanted);
+	if (error && wanted > pages && (whole ? fill_hole(pages) : populate(fd, pages)) == 0) {
 		wanted = pages;
 		error = 0;
 	}
@@ -138,20 +144,31 @@ static int grow(uint32_t pages)
 	return error;
 }
 
-void trace_keep_room(void)
+void trace_keep_room(bool calls)
 {
-	if (!trace_header || writer.anonymous || writer.whole || !base_lock(&writer.lock))
+	if (!trace_header || !base_lock(&writer.lock))
 		return;
-	int saved = errno, fd = may_be_so_long(TRACE_MAX_BYTES) ? open_again() : -EFBIG;
+	int saved = errno, fd = writer.anonymous || writer.whole_pages || writer.sealed ? -EEXIST : open_again();
 	if (fd >= 0) {
-		bool fills_holes = !madvise(writer.map, 0, MADV_POPULATE_WRITE);
-		writer.whole = !(fills_holes ? ftruncate(fd, TRACE_MAX_BYTES) : fallocate(fd, 0, 0, TRACE_MAX_BYTES));
-		if (writer.whole && !fills_holes)
-			writer.ready_pages = TRACE_MAX_BYTES / TRACE_PAGE_BYTES;
+		uint32_t pages = (uint32_t)(length_limit() / TRACE_PAGE_BYTES);
+		bool fills_holes = !madvise(writer.map, 0, MADV_POPULATE_WRITE); /* a kernel since 5.14 */
+		off_t bytes = (off_t)pages * TRACE_PAGE_BYTES;
+		if (pages > writer.ready_pages &&
+		    !(fills_holes ? ftruncate(fd, bytes) : syscall(SYS_fallocate, fd, 0, (off_t)0, bytes))) {
+			writer.whole_pages = pages;
+			if (!fills_holes)
+				writer.ready_pages = pages;
+		}
 		base_close(fd);
 	}
+	writer.sealed |= calls;
 	errno = saved;
 	base_unlock(&writer.lock);
+}
+
+bool trace_is_sealed(void)
+{
+	return writer.sealed;
 }
 
 /* Lock held. Whether the file's first `pages` pages can be used, or it could grow so far. */
@@ -271,7 +288,8 @@ static int create_file(const char *path)
 int trace_open(const char *path)
 {
 	writer.map = mmap(NULL, TRACE_MAX_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (writer.map == MAP_FAILED)
+	writer.anonymous = writer.map == MAP_FAILED;
+	if (writer.anonymous)
 		return -ENOMEM;
 	int error = -ENOENT;
 	if (path) {
@@ -323,15 +341,16 @@ void trace_child(bool is_followed)
 		parent = is_followed ? trace_header : NULL;
 	trace_header = NULL;
 	writer.map = NULL;
-	writer.anonymous = writer.whole = false;
-	writer.ready_pages = writer.taken_pages = writer.refused = 0;
+	writer.anonymous = false;
+	writer.whole_pages = writer.ready_pages = writer.taken_pages = writer.refused = 0;
 }
 
-void trace_child_opened(void)
+void trace_child_opened(bool is_recorded)
 {
 	if (!parent)
 		return;
-	if (!trace_header || writer.anonymous) {
+	if (!is_recorded || writer.anonymous) {
+		writer.anonymous = true;
 		trace_add(&parent->losses[TRACE_LOSS_CHILDREN], 1);
 	} else {
 		munmap(parent, TRACE_PAGE_BYTES);

@@ -1,5 +1,5 @@
 /* A program that gives up, for good, what opening its recording again would need, and whose recording has to grow after that.
-   The first argument says what: root, chroot, files, calls; or root-fork, whose child begins then. */
+   The first argument says what: root, chroot, files, calls; or root-fork and calls-fork, whose child begins then. */
 #include "common.h"
 
 #include <linux/filter.h>
@@ -36,11 +36,13 @@ static void allocate(void)
 			free(left(number, 0));
 }
 
-static void give_up_opening(void)
+/* Who opens a file or asks for limits from now on is killed. */
+static void give_up_calls(void)
 {
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prlimit64, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
@@ -57,14 +59,18 @@ int main(int count, char **arguments)
 		CHECK(!chroot("/usr/share") && !chdir("/"));
 	else if (!strcmp(what, "files"))
 		CHECK(!setrlimit(RLIMIT_FSIZE, &(struct rlimit){4096, 4096}));
-	else if (!strcmp(what, "calls"))
-		give_up_opening();
+	else if (!strncmp(what, "calls", 5))
+		give_up_calls();
 	else
 		return 2;
-	if (!strcmp(what, "root-fork") && !fork()) {
+	if (strstr(what, "-fork") && !fork()) {
+		errno = 77;
+		CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && errno == 77);
 		allocate();
 		_exit(failures);
 	}
+	for (int i = 0; i < 10; i++) /* zero configuration looks at these */
+		usleep(1000);
 	allocate();
 	int status = 0;
 	wait(&status);

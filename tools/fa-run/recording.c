@@ -257,9 +257,22 @@ void recording_explain(const struct recording *recording, const char *library, b
 		    recording->path);
 }
 
-static void note_end(const char *path, int fd, uint64_t end_ns, enum trace_ended how, int32_t value)
+/* What the writer has not taken of the file (trace_keep_room) is a hole at its end. */
+static void cut_hole(int fd, const struct trace_header *header)
+{
+	struct stat file;
+	off_t used = (off_t)header->file_pages * TRACE_PAGE_BYTES, hole = lseek(fd, used, SEEK_HOLE);
+	if (header->file_pages > TRACE_TABLE_PAGES && hole >= used && !fstat(fd, &file) && hole < file.st_size &&
+	    ftruncate(fd, hole)) {
+		/* it stays: harmless */
+	}
+}
+
+static void note_end(const char *path, int fd, const struct trace_header *header, uint64_t end_ns, enum trace_ended how,
+                     int32_t value)
 {
 	uint32_t ended = how;
+	cut_hole(fd, header);
 	if (pwrite(fd, &end_ns, sizeof end_ns, offsetof(struct trace_header, end_ns)) != sizeof end_ns ||
 	    pwrite(fd, &value, sizeof value, offsetof(struct trace_header, end_value)) != sizeof value ||
 	    pwrite(fd, &ended, sizeof ended, offsetof(struct trace_header, ended)) != sizeof ended)
@@ -280,7 +293,7 @@ void recording_advance(struct recording *recording)
 		close(fd);
 		fd = open_ours(recording, recording->latest, O_RDWR, &older);
 		if (fd >= 0) {
-			note_end(recording->latest, fd, newer.start_ns, TRACE_ENDED_EXIT, -1);
+			note_end(recording->latest, fd, &older, newer.start_ns, TRACE_ENDED_EXIT, -1);
 			close(fd);
 		}
 		strcpy(recording->latest, path);
@@ -295,13 +308,9 @@ void recording_finish(struct recording *recording, int wait_status)
 	int fd = recording->ready ? open_ours(recording, recording->latest, O_RDWR, &header) : -ENOENT;
 	if (fd < 0)
 		return;
-	off_t hole = lseek(fd, 0, SEEK_HOLE); /* at its end, if it has one: trace_keep_room */
-	if (hole > 0 && ftruncate(fd, hole)) {
-		/* it stays: harmless */
-	}
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	note_end(recording->latest, fd, header.end_ns ? header.end_ns : now_ns, /* the shim's own time is closer */
+	note_end(recording->latest, fd, &header, header.end_ns ? header.end_ns : now_ns, /* the shim's own time is closer */
 		 WIFSIGNALED(wait_status) ? TRACE_ENDED_SIGNAL : TRACE_ENDED_EXIT,
 		 WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
 	close(fd);

@@ -342,6 +342,29 @@ static void ended_twice(void)
 	printf("%d\n", fa_task_end(other));
 }
 
+/* A child is made of what goes on, not of what has ended. */
+static void child_of_ended(void)
+{
+	fa_task *parent = fa_task_new("ended");
+	fa_task_end(parent);
+	errno = 0;
+	fa_task *child = fa_task_new_child(parent, "child");
+	printf("%d %d ", child == NULL, errno == EINVAL);
+	fa_task *next = fa_task_new("next");
+	printf("%d\n", fa_task_end(next));
+}
+
+/* A child that was entered first, and its parent inside it: both end. */
+static void child_around_parent(void)
+{
+	fa_task *parent = fa_task_new("parent"), *child = fa_task_new_child(parent, "child");
+	fa_task_enter(child);
+	fa_task_enter(parent);
+	fa_task_alloc(parent, 10);
+	fa_task_alloc(child, 10);
+	printf("%d\n", fa_task_end(parent));
+}
+
 #define RACES 20000
 
 static fa_task *_Atomic raced;
@@ -372,6 +395,84 @@ static void ended_by_two(void)
 	}
 	pthread_join(thread, NULL);
 	printf("%d\n", races_won);
+}
+
+static fa_task *_Atomic parent_raced;
+
+static void *end_parents(void *unused)
+{
+	for (int i = 0; i < RACES; i++, races_tried++) {
+		while (races_made == i)
+			sched_yield();
+		races_won += fa_task_end(parent_raced) == 0;
+	}
+	return unused;
+}
+
+/* A parent ends while another thread ends its child, and makes a task of its own in that one's place. */
+static void ended_and_made_anew(void)
+{
+	pthread_t thread;
+	int failed = 0;
+	pthread_create(&thread, NULL, end_parents, NULL);
+	for (int i = 0; i < RACES; i++) {
+		fa_task *parent = fa_task_new("parent"), *child = fa_task_new_child(parent, "child"), *own = NULL;
+		parent_raced = parent;
+		int was = races_won;
+		races_made++;
+		if (!fa_task_end(child)) {
+			own = fa_task_new("own");
+			failed += fa_task_enter(own) != 0 || !fa_task_alloc(own, 10) || fa_task_leave(own) != 0;
+		}
+		while (races_tried == i)
+			sched_yield();
+		failed += own && fa_task_end(own) != 0;
+		failed += races_won == was && fa_task_end(parent) != 0; /* refused while its child was the other's */
+	}
+	pthread_join(thread, NULL);
+	printf("%d\n", failed);
+	exit(0); /* who ends the children is chance */
+}
+
+static void use_in_fork(void)
+{
+	fa_free(fa_pool_alloc(10));
+	fa_task_end(fa_task_new("in a fork"));
+}
+
+/* Handlers of a fork use the API. */
+static void forks_with_handlers(void)
+{
+	int status;
+	pthread_atfork(use_in_fork, use_in_fork, use_in_fork);
+	fa_free(fa_heap_alloc(1));
+	if (!fork())
+		_exit(0);
+	wait(&status);
+	printf("%d\n", status);
+}
+
+static void *end_given(void *guard)
+{
+	return (void *)(intptr_t)fa_guard_end(guard);
+}
+
+/* A thread's guard is no other's to end, in the child of a fork either. */
+static void guard_of_a_childs_thread(void)
+{
+	int status;
+	if (!fork()) {
+		pthread_t thread;
+		void *ended;
+		fa_guard *guard = fa_guard_begin();
+		pthread_create(&thread, NULL, end_given, guard);
+		pthread_join(thread, &ended);
+		fa_guard *second = fa_guard_begin(), *third = fa_guard_begin();
+		_exit((intptr_t)ended == -EINVAL && second != guard && third != second && !fa_guard_end(third) &&
+		      !fa_guard_end(second) && !fa_guard_end(guard) ? 7 : 1);
+	}
+	wait(&status);
+	printf("%d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 }
 
 #define GUARDED 20000
@@ -583,6 +684,11 @@ int main(int argc, char **argv)
 	        {"many-types", many_types},
 	        {"ended-twice", ended_twice},
 	        {"ended-by-two", ended_by_two},
+	        {"ended-and-made-anew", ended_and_made_anew},
+	        {"child-of-ended", child_of_ended},
+	        {"child-around-parent", child_around_parent},
+	        {"forks-with-handlers", forks_with_handlers},
+	        {"guard-of-a-childs-thread", guard_of_a_childs_thread},
 	        {"guards-elsewhere", guards_elsewhere},
 	        {"left-open", left_open},
 	        {"forks-meanwhile", forks_meanwhile},

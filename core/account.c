@@ -5,7 +5,8 @@
 #include "core/scope.h"
 #include "core/violation.h"
 
-#define PEAK_STEP_MIN 4096
+#define PEAK_STEP_MIN 2048
+#define PEAK_STEPS 256 /* of a peak */
 #define SNAPSHOT_SITE_BYTES 64u
 #define FRAME_UNSEEN (trace_header->tier_footprint_bytes[TRACE_TIER_FRAME] ? REGION_CHUNK_BYTES : 0)
 
@@ -58,7 +59,7 @@ void account_footprint(enum trace_tier tier, int64_t bytes)
 
 static int64_t step_of(uint64_t peak)
 {
-	return peak / 128 > PEAK_STEP_MIN ? (int64_t)(peak / 128) : PEAK_STEP_MIN;
+	return peak / PEAK_STEPS > PEAK_STEP_MIN ? (int64_t)(peak / PEAK_STEPS) : PEAK_STEP_MIN;
 }
 
 /* Writes each site's live bytes as of now: the process stands higher than ever before. */
@@ -94,28 +95,29 @@ static uint64_t snapshot_step(uint64_t peak)
 }
 
 /*
- * Peaks of the process. Each thread has marks that what it has alive stays below; passing one, it looks at what all have, and
- * raises its own. Since threads may free and allocate again unseen, what matters is the sum of all marks: as long as it is no
- * more than the peak and a step for each, no peak is missed by more than that. When it would be, the others' marks are lowered
- * to what they have, so that each looks before it has more.
+ * Peaks of the process. Each thread has said how much it may have alive of each tier (`peak_said`), and passes that by less than
+ * a step (`peak_at`) without a word; then it looks at what all have, and says more. Since threads may free and allocate again
+ * unseen, what matters is the sum of what they said: as long as it is no more than the peak and a step for each, no peak is
+ * missed by more than two steps each. When it would be, it is said for the others that they have what they have, so that each
+ * looks before it has more.
  */
 static struct {
 	struct base_lock lock;
-	int64_t marks[TRACE_TIERS]; /* their sums, at least */
-	uint64_t snapshot_at;       /* peak that the last snapshot was taken at */
+	int64_t said[TRACE_TIERS]; /* sums, at least */
+	uint64_t snapshot_at;      /* peak that the last snapshot was taken at */
 } peaks;
 
 void account_begin_recording(void)
 {
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
-		peaks.marks[tier] = 0;
+		peaks.said[tier] = 0;
 	peaks.snapshot_at = 0;
 }
 
 void account_forget_peak(struct thread *thread)
 {
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
-		thread->peak_at[tier] = 0;
+		thread->peak_said[tier] = thread->peak_at[tier] = 0;
 	thread->small_peak_at = 0;
 }
 
@@ -138,7 +140,7 @@ static void look_at_all(int64_t live[TRACE_TIERS])
 	if (total <= (int64_t)trace_header->peak_bytes)
 		return;
 	trace_header->peak_bytes = (uint64_t)total;
-	trace_header->peak_error_bytes = ((uint64_t)step_of((uint64_t)total) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
+	trace_header->peak_error_bytes = (2 * (uint64_t)step_of((uint64_t)total) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
 	if ((uint64_t)total > peaks.snapshot_at + snapshot_step(peaks.snapshot_at)) {
 		peaks.snapshot_at = (uint64_t)total;
 		trace_header->peak_ns = base_now_ns();
@@ -146,39 +148,50 @@ static void look_at_all(int64_t live[TRACE_TIERS])
 	}
 }
 
-/* Lock held. The other threads' marks become what they have alive, and the sums with them what all have. */
-static void lower_marks(struct thread *own, const int64_t live[TRACE_TIERS])
+/* Lock held. Nobody has said more than is alive. */
+static void say_what_is(struct thread *own, const int64_t live[TRACE_TIERS])
 {
 	for (uint32_t slot = 0; slot < thread_slot_count(); slot++) {
 		struct thread *thread = thread_of_slot(slot);
-		if (!thread || !thread->record || thread == own)
+		if (!thread || !thread->record)
 			continue;
-		for (int tier = 0; tier < TRACE_TIERS; tier++)
-			__atomic_store_n(&thread->peak_at[tier], thread->record->tier[tier].live_bytes, __ATOMIC_RELAXED);
-		__atomic_store_n(&thread->small_peak_at, thread->peak_at[thread->small_tier], __ATOMIC_RELAXED);
+		for (int tier = 0; tier < TRACE_TIERS; tier++) {
+			thread->peak_said[tier] = thread->record->tier[tier].live_bytes;
+			if (thread != own)
+				__atomic_store_n(&thread->peak_at[tier], thread->peak_said[tier], __ATOMIC_RELAXED);
+		}
+		if (thread != own)
+			__atomic_store_n(&thread->small_peak_at, thread->peak_at[thread->small_tier], __ATOMIC_RELAXED);
 	}
-	for (int tier = 0; tier < TRACE_TIERS; tier++) {
-		own->peak_at[tier] = own->record->tier[tier].live_bytes;
-		peaks.marks[tier] = live[tier];
-	}
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		peaks.said[tier] = live[tier];
 }
 
-/* Lock held. Half of the room that the marks have, or a step. False: there is none. */
-static bool raise_marks(struct thread *thread, int64_t step)
+static int64_t half_of(int64_t a, int64_t b)
 {
-	int64_t slots = thread_slot_count(), all = (int64_t)trace_header->peak_bytes + slots * TRACE_TIERS * step;
-	for (int tier = 0; tier < TRACE_TIERS; tier++)
-		all -= peaks.marks[tier];
+	int64_t less = a < b ? a : b;
+	return less > 0 ? less / 2 : 0;
+}
+
+/* Lock held. The thread says what it has, and half of what is missing to the peaks besides. False: it has too much. */
+static bool say_more(struct thread *thread, int64_t step)
+{
+	int64_t slots = thread_slot_count(), missing = (int64_t)trace_header->peak_bytes, missing_tier[TRACE_TIERS];
+	bool fits = true;
 	for (int tier = 0; tier < TRACE_TIERS; tier++) {
-		int64_t live = thread->record->tier[tier].live_bytes, below = thread->peak_at[tier] - live;
-		int64_t room = (int64_t)trace_header->tier_peak_bytes[tier] + slots * step - peaks.marks[tier];
-		room = (room < all ? room : all) + below; /* what the mark has now is to be had again */
-		int64_t more = room / 2 > step ? room / 2 : step;
-		if (more > room)
-			return false;
-		peaks.marks[tier] += more - below;
-		all -= more - below;
-		thread->peak_at[tier] = live + more;
+		int64_t said = peaks.said[tier] - thread->peak_said[tier] + thread->record->tier[tier].live_bytes;
+		missing_tier[tier] = (int64_t)trace_header->tier_peak_bytes[tier] - said;
+		missing -= said;
+		fits &= missing_tier[tier] >= -slots * step;
+	}
+	if (!fits || missing < -slots * TRACE_TIERS * step)
+		return false;
+	for (int tier = 0; tier < TRACE_TIERS; tier++) {
+		int64_t more = half_of(missing_tier[tier], missing), said = thread->record->tier[tier].live_bytes + more;
+		missing -= more;
+		peaks.said[tier] += said - thread->peak_said[tier];
+		thread->peak_said[tier] = said;
+		thread->peak_at[tier] = said + step;
 	}
 	return true;
 }
@@ -189,9 +202,9 @@ void account_peak(struct thread *thread)
 		int64_t live[TRACE_TIERS];
 		look_at_all(live);
 		int64_t step = step_of(trace_header->peak_bytes);
-		if (!raise_marks(thread, step)) {
-			lower_marks(thread, live);
-			(void)raise_marks(thread, step);
+		if (!say_more(thread, step)) {
+			say_what_is(thread, live);
+			(void)say_more(thread, step); /* the sums are no more than the peaks now */
 		}
 		thread->small_peak_at = thread->peak_at[thread->small_tier];
 		base_unlock(&peaks.lock);

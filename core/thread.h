@@ -145,6 +145,7 @@ struct thread {
 	uint32_t slot, record_index;
 	uintptr_t handle;    /* pthread_t */
 	int64_t peak_at[TRACE_TIERS]; /* live bytes that this thread may have before peaks are looked at again: account.c */
+	int64_t peak_said[TRACE_TIERS];
 	uint16_t plain_births; /* in_frame << 8 | small_tier: what plain births are, whether or not there are any now */
 	uint32_t seen;       /* counters that were seen since the frame began, or ended: place of the first, 0: none */
 	uint32_t frame;      /* current frame number, 0 before the first boundary */

@@ -18,10 +18,18 @@ SCHEMA = "framealloc-bench/1"
 COLUMNS = ("glibc", "jemalloc", "mimalloc", "tcmalloc", NONE, FULL, "heaptrack", "floor")
 
 
+def processor():
+    """Its name, and what tells one generation from another where that says "AMD EPYC" only."""
+    text = open("/proc/cpuinfo").read()
+    name, family, model = (re.search(rf"^{key}\s*: (.*)", text, re.M) for key in ("model name", "cpu family", "model"))
+    if not (name and family and model):
+        return platform.processor()
+    return f"{name.group(1)} (family {family.group(1)}, model {model.group(1)})"
+
+
 def machine(others_cores):
-    model = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read())
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
-    return {"cpu": model.group(1) if model else platform.processor(), "cores": os.cpu_count(), "kernel": platform.release(),
+    return {"cpu": processor(), "cores": os.cpu_count(), "kernel": platform.release(),
             "commit": commit, "date": time.strftime("%Y-%m-%d"), "others_cores": others_cores}
 
 

@@ -106,14 +106,22 @@ static bool runs_here(const struct thread *thread, const struct task *task)
 	return false;
 }
 
+/* With what was entered inside it. False: it does not run here. */
+static bool leave(struct thread *thread, const struct task *task)
+{
+	if (!runs_here(thread, task))
+		return false;
+	if (thread)
+		task_leave_api(thread, task);
+	else
+		api_bare_leave(task);
+	return true;
+}
+
 int api_task_leave(struct task *task)
 {
 	struct place place = api_enter();
-	bool here = task && runs_here(place.thread, task);
-	if (here && place.thread)
-		task_leave_api(place.thread, task);
-	else if (here)
-		api_bare_leave(task);
+	bool here = task && leave(place.thread, task);
 	api_leave(place);
 	return here ? 0 : -EINVAL;
 }
@@ -198,7 +206,7 @@ static int enter_to_end(struct thread *thread, struct task *task, uint32_t id)
 {
 	if (runs_here(thread, task)) {
 		while (api_present_task(thread) != task)
-			thread ? task_leave_api(thread, thread->task) : api_bare_leave(api_bare.task);
+			leave(thread, api_present_task(thread));
 		return 0;
 	}
 	if (!thread) {
@@ -213,16 +221,6 @@ static int enter_to_end(struct thread *thread, struct task *task, uint32_t id)
 	if (!error)
 		enter_quietly(thread, task);
 	return error;
-}
-
-static void leave_again(struct thread *thread, struct task *task)
-{
-	if (!runs_here(thread, task))
-		return;
-	if (thread)
-		task_leave_api(thread, task);
-	else
-		api_bare_leave(task);
 }
 
 /* Each child is ended while its parent runs here; that may leave the parent, if the child was entered around it. */
@@ -252,7 +250,7 @@ static int end_task(struct thread *thread, struct task *task, uint32_t id, const
 		error = end_children(thread, task, id, fp);
 	if (error) {
 		if (!here)
-			leave_again(thread, task);
+			leave(thread, task);
 		return error;
 	}
 	struct guard *rest, *taken = take_guards(&task->guards, NULL, &rest);

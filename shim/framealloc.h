@@ -632,6 +632,12 @@ FA_PLAIN void fa_plain_leave_all(struct fa_plain_owner *owner)
 		fa_plain_take(owner->newest);
 }
 
+FA_PLAIN void fa_plain_spare_guard(struct fa_guard *guard)
+{
+	guard->outer = fa_plain_shared.spare_guards;
+	fa_plain_shared.spare_guards = guard;
+}
+
 FA_PLAIN void fa_plain_thread_ends(void *ended)
 {
 	struct fa_plain_thread *thread = (struct fa_plain_thread *)ended;
@@ -641,8 +647,7 @@ FA_PLAIN void fa_plain_thread_ends(void *ended)
 		outer = guard->outer;
 		fa_plain_leave_all(&guard->owner);
 		guard->list = NULL;
-		guard->outer = fa_plain_shared.spare_guards;
-		fa_plain_shared.spare_guards = guard;
+		fa_plain_spare_guard(guard);
 	}
 	for (struct fa_task *task = thread->task, *outer; task; task = outer) {
 		outer = task->outer;
@@ -856,8 +861,7 @@ FA_PLAIN bool fa_plain_guards_end(struct fa_guard **list, const struct fa_guard 
 		struct fa_guard *outer = taken->outer;
 		fa_plain_end(&taken->owner);
 		fa_plain_lock();
-		taken->outer = fa_plain_shared.spare_guards;
-		fa_plain_shared.spare_guards = taken;
+		fa_plain_spare_guard(taken);
 		fa_plain_unlock();
 		taken = outer;
 	}
@@ -887,6 +891,15 @@ FA_PLAIN int fa_plain_enter_to_end(fa_task *task)
 
 FA_PLAIN int fa_plain_end_running(fa_task *task);
 
+/* Where it cannot be ended it is left again, if it was entered for that. */
+FA_PLAIN int fa_plain_end_or_leave(fa_task *task, bool was_here)
+{
+	int error = fa_plain_end_running(task);
+	if (error && !was_here)
+		(void)fa_plain_task_leave(task);
+	return error;
+}
+
 /* The last of the task's children ends. 1: it has none. One that is in the family while the lock is held has not ended. */
 FA_PLAIN int fa_plain_end_child(fa_task *task)
 {
@@ -895,12 +908,7 @@ FA_PLAIN int fa_plain_end_child(fa_task *task)
 	bool here = child && fa_plain_runs_here(child);
 	int error = child ? fa_plain_enter_to_end(child) : 1;
 	fa_plain_unlock();
-	if (error)
-		return error;
-	error = fa_plain_end_running(child);
-	if (error && !here)
-		(void)fa_plain_task_leave(child);
-	return error;
+	return error ? error : fa_plain_end_or_leave(child, here);
 }
 
 /* Ends a task that runs here, if its children can be ended. Those that were entered around it leave it. */
@@ -938,12 +946,7 @@ FA_PLAIN int fa_plain_task_end(fa_task *task)
 	bool known = !fa_plain_has_ended(task), ours = known && fa_plain_is_ours(task), here = fa_plain_runs_here(task);
 	int error = !known ? -EINVAL : ours ? fa_plain_enter_to_end(task) : -EBUSY;
 	fa_plain_unlock();
-	if (error)
-		return error;
-	error = fa_plain_end_running(task);
-	if (error && !here)
-		(void)fa_plain_task_leave(task);
-	return error;
+	return error ? error : fa_plain_end_or_leave(task, here);
 }
 
 FA_PLAIN void *fa_plain_task_alloc(fa_task *task, size_t size)

@@ -397,27 +397,15 @@ static void ended_by_two(void)
 	printf("%d\n", races_won);
 }
 
-static fa_task *_Atomic parent_raced;
-
-static void *end_parents(void *unused)
-{
-	for (int i = 0; i < RACES; i++, races_tried++) {
-		while (races_made == i)
-			sched_yield();
-		races_won += fa_task_end(parent_raced) == 0;
-	}
-	return unused;
-}
-
 /* A parent ends while another thread ends its child, and makes a task of its own in that one's place. */
 static void ended_and_made_anew(void)
 {
 	pthread_t thread;
 	int failed = 0;
-	pthread_create(&thread, NULL, end_parents, NULL);
+	pthread_create(&thread, NULL, end_raced, NULL);
 	for (int i = 0; i < RACES; i++) {
 		fa_task *parent = fa_task_new("parent"), *child = fa_task_new_child(parent, "child"), *own = NULL;
-		parent_raced = parent;
+		raced = parent;
 		int was = races_won;
 		races_made++;
 		if (!fa_task_end(child)) {

@@ -102,6 +102,7 @@ struct thread_cache {
 /* Slabs of one tier. */
 struct thread_slabs {
 	struct thread_cache cache[THREAD_POOL_CLASSES];
+	uint16_t limit[THREAD_POOL_CLASSES];            /* blocks that a cache takes at most; 0: as many as at first */
 	struct pool_slab *current[THREAD_POOL_CLASSES]; /* the slab that caches are filled from */
 	struct pool_slab *others[THREAD_POOL_CLASSES];  /* the rest, a ring: partly or wholly used */
 };

@@ -4,8 +4,11 @@
 #include "core/account.h"
 #include "core/tier/remote.h"
 
+/* A cache takes so many blocks at first, and so many bytes of them; it may grow to the others. */
 #define CACHE_BLOCKS 64u
 #define CACHE_BYTES 16384u
+#define CACHE_BLOCKS_MOST 256u
+#define CACHE_BYTES_MOST 65536u
 #define LEFT_EMPTIES 16u /* slabs that have left: after so many all caches are emptied */
 
 _Static_assert(THREAD_POOL_CLASSES >= 16 + 5 * 4, "classes up to 8 KiB");
@@ -45,7 +48,7 @@ static void ring_remove(struct pool_slab **head, struct pool_slab *slab)
 }
 
 /* Threads a stretch of never used room onto the free list: a page at a time, so that untouched pages stay untouched. */
-static bool extend(struct pool_slab *slab)
+static void extend(struct pool_slab *slab)
 {
 	uint8_t *end = (uint8_t *)slab + REGION_CHUNK_BYTES;
 	uint32_t count = slab->stride < 2048 ? 4096 / slab->stride : 1;
@@ -59,25 +62,45 @@ static bool extend(struct pool_slab *slab)
 	}
 	*link = slab->free;
 	slab->free = first;
-	return first != NULL;
+}
+
+static bool has_blocks(const struct pool_slab *slab)
+{
+	return slab->free || slab->stride <= (size_t)((const uint8_t *)slab + REGION_CHUNK_BYTES - slab->bump);
+}
+
+static uint32_t at_most(uint32_t class_index, size_t bytes, uint32_t blocks)
+{
+	size_t fit = bytes / pool_class_bytes(class_index);
+	return fit > blocks ? blocks : (uint32_t)fit;
 }
 
 /* How many blocks a cache takes at most. */
-static uint32_t cache_blocks(uint32_t class_index)
+static uint32_t cache_blocks(const struct thread_slabs *slabs, uint32_t class_index)
 {
-	size_t fit = CACHE_BYTES / pool_class_bytes(class_index);
-	return fit > CACHE_BLOCKS ? CACHE_BLOCKS : (uint32_t)fit;
+	return slabs->limit[class_index] ? slabs->limit[class_index] : at_most(class_index, CACHE_BYTES, CACHE_BLOCKS);
 }
 
-/* A block of the slab that caches are filled from, which has some; the others go to its class's empty cache. */
+/* What a cache had no room for is needed again: it may take twice as many. */
+static void cache_grow(struct thread_slabs *slabs, uint32_t class_index)
+{
+	uint32_t twice = 2 * cache_blocks(slabs, class_index), most = at_most(class_index, CACHE_BYTES_MOST, CACHE_BLOCKS_MOST);
+	slabs->limit[class_index] = (uint16_t)(twice < most ? twice : most);
+}
+
+/* A block of the slab that caches are filled from, which has some, or has room; the others go to its class's empty cache. */
 static struct block *take(struct thread_slabs *slabs, struct pool_slab *slab)
 {
+	if (slab->free)
+		cache_grow(slabs, slab->class_index);
+	else
+		extend(slab);
 	struct thread_cache *cache = &slabs->cache[slab->class_index];
 	struct block *first = slab->free;
 	uint32_t made = (uint32_t)((size_t)(slab->bump - (uint8_t *)slab - POOL_SLAB_FIRST) / slab->stride);
 	uint32_t count = made - (slab->born - slab->dead - 1); /* 1: it is current */
 	cache->head = (struct block *)first->birth;
-	cache->room = (int64_t)cache_blocks(slab->class_index) - (count - 1);
+	cache->room = (int64_t)cache_blocks(slabs, slab->class_index) - (count - 1);
 	slab->free = NULL;
 	slab->born += count;
 	return first;
@@ -104,13 +127,13 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 	if (remote_drain(thread) && slabs->cache[class_index].head)
 		return pool_pop(&slabs->cache[class_index]);
 	struct pool_slab *current = slabs->current[class_index];
-	if (current && (current->free || extend(current)))
+	if (current && has_blocks(current))
 		return take(slabs, current);
 	/* A few steps around the ring find a slab with room, if there is one; each refill looks further. */
 	struct pool_slab **ring = &slabs->others[class_index];
 	for (int steps = 0; *ring && steps < 8; steps++) {
 		struct pool_slab *slab = *ring;
-		if (slab->free || extend(slab)) {
+		if (has_blocks(slab)) {
 			ring_remove(ring, slab);
 			return take_from_now(slabs, slab);
 		}
@@ -126,7 +149,6 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 	                           .class_index = class_index,
 	                           .tier = tier};
 	account_footprint(tier, REGION_CHUNK_BYTES);
-	extend(slab);
 	return take_from_now(slabs, slab);
 }
 
@@ -164,7 +186,8 @@ void pool_empty_caches(struct thread *thread)
 			struct thread_cache *cache = &thread->slabs[tier].cache[class_index];
 			struct block *chain = cache->head;
 			cache->head = NULL;
-			cache->room = cache_blocks(class_index);
+			thread->slabs[tier].limit[class_index] = 0;
+			cache->room = cache_blocks(&thread->slabs[tier], class_index);
 			give_chain(thread, chain);
 		}
 }

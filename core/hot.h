@@ -79,37 +79,51 @@ static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace
 	return block_start_plain(room, word | BLOCK_IN_SLAB, thread->small_base, size);
 }
 
-/* malloc inside a frame with stacks=none. NULL: it is left to others, nothing is done. Cost: some forty instructions, all
-   loads from lines of this thread. */
-static always_inline void *hot_malloc(struct thread *thread, size_t size, enum hot_unseen unseen)
+/* The class of what may be served from spans, or from slabs, as far as its size tells. False: not here. */
+static always_inline bool hot_class(struct thread *thread, size_t size, size_t max, const struct thread_class **class)
 {
 	size_t below = size - 1; /* of 0 bytes: more than any limit */
-	if (unlikely(below >= thread->bump_class_max) || unlikely(thread->gate != THREAD_READY))
-		return NULL;
-	const struct thread_class *class = &thread->classes[below / 16];
-	struct trace_counter *counter = (struct trace_counter *)class->counter;
-	if (unlikely(counter->route))
-		return NULL;
+	if (unlikely(below >= max) || unlikely(thread->gate != THREAD_READY))
+		return false;
+	*class = &thread->classes[below / 16];
+	return true;
+}
+
+/* malloc with stacks=none of a class that is served from spans. The gate is open. NULL: not here, nothing is done. Cost: some
+   forty instructions, all loads from lines of this thread. */
+static always_inline void *hot_malloc_in_span(struct thread *thread, const struct thread_class *class, size_t size,
+                                              enum hot_unseen unseen)
+{
+	struct trace_counter *counter = (struct trace_counter *)class->counter; /* before the gate is shut, with its route */
 	thread_shut(thread);
 	void *pointer = hot_birth_in_span(thread, counter, thread->birth | class->place, size, unseen);
 	thread_open(thread);
 	return pointer;
 }
 
-/* The same for what lies in slabs: outside frames all that is small. */
-static always_inline void *hot_malloc_small(struct thread *thread, size_t size, enum hot_unseen unseen)
+/* The same of a class that is served from slabs: outside frames all that is small. */
+static always_inline void *hot_malloc_in_slab(struct thread *thread, const struct thread_class *class, size_t size,
+                                              enum hot_unseen unseen)
 {
-	size_t below = size - 1;
-	if (unlikely(below >= thread->small_class_max) || unlikely(thread->gate != THREAD_READY))
-		return NULL;
 	thread_shut(thread);
-	const struct thread_class *class = &thread->classes[below / 16];
+	struct trace_counter *counter = (struct trace_counter *)class->counter;
 	void *pointer = NULL;
-	if (likely(class->counter->route == thread->small_route))
-		pointer = hot_birth_in_slab(thread, (struct trace_counter *)class->counter, &thread->small_caches[class->cache],
-		                            thread->birth | class->place, size, unseen);
+	if (likely(counter->route == thread->small_route))
+		pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[class->cache], thread->birth | class->place, size, unseen);
 	thread_open(thread);
 	return pointer;
+}
+
+/* The same of any class. */
+static always_inline void *hot_malloc(struct thread *thread, size_t size, enum hot_unseen unseen)
+{
+	const struct thread_class *class;
+	if (hot_class(thread, size, thread->bump_class_max, &class) && !class->counter->route) {
+		void *pointer = hot_malloc_in_span(thread, class, size, unseen);
+		if (likely(pointer != NULL))
+			return pointer;
+	}
+	return hot_class(thread, size, thread->small_class_max, &class) ? hot_malloc_in_slab(thread, class, size, unseen) : NULL;
 }
 
 /* malloc with call paths, of a path that is known. `fp`: alloc.h. NULL: not here, nothing is done. */

@@ -19,8 +19,6 @@ static __attribute__((noinline)) void *malloc_otherwise(size_t size, const uintp
 {
 	struct thread *thread = thread_self;
 	void *pointer = hot_malloc(thread, size, HOT_SEES);
-	if (unlikely(!pointer))
-		pointer = hot_malloc_small(thread, size, HOT_SEES);
 	return likely(pointer != NULL) ? pointer : alloc_malloc(size, fp);
 }
 
@@ -48,8 +46,6 @@ EXPORT void *calloc(size_t count, size_t size)
 	if (likely(bytes <= POOL_HEAP_MAX)) {
 		struct thread *thread = thread_self;
 		void *pointer = hot_malloc(thread, bytes, HOT_LEAVES); /* what malloc has tried before it comes here */
-		if (!pointer)
-			pointer = hot_malloc_small(thread, bytes, HOT_LEAVES);
 		if (!pointer)
 			pointer = malloc_here(bytes, FP);
 		return likely(pointer != NULL) ? memset(pointer, 0, bytes) : NULL;

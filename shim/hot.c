@@ -3,22 +3,39 @@
 #include "core/hot.h"
 #include "shim/hooks.h"
 
-/* What is not served inside a frame. Not inlined: malloc keeps its registers for the case it is made for. */
-static __attribute__((noinline)) void *malloc_small(size_t size, struct thread *thread)
+/* What is not served from the open frame's span. Not inlined: malloc keeps its registers for the case it is made for. */
+static always_inline void *malloc_in_slab(size_t size, struct thread *thread, const struct thread_class *class)
 {
-	void *pointer = hot_malloc_small(thread, size, HOT_LEAVES);
+	void *pointer = hot_malloc_in_slab(thread, class, size, HOT_LEAVES);
 	if (likely(pointer != NULL))
 		return pointer;
 	return hook_malloc(size);
 }
 
+static __attribute__((noinline)) void *malloc_of_class(size_t size, struct thread *thread, const struct thread_class *class)
+{
+	return likely(size <= thread->small_class_max) ? malloc_in_slab(size, thread, class) : hook_malloc(size);
+}
+
+static __attribute__((noinline)) void *malloc_small(size_t size, struct thread *thread)
+{
+	const struct thread_class *class;
+	return likely(hot_class(thread, size, thread->small_class_max, &class)) ? malloc_in_slab(size, thread, class)
+	                                                                        : hook_malloc(size);
+}
+
 EXPORT void *malloc(size_t size)
 {
 	struct thread *thread = thread_self;
-	void *pointer = hot_malloc(thread, size, HOT_LEAVES);
+	const struct thread_class *class;
+	if (unlikely(!hot_class(thread, size, thread->bump_class_max, &class)))
+		return malloc_small(size, thread);
+	if (unlikely(class->counter->route))
+		return malloc_of_class(size, thread, class);
+	void *pointer = hot_malloc_in_span(thread, class, size, HOT_LEAVES);
 	if (likely(pointer != NULL))
 		return pointer;
-	return malloc_small(size, thread);
+	return hook_malloc(size);
 }
 
 /* Not inlined, for the same reason. `place`: hot_death_at. */

@@ -46,6 +46,14 @@ static always_inline void escape_count(struct thread *thread, struct trace_tally
 		tally->worst_lifetime_frames = lifetime_frames;
 }
 
+/* Of the thread's own sums. */
+static always_inline void escape_count_own(struct thread *thread, size_t usable)
+{
+	thread->other_deaths++;
+	thread->other_deaths_bytes += usable;
+	thread->slow_frees++; /* not a block of this thread's open frame */
+}
+
 static always_inline void escape_count_lifetime(struct trace_tally *tally, uint32_t lifetime_frames)
 {
 	if (lifetime_frames)
@@ -56,6 +64,53 @@ static always_inline void escape_count_lifetime(struct trace_tally *tally, uint3
 static inline struct thread *escape_owner(const struct trace_thread *record)
 {
 	return record->end_ns ? NULL : thread_of_slot(record->slot);
+}
+
+/* Where a plain block of a frame may lie. */
+#define ESCAPE_TAG_SPAN (BLOCK_IN_SCOPE | BLOCK_TIER(TRACE_TIER_FRAME) | BLOCK_ACCOUNT(TRACE_TIER_FRAME))
+#define ESCAPE_TAG_SLAB (BLOCK_IN_SCOPE | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(TRACE_TIER_POOL))
+
+/* Whether `block` lies in a span or slab of this thread. Cost: four loads. */
+static always_inline bool escape_is_at_home(const struct thread *thread, const struct block *block)
+{
+	static_assert(offsetof(struct pool_slab, owner) == offsetof(struct frame_span, owner), "either is asked as the other");
+	enum region_owner owner = region_owner_of(block);
+	return (owner == REGION_FRAME || owner == REGION_POOL) && pool_slab_of(block)->owner == thread;
+}
+
+/* free of a block that is at home, whole, if it is a plain one of an earlier frame of this thread: what escapes there are are
+   mostly these. The gate is shut. False: it is none, or of a kind that is not known yet, and nothing is done. */
+static always_inline bool escape_free_at_home(struct thread *thread, struct block *block, const uintptr_t *fp)
+{
+	uint64_t birth = block->birth, contents = block->state ^ block_check(block + 1), id = block_segment(block);
+	bool in_slab = contents >> BLOCK_TAG_SHIFT == ESCAPE_TAG_SLAB;
+	struct segment_record segment;
+	if ((!in_slab && contents >> BLOCK_TAG_SHIFT != ESCAPE_TAG_SPAN) || birth & BLOCK_NOT_PLAIN ||
+	    unlikely(events_area != NULL) || unlikely(thread->task) || unlikely(segment_is_inherited(id)) ||
+	    unlikely(!segment_resolve(id, &segment)) ||
+	    unlikely(segment.thread != thread->record_index)) /* of a thread that had this slot before */
+		return false;
+	uint32_t lifetime_frames = thread->frame - segment.frame;
+	if (unlikely(!lifetime_frames) || (!in_slab && unlikely(lifetime_frames > runtime.long_lived))) /* FA501 is the frame tier's */
+		return false;
+	struct trace_counter *counter = counter_at(block_counter(block));
+	struct thread_escape key = escape_key(601, check_lifetime_level(false), counter->site, fp ? node_of_call(thread, fp) : 0);
+	const struct thread_escape *escape = escape_of(thread, key);
+	if (unlikely(!escape_is_known(escape, key)))
+		return false;
+
+	size_t size = contents & BLOCK_SIZE_MASK, usable = block_usable(size);
+	block_kill(block);
+	account_death(counter, &thread->record->tier[in_slab ? TRACE_TIER_POOL : TRACE_TIER_FRAME], usable);
+	counter->outlived_frame++;
+	escape_count_own(thread, usable);
+	escape_count(thread, escape->tally, size, thread->frame, lifetime_frames);
+	escape_count_lifetime(escape->tally, lifetime_frames);
+	if (!in_slab)
+		frame_give(thread, block, size);
+	else if (unlikely(pool_give_last(&thread->slabs[TRACE_TIER_POOL].cache[pool_class_known(usable)], block)))
+		pool_slab_emptied(thread, pool_slab_of(block));
+	return true;
 }
 
 /* The death of a live block, if it is one of a kind that is known, whole. False: it is not, and nothing is counted. Cost: of the
@@ -91,8 +146,7 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 	events_death(thread, block + 1);
 	block_kill(block);
 	account_death(counter, &thread->record->tier[block_account(tag)], usable);
-	thread->other_deaths++;
-	thread->other_deaths_bytes += usable;
+	escape_count_own(thread, usable);
 	escape_count(thread, escape->tally, size, thread->in_frame ? thread->frame : owner->end_ns ? 0 : now, lifetime_frames);
 	escape_count_lifetime(escape->tally, lifetime_frames);
 	if (open) {
@@ -103,7 +157,6 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 	} else {
 		counter->outlived_frame++;
 	}
-	thread->slow_frees++; /* not a block of this thread's open frame */
 	return true;
 }
 

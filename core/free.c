@@ -143,7 +143,8 @@ void hot_slab_emptied(struct thread *thread, struct pool_slab *slab)
 	thread_open(thread);
 }
 
-void alloc_free(void *pointer, const uintptr_t *fp)
+/* What is no escape of the plain kind. */
+static __attribute__((noinline)) void free_general(void *pointer, const uintptr_t *fp)
 {
 	if (unlikely(!operation_is_ours(pointer, fp))) {
 		if (!region_holds(pointer))
@@ -161,6 +162,26 @@ void alloc_free(void *pointer, const uintptr_t *fp)
 		operation_die(thread, block, fp);
 	operation_give_room(thread, block, false);
 	thread_open(thread);
+}
+
+/* Not inlined: what is not at home needs none of the registers that this saves. */
+static __attribute__((noinline)) void free_at_home(struct thread *thread, struct block *block, const uintptr_t *fp)
+{
+	thread_shut(thread);
+	bool freed = escape_free_at_home(thread, block, fp);
+	thread_open(thread);
+	if (unlikely(!freed))
+		free_general(block + 1, fp);
+}
+
+void alloc_free(void *pointer, const uintptr_t *fp)
+{
+	struct thread *thread = thread_self;
+	struct block *block = block_of(pointer);
+	if (likely(thread->gate == THREAD_READY) && likely(hot_has_header(pointer)) && likely(escape_is_at_home(thread, block)))
+		free_at_home(thread, block, fp);
+	else
+		free_general(pointer, fp);
 }
 
 size_t alloc_usable(void *pointer)

@@ -39,31 +39,6 @@ static bool is_over(uint64_t bytes, uint64_t budget)
 	return unlikely(budget) && bytes > budget;
 }
 
-static uint32_t clip(uint64_t value)
-{
-	return value < UINT32_MAX ? (uint32_t)value : UINT32_MAX;
-}
-
-static int64_t live_of_others(const struct trace_thread *own, uint32_t records)
-{
-	int64_t live = 0;
-	for (uint32_t i = 0; i < records; i++) {
-		const struct trace_thread *record = trace_at(&trace_threads, i);
-		if (record != own)
-			for (int tier = 0; tier < TRACE_TIERS; tier++)
-				live += record->tier[tier].live_bytes;
-	}
-	return live;
-}
-
-/* Live usable bytes of the process, `own` of them this thread's. */
-static always_inline uint64_t live_of_process(const struct thread *thread, int64_t own)
-{
-	uint32_t records = trace_count(&trace_threads);
-	int64_t live = own + (records > 1 ? live_of_others(thread->record, records) : 0);
-	return live > 0 ? (uint64_t)live : 0;
-}
-
 /* What the frame owns ends, and what others have freed comes back. */
 static void come_home(void *given, void *unused)
 {
@@ -124,28 +99,7 @@ static always_inline struct thread_edge end_frame(struct thread *thread, uint64_
 	int64_t frame_live = record->tier[TRACE_TIER_FRAME].live_bytes;
 	if (frame_live > (int64_t)record->frame_live_peak_bytes)
 		record->frame_live_peak_bytes = (uint64_t)frame_live;
-	struct trace_frame *frame = frames_place(thread);
-	if (likely(frame != NULL)) {
-		uint64_t allocs = 0, frees = edge.frees - thread->at_frame.frees;
-#pragma GCC unroll 3
-		for (int tier = 0; tier < TRACE_TIERS; tier++) {
-			frame->allocs_tier[tier] = clip(edge.allocs[tier] - thread->at_frame.allocs[tier]);
-			allocs += frame->allocs_tier[tier];
-		}
-		int64_t escapes = (int64_t)allocs - (int64_t)(frees - thread->slow_frees) - thread->other_blocks -
-		                  (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed);
-		frame->begin_ns = record->open_begin_ns;
-		frame->end_ns = now;
-		frame->bytes = bytes;
-		frame->allocs = clip(allocs);
-		frame->frees = clip(frees);
-		frame->escapes = escapes > 0 ? clip((uint64_t)escapes) : 0;
-		frame->pinned_bytes = clip(pinned);
-		frame->violations = clip(thread->frame_violations);
-		frame->live_kib = clip(live_of_process(thread, edge.live_bytes) / 1024);
-		frame->number = thread->frame;
-		frames_add(thread, frame);
-	}
+	frames_record(thread, now, &edge, pinned);
 	if (unlikely(events_area != NULL))
 		patch_guarded(announce, thread, NULL);
 	if (thread->demoted_count)

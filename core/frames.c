@@ -85,6 +85,10 @@ static void append(void *array, void *record)
 static bool has_appended(struct trace_array *array, const void *record)
 {
 	uint32_t before = trace_count(array);
+	if (likely(!record) && likely(trace_is_ready(array, before))) { /* where it reads zero already */
+		trace_publish(array, before);
+		return true;
+	}
 	patch_guarded(append, array, (void *)record);
 	return trace_count(array) != before;
 }
@@ -161,13 +165,9 @@ static void retire(struct thread *thread, struct frames_keeper *keeper, const st
 	record->frames_merged++;
 }
 
-struct trace_frame *frames_place(struct thread *thread)
+/* NULL: there is no room, it is counted as lost. */
+static always_inline struct trace_frame *place_of(struct thread *thread, struct frames_keeper *keeper)
 {
-	struct frames_keeper *keeper = keeper_of(thread);
-	if (unlikely(!keeper)) {
-		lose_frame();
-		return NULL;
-	}
 	struct trace_thread *record = thread->record;
 	uint32_t at = keeper->next < record->ring_capacity ? keeper->next : 0;
 	if (unlikely(at == trace_count(&keeper->ring)) && !has_appended(&keeper->ring, NULL)) {
@@ -185,26 +185,105 @@ struct trace_frame *frames_place(struct thread *thread)
 	return place;
 }
 
-void frames_add(struct thread *thread, const struct trace_frame *frame)
+static always_inline uint32_t clip(uint64_t value)
 {
-	struct frames_keeper *keeper = thread->frames;
-	struct trace_thread *record = thread->record;
+	return value < UINT32_MAX ? (uint32_t)value : UINT32_MAX;
+}
+
+static always_inline uint64_t positive(int64_t value)
+{
+	return value > 0 ? (uint64_t)value : 0;
+}
+
+/* Live usable bytes of the process, `own` of them this thread's. */
+static always_inline uint64_t live_of_process(const struct thread *thread, int64_t own)
+{
+	uint32_t records = trace_count(&trace_threads);
+	int64_t live = own;
+	for (uint32_t i = 0; i < records; i++) {
+		if (i == thread->record_index)
+			continue;
+		const struct trace_thread *record = trace_at(&trace_threads, i);
+#pragma GCC unroll 3
+		for (int tier = 0; tier < TRACE_TIERS; tier++)
+			live += record->tier[tier].live_bytes;
+	}
+	return positive(live);
+}
+
+static always_inline void fill(struct trace_frame *frame, const struct thread *thread, uint64_t now, const struct thread_edge *edge,
+                               size_t pinned)
+{
+	const struct thread_edge *from = &thread->at_frame;
+	uint64_t allocs_tier[TRACE_TIERS], allocs = 0;
+#pragma GCC unroll 3
+	for (int tier = 0; tier < TRACE_TIERS; tier++) {
+		allocs_tier[tier] = edge->allocs[tier] - from->allocs[tier];
+		allocs += allocs_tier[tier];
+	}
+	uint64_t frees = edge->frees - from->frees;
+	uint64_t escapes = positive((int64_t)allocs - (int64_t)(frees - thread->slow_frees) - thread->other_blocks -
+	                            (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed));
+	uint64_t live_kib = live_of_process(thread, edge->live_bytes) / 1024;
+	frame->begin_ns = thread->record->open_begin_ns;
+	frame->end_ns = now;
+	frame->bytes = edge->bytes - from->bytes;
+#pragma GCC unroll 3
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		frame->allocs_tier[tier] = (uint32_t)allocs_tier[tier];
+	frame->allocs = (uint32_t)allocs;
+	frame->frees = (uint32_t)frees;
+	frame->escapes = (uint32_t)escapes;
+	frame->pinned_bytes = (uint32_t)pinned;
+	frame->violations = (uint32_t)thread->frame_violations;
+	frame->live_kib = (uint32_t)live_kib;
+	frame->number = thread->frame;
+	if (likely((allocs | frees | escapes | pinned | thread->frame_violations | live_kib) <= UINT32_MAX))
+		return;
+#pragma GCC unroll 3
+	for (int tier = 0; tier < TRACE_TIERS; tier++)
+		frame->allocs_tier[tier] = clip(allocs_tier[tier]);
+	frame->allocs = clip(allocs);
+	frame->frees = clip(frees);
+	frame->escapes = clip(escapes);
+	frame->pinned_bytes = clip(pinned);
+	frame->violations = clip(thread->frame_violations);
+	frame->live_kib = clip(live_kib);
+}
+
+static always_inline void add_to_histograms(struct frames_keeper *keeper, const struct trace_frame *frame)
+{
 	if (unlikely(!keeper->histograms) && has_appended(&keeper->histogram, NULL))
 		keeper->histograms = trace_at(&keeper->histogram, 0);
 	struct trace_frame_hist *histograms = keeper->histograms;
-	if (likely(histograms != NULL)) {
-		uint64_t duration = frame->end_ns - frame->begin_ns;
-		histograms->duration[trace_hist_bucket(duration)]++;
-		histograms->allocs[trace_hist_bucket(frame->allocs)]++;
-		histograms->bytes[trace_hist_bucket(frame->bytes)]++;
-		if (duration > histograms->duration_max_ns)
-			histograms->duration_max_ns = duration;
-		if (frame->allocs > histograms->allocs_max)
-			histograms->allocs_max = frame->allocs;
-		if (frame->bytes > histograms->bytes_max)
-			histograms->bytes_max = frame->bytes;
-		histograms->count++;
+	if (unlikely(!histograms))
+		return;
+	uint64_t duration = frame->end_ns - frame->begin_ns;
+	histograms->duration[trace_hist_bucket(duration)]++;
+	histograms->allocs[trace_hist_bucket(frame->allocs)]++;
+	histograms->bytes[trace_hist_bucket(frame->bytes)]++;
+	if (duration > histograms->duration_max_ns)
+		histograms->duration_max_ns = duration;
+	if (frame->allocs > histograms->allocs_max)
+		histograms->allocs_max = frame->allocs;
+	if (frame->bytes > histograms->bytes_max)
+		histograms->bytes_max = frame->bytes;
+	histograms->count++;
+}
+
+void frames_record(struct thread *thread, uint64_t now, const struct thread_edge *edge, size_t pinned)
+{
+	struct frames_keeper *keeper = keeper_of(thread);
+	if (unlikely(!keeper)) {
+		lose_frame();
+		return;
 	}
+	struct trace_frame *frame = place_of(thread, keeper);
+	if (unlikely(!frame))
+		return;
+	fill(frame, thread, now, edge, pinned);
+	add_to_histograms(keeper, frame);
+	struct trace_thread *record = thread->record; /* it counts from now on */
 	__atomic_store_n(&record->frames_whole, record->frames_whole + 1, __ATOMIC_RELEASE);
 }
 

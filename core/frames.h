@@ -6,11 +6,9 @@
 #include "core/thread.h"
 #include "core/trace/writer.h"
 
-/* Where the record of the thread's open frame is to be written, in the place of its oldest one. NULL: there is no room, it is
-   counted as lost. */
-struct trace_frame *frames_place(struct thread *thread);
-/* It has been written: it counts from now on. */
-void frames_add(struct thread *thread, const struct trace_frame *frame);
+/* Writes the record of the thread's open frame, which ends at `now` with these totals and so many bytes pinned, in the place of
+   its oldest one. Where there is no room it is counted as lost. */
+void frames_record(struct thread *thread, uint64_t now, const struct thread_edge *edge, size_t pinned);
 
 void frames_child(void);
 

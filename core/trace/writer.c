@@ -226,8 +226,7 @@ static void *put(struct trace_array *array, const void *record, uint32_t at, uin
 	void *place = trace_at(array, at);
 	if (record)
 		memcpy(place, record, array->record_bytes);
-	__atomic_store_n(&array->entry[at >> array->per_chunk_bits]->used, (at & (array->per_chunk - 1)) + 1, __ATOMIC_RELEASE);
-	atomic_store_explicit(&array->count, at + 1, memory_order_release);
+	trace_publish(array, at);
 	if (index)
 		*index = at;
 	return place;
@@ -260,7 +259,7 @@ void *trace_append(struct trace_array *array, const void *record, uint32_t *inde
 void *trace_append_alone(struct trace_array *array, const void *record, uint32_t *index)
 {
 	uint32_t at = atomic_load_explicit(&array->count, memory_order_relaxed);
-	if (at < array->max && at >> array->per_chunk_bits < array->chunks)
+	if (trace_is_ready(array, at))
 		return put(array, record, at, index);
 	return trace_append(array, record, index);
 }

@@ -55,6 +55,18 @@ static always_inline uint32_t trace_count(const struct trace_array *array)
 	return atomic_load_explicit(&array->count, memory_order_acquire);
 }
 
+/* Whether the next record, number `at`, fits without another chunk; and it counts from now on. */
+static always_inline bool trace_is_ready(const struct trace_array *array, uint32_t at)
+{
+	return at < array->max && at >> array->per_chunk_bits < array->chunks;
+}
+
+static always_inline void trace_publish(struct trace_array *array, uint32_t at)
+{
+	__atomic_store_n(&array->entry[at >> array->per_chunk_bits]->used, (at & (array->per_chunk - 1)) + 1, __ATOMIC_RELEASE);
+	atomic_store_explicit(&array->count, at + 1, memory_order_release);
+}
+
 void trace_loss(enum trace_loss loss, uint64_t count);
 static always_inline void trace_add(uint64_t *counter, uint64_t n)
 {

@@ -84,6 +84,14 @@ def test_a_second_free_of_a_block_whose_header_is_half_overwritten(shim, stacks)
     assert run.report["totals"]["live_blocks"] <= 1
 
 
+@pytest.mark.parametrize("stacks", ["full", "none"])
+def test_a_second_free_of_a_block_whose_slab_has_become_another(shim, stacks):
+    run = shim.run(harness.program("reused_slab"), {"stacks": stacks, "frame": "none"})
+    [twice] = run.violations("FA902")
+    assert twice["count"] == int(run.stdout) > 100 and run.violations("FA901") == []
+    assert run.report["totals"]["live_blocks"] <= 1
+
+
 @pytest.mark.parametrize("stacks", ["full", "caller", "none"])
 def test_signal_handlers_while_sites_are_made(shim, stacks):
     """A thread that is interrupted with a lock of ours, or inside jemalloc, must not wait in its handler: who has that lock may

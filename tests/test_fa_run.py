@@ -417,6 +417,19 @@ def test_exec_in_the_process_begins_another_recording(fa_run, tmp_path):
     assert first["end_ns"] <= second["start_ns"]
 
 
+def test_the_summary_of_a_program_that_was_replaced_names_what_follows(fa_run, tmp_path):
+    """`fa-run python3` where that is a script: the recording at -o is the shell's, and the user looks for Python's."""
+    assert fa_run("-o", "out.fatrace", "sh", "-c", "exec env sh -c 'exit 6'").returncode == 6
+    (tmp_path / "out.fatrace").rename(tmp_path / "own.7")
+    (tmp_path / "out.fatrace.1").rename(tmp_path / "own.7.1")
+    (tmp_path / "out.fatrace.2").rename(tmp_path / "own.7.2")
+    pages = [subprocess.run([harness.FA_REPORT, name], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+             for name in ("own.7", "own.7.1", "own.7.2")]
+    assert re.search(r"^  replaced    by \S+/env, whose recording is own\.7\.1$", pages[0], re.M)
+    assert re.search(r"^  replaced    by \S+sh, whose recording is own\.7\.2$", pages[1], re.M)
+    assert "replaced" not in pages[2]
+
+
 def test_mode_off_records_nothing(fa_run, tmp_path):
     done = fa_run("--mode", "off", "sh", "-c", "exit 3")
     assert (done.returncode, done.stderr, recordings(tmp_path)) == (3, b"", [])

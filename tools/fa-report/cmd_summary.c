@@ -1,6 +1,9 @@
 /* `fa-report RECORDING`: the page that answers what a run cost and what stands out. */
+#define _GNU_SOURCE
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/fa-report/events.h"
 #include "tools/fa-report/report.h"
@@ -20,6 +23,41 @@ static void print_target(struct report *report)
 	else
 		fprintf(report->out, "%s", report->model.ended);
 	fprintf(report->out, "; mode=%s stacks=%s\n", text_mode(header->mode), text_stacks(header->stacks));
+}
+
+/* Looks for the recording of what has replaced this one's program (execve): it begins where this one ends. Its name is the first
+   `stem` bytes of this one's and a number, `number` or more. */
+static bool print_successor_named(struct report *report, int stem, unsigned long number)
+{
+	const struct trace_header *header = &report->reader.header;
+	for (bool there = true, found = false; there; number++) {
+		char *path;
+		struct reader next;
+		if (asprintf(&path, "%.*s.%lu", stem, report->path, number) < 0)
+			abort();
+		there = access(path, F_OK) == 0;
+		if (there && !reader_open(&next, path)) {
+			found = next.header.pid == header->pid && next.header.start_ns == header->end_ns;
+			if (found)
+				fprintf(report->out, "  replaced    by %s, whose recording is %s\n", next.header.exe, path);
+			reader_close(&next);
+		}
+		free(path);
+		if (found)
+			return true;
+	}
+	return false;
+}
+
+static void print_successor(struct report *report)
+{
+	const struct trace_header *header = &report->reader.header;
+	if (header->ended != TRACE_ENDED_EXIT || header->end_value >= 0 ||
+	    print_successor_named(report, (int)strlen(report->path), 1))
+		return;
+	const char *dot = strrchr(report->path, '.'); /* of several in a row all are numbered after the first */
+	if (dot && dot[1] && !dot[1 + strspn(dot + 1, "0123456789")])
+		print_successor_named(report, (int)(dot - report->path), strtoul(dot + 1, NULL, 10) + 1);
 }
 
 static void print_frames(struct report *report)
@@ -226,6 +264,7 @@ static void print_events(struct report *report)
 void cmd_summary(struct report *report)
 {
 	print_target(report);
+	print_successor(report);
 	print_frames(report);
 	print_markers(report);
 	print_totals(report);

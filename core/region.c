@@ -13,6 +13,7 @@
 #define HUGE_SPANS (uint32_t)(HUGE_BYTES >> REGION_CHUNK_BITS)
 #define COMMIT_SPANS 16u   /* spans made accessible by one system call, */
 #define SMALL_SPANS 512u   /* as long as there are no more than these: huge pages would be felt in what is resident */
+#define USER_SPANS 64u     /* nor so many for each thread, which has slabs of some thirty sizes, most of them hardly used */
 #define PURGE_AFTER 128u   /* spans given back: what nobody needed meanwhile goes to the system, also where no frame ends */
 #define NO_SPAN UINT32_MAX
 #ifndef MREMAP_DONTUNMAP
@@ -341,6 +342,13 @@ void *region_heap_move(void *start, size_t bytes, size_t new_bytes)
 	return to;
 }
 
+static _Atomic uint32_t span_users;
+
+void region_span_users(uint32_t users)
+{
+	atomic_store_explicit(&span_users, users, memory_order_relaxed);
+}
+
 static void *span_at(uint32_t index)
 {
 	return (void *)(spans.start + ((uintptr_t)index << REGION_CHUNK_BITS));
@@ -362,8 +370,9 @@ void *region_span_take(enum region_owner owner)
 		spans.purged_count--;
 	} else if (spans.taken < spans.limit) {
 		if (spans.taken == spans.committed) {
-			bool huge = spans.committed >= SMALL_SPANS;
-			uint32_t most = huge ? HUGE_SPANS : COMMIT_SPANS, left = spans.limit - spans.committed;
+			uint64_t users = atomic_load_explicit(&span_users, memory_order_relaxed);
+			bool huge = spans.committed >= SMALL_SPANS && spans.committed >= users * USER_SPANS;
+			uint32_t most = huge ? HUGE_SPANS - spans.committed % HUGE_SPANS : COMMIT_SPANS, left = spans.limit - spans.committed;
 			uint32_t count = left < most ? left : most;
 			size_t bytes = (size_t)count << REGION_CHUNK_BITS;
 			if (mprotect(span_at(spans.committed), bytes, PROT_READ | PROT_WRITE) == 0) {

@@ -63,6 +63,8 @@ bool region_heap_resize(void *start, size_t bytes, size_t new_bytes);
 /* Moves its pages to a larger range, without copying; what is beyond them reads zero. NULL: it stays where it is. */
 void *region_heap_move(void *start, size_t bytes, size_t new_bytes);
 
+/* So many threads have spans of their own; huge pages are used where each has many. */
+void region_span_users(uint32_t users);
 /* Takes one committed 64 KiB span, its chunk marked `owner`; contents undefined. NULL when memory is denied. */
 void *region_span_take(enum region_owner owner);
 void region_span_give(void *span);

@@ -112,10 +112,12 @@ static struct thread *slot_take(void)
 	}
 	if (slot == count && count < THREAD_SLOTS_MAX) {
 		table.slot[slot] = slot_make(slot);
-		if (table.slot[slot])
+		if (table.slot[slot]) {
 			atomic_store(&table.count, count + 1);
-		else
+			region_span_users(count + 1);
+		} else {
 			slot = THREAD_SLOTS_MAX;
+		}
 	}
 	struct thread *thread = slot < THREAD_SLOTS_MAX ? table.slot[slot] : NULL;
 	if (thread)

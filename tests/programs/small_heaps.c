@@ -1,7 +1,5 @@
 /* A hundred threads, each with a few hundred blocks of many sizes that come and go, all there at once. Prints the highest resident
    MiB, and how many there were alive. */
-#include <sys/resource.h>
-
 #include "common.h"
 
 #define THREADS 100
@@ -9,6 +7,19 @@
 
 static pthread_barrier_t all;
 static size_t alive_bytes[THREADS];
+
+/* Not getrusage's, which begins with what the process had before exec: the test's own. */
+static long highest_resident_kib(void)
+{
+	char line[256];
+	long kib = 0;
+	FILE *file = fopen("/proc/self/status", "r");
+	while (file && fgets(line, sizeof line, file))
+		sscanf(line, "VmHWM: %ld", &kib);
+	if (file)
+		fclose(file);
+	return kib;
+}
 
 static void *work(void *number)
 {
@@ -38,7 +49,6 @@ int main(void)
 {
 	pthread_t thread[THREADS];
 	size_t alive = 0;
-	struct rusage usage;
 	pthread_barrier_init(&all, NULL, THREADS);
 	for (size_t i = 0; i < THREADS; i++)
 		CHECK(pthread_create(&thread[i], NULL, work, (void *)i) == 0);
@@ -46,7 +56,6 @@ int main(void)
 		pthread_join(thread[i], NULL);
 		alive += alive_bytes[i];
 	}
-	getrusage(RUSAGE_SELF, &usage);
-	printf("%ld %zu\n", usage.ru_maxrss >> 10, alive >> 20);
+	printf("%ld %zu\n", highest_resident_kib() >> 10, alive >> 20);
 	return failures != 0;
 }

@@ -8,19 +8,6 @@
 static pthread_barrier_t all;
 static size_t alive_bytes[THREADS];
 
-/* Not getrusage's, which begins with what the process had before exec: the test's own. */
-static long highest_resident_kib(void)
-{
-	char line[256];
-	long kib = 0;
-	FILE *file = fopen("/proc/self/status", "r");
-	while (file && fgets(line, sizeof line, file))
-		sscanf(line, "VmHWM: %ld", &kib);
-	if (file)
-		fclose(file);
-	return kib;
-}
-
 static void *work(void *number)
 {
 	size_t me = (size_t)number;

@@ -1,9 +1,7 @@
 /* Tasks as a runtime has them: a header from malloc, a poll function, the end by free. In every poll one block dies and
    one goes on to the next poll. LIVE tasks at once, TASKS in all, POLLS polls each; threads in turn when THREADS > 1.
-   usage: polls TASKS LIVE POLLS [THREADS] */
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
+   usage: polls TASKS LIVE POLLS [THREADS]; prints the polls, and its highest resident KiB */
+#include "../common.h"
 
 struct task {
 	long polls;
@@ -71,6 +69,6 @@ int main(int argc, char **argv)
 	for (long i = 1; i < threads; i++)
 		pthread_join(others[i], NULL);
 	free(all);
-	printf("%ld\n", polled);
+	printf("%ld %ld\n", polled, highest_resident_kib());
 	return 0;
 }

@@ -46,18 +46,23 @@ static always_inline void escape_count(struct thread *thread, struct trace_tally
 		tally->worst_lifetime_frames = lifetime_frames;
 }
 
-/* Of the thread's own sums. */
-static always_inline void escape_count_own(struct thread *thread, size_t usable)
-{
-	thread->other_deaths++;
-	thread->other_deaths_bytes += usable;
-	thread->slow_frees++; /* not a block of this thread's open frame */
-}
-
 static always_inline void escape_count_lifetime(struct trace_tally *tally, uint32_t lifetime_frames)
 {
 	if (lifetime_frames)
 		tally->lifetime[trace_lifetime_bucket(lifetime_frames)]++;
+}
+
+/* All that a death of a known kind adds, but for its verdict. */
+static always_inline void escape_account(struct thread *thread, struct trace_counter *counter, enum trace_tier tier, size_t size,
+                                         struct trace_tally *tally, uint64_t frame, uint32_t lifetime_frames)
+{
+	size_t usable = block_usable(size);
+	account_death(counter, &thread->record->tier[tier], usable);
+	thread->other_deaths++;
+	thread->other_deaths_bytes += usable;
+	thread->slow_frees++; /* not a block of this thread's open frame */
+	escape_count(thread, tally, size, frame, lifetime_frames);
+	escape_count_lifetime(tally, lifetime_frames);
 }
 
 /* The thread whose record this is, while it lives. */
@@ -99,17 +104,14 @@ static always_inline bool escape_free_at_home(struct thread *thread, struct bloc
 	if (unlikely(!escape_is_known(escape, key)))
 		return false;
 
-	size_t size = contents & BLOCK_SIZE_MASK, usable = block_usable(size);
+	size_t size = contents & BLOCK_SIZE_MASK;
 	block_kill(block);
-	account_death(counter, &thread->record->tier[in_slab ? TRACE_TIER_POOL : TRACE_TIER_FRAME], usable);
+	escape_account(thread, counter, in_slab ? TRACE_TIER_POOL : TRACE_TIER_FRAME, size, escape->tally, thread->frame, lifetime_frames);
 	counter->outlived_frame++;
-	escape_count_own(thread, usable);
-	escape_count(thread, escape->tally, size, thread->frame, lifetime_frames);
-	escape_count_lifetime(escape->tally, lifetime_frames);
-	if (!in_slab)
+	if (in_slab)
+		pool_give(thread, block);
+	else
 		frame_give(thread, block, size);
-	else if (unlikely(pool_give_last(&thread->slabs[TRACE_TIER_POOL].cache[pool_class_known(usable)], block)))
-		pool_slab_emptied(thread, pool_slab_of(block));
 	return true;
 }
 
@@ -141,14 +143,11 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 	if (unlikely(!escape_is_known(escape, key)))
 		return false;
 
-	size_t size = block_size(block), usable = block_usable(size);
 	struct trace_counter *counter = thread_counter(thread, site); /* records are handed on, to threads of other slots too */
 	events_death(thread, block + 1);
 	block_kill(block);
-	account_death(counter, &thread->record->tier[block_account(tag)], usable);
-	escape_count_own(thread, usable);
-	escape_count(thread, escape->tally, size, thread->in_frame ? thread->frame : owner->end_ns ? 0 : now, lifetime_frames);
-	escape_count_lifetime(escape->tally, lifetime_frames);
+	escape_account(thread, counter, block_account(tag), block_size(block), escape->tally,
+	               thread->in_frame ? thread->frame : owner->end_ns ? 0 : now, lifetime_frames);
 	if (open) {
 		struct thread *holder = escape_owner(owner);
 		if (holder)

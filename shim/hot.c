@@ -3,7 +3,7 @@
 #include "core/hot.h"
 #include "shim/hooks.h"
 
-/* What is not served from the open frame's span. Not inlined: malloc keeps its registers for the case it is made for. */
+/* What is not served from the open frame's span. */
 static always_inline void *malloc_in_slab(size_t size, struct thread *thread, const struct thread_class *class)
 {
 	void *pointer = hot_malloc_in_slab(thread, class, size, HOT_LEAVES);
@@ -12,6 +12,7 @@ static always_inline void *malloc_in_slab(size_t size, struct thread *thread, co
 	return hook_malloc(size);
 }
 
+/* Of a demoted class, and where no frame is open. Not inlined: malloc keeps its registers for the case it is made for. */
 static __attribute__((noinline)) void *malloc_of_class(size_t size, struct thread *thread, const struct thread_class *class)
 {
 	return likely(size <= thread->small_class_max) ? malloc_in_slab(size, thread, class) : hook_malloc(size);

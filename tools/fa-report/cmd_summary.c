@@ -30,7 +30,8 @@ static void print_target(struct report *report)
 static bool print_successor_named(struct report *report, int stem, unsigned long number)
 {
 	const struct trace_header *header = &report->reader.header;
-	for (bool there = true, found = false; there; number++) {
+	for (bool there = true; there; number++) {
+		bool found = false;
 		char *path;
 		struct reader next;
 		if (asprintf(&path, "%.*s.%lu", stem, report->path, number) < 0)

@@ -1,14 +1,16 @@
-/* The reserved range. Both halves grow by bumping an index; freed ranges of the heap half go to a small sorted table,
-   freed spans to a last-in-first-out chain kept beside the spans (their own memory may be purged). */
+/* Both halves grow by bumping an index; freed ranges of the heap half go to a small sorted table, freed spans to a
+   last-in-first-out chain kept beside the spans (their own memory may be purged). */
 #define _GNU_SOURCE
 #include "core/region.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
+#define RESERVED_MAX (1ul << 40)
+#define RESERVED_MIN (64ul << 20)
+#define UNRESERVED_MIN (64ul << 30)  /* where the limit is low: it may be raised */
+#define UNRESERVED_BELOW (8ul << 40) /* so far below what the kernel finds a place for */
 #define HUGE_BYTES (2ul << 20)
 #define HUGE_SPANS (uint32_t)(HUGE_BYTES >> REGION_CHUNK_BITS)
 #define COMMIT_SPANS 16u   /* spans made accessible by one system call, */
@@ -49,98 +51,110 @@ static struct {
 	uint32_t free_head;               /* chain of free spans that still have pages */
 	uint32_t purged_head;             /* chain of free spans without pages */
 	uint32_t free_count, purged_count;
+	uint32_t skipped;                 /* of `taken`: somebody else's mappings lie there */
 	uint32_t free_low;                /* lowest free_count since the last purge */
 	uint32_t given;                   /* since then */
 	uint32_t *next;                   /* chain links, by span index */
 } spans;
 
-static size_t reservation_bytes(void)
+/* What each half of an unreserved region may use within such a limit: what is given back leaves gaps. */
+static size_t half_within(size_t limit)
 {
-	size_t bytes = 1ul << 40;
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-		while (bytes > limit.rlim_cur / 2)
-			bytes >>= 1;
-	return bytes;
+	size_t half = UNRESERVED_MIN / 2;
+	while (half < RESERVED_MAX / 2 && half / 4 < limit)
+		half *= 2;
+	return half;
 }
 
+static size_t tables_bytes(size_t bytes)
+{
+	size_t chunks = bytes >> REGION_CHUNK_BITS;
+	return round_up(chunks + chunks / 2 * sizeof(uint32_t), 4096);
+}
+
+static void begin(uintptr_t base, size_t bytes, void *tables)
+{
+	size_t chunks = bytes >> REGION_CHUNK_BITS;
+	region.owner = (uint8_t *)tables;
+	spans.next = (uint32_t *)((char *)tables + chunks);
+	reserve_chunks = chunks / 2 / RESERVE_SHARE < RESERVE_CHUNKS ? (uint32_t)(chunks / 2 / RESERVE_SHARE) : RESERVE_CHUNKS;
+	reserve = reserve_chunks;
+	heap_half.next = base + ((size_t)reserve_chunks << REGION_CHUNK_BITS);
+	heap_half.end = base + bytes / 2;
+	spans.start = base + bytes / 2;
+	spans.limit = (uint32_t)(chunks / 2);
+	spans.free_head = spans.purged_head = NO_SPAN;
+	region.base = base;
+	region.bytes = bytes;
+	region.heap_end = bytes / 2;
+	region.span_end = bytes;
+}
+
+static bool begin_reserved(size_t bytes)
+{
+	/* Up to 2 MiB of slack align the base; the tables follow the blocks so that one mapping serves all. Without
+	   MAP_NORESERVE: a request beyond the machine's memory is then refused as glibc's would be. */
+	size_t tables = tables_bytes(bytes), total = bytes + HUGE_BYTES + tables;
+	char *start = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (start == MAP_FAILED)
+		return false;
+	uintptr_t base = round_up((uintptr_t)start, HUGE_BYTES);
+	if (mprotect((char *)base + bytes, tables, PROT_READ | PROT_WRITE)) {
+		munmap(start, total);
+		return false;
+	}
+	madvise((void *)base, bytes, MADV_DONTDUMP);
+	begin(base, bytes, (char *)base + bytes);
+	return true;
+}
+
+/* Maps what has been taken from the free addresses. -ENOMEM, or -EEXIST: somebody else has a mapping there. */
+static int map_taken(void *start, size_t bytes, int prot)
+{
+	if (region.unreserved) {
+		void *mapped = mmap(start, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		if (mapped == MAP_FAILED)
+			return errno == EEXIST ? -EEXIST : -ENOMEM;
+		if (mapped == start)
+			return 0;
+		munmap(mapped, bytes); /* before Linux 4.17 the address is no more than a wish */
+		return -EEXIST;
+	}
+	if (prot != PROT_NONE && mprotect(start, bytes, prot))
+		return -ENOMEM;
+	madvise(start, bytes, MADV_DODUMP);
+	return 0;
+}
+
+/* Far below where the kernel puts what has no place of its own, far from where it puts programs: hardly anybody comes there,
+   and where somebody has come, map_taken tells. */
+static bool begin_unreserved(size_t bytes)
+{
+	size_t tables_length = tables_bytes(bytes);
+	void *tables = mmap(NULL, tables_length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (tables == MAP_FAILED)
+		return false;
+	region.unreserved = true;
+	uintptr_t base = ((uintptr_t)tables - UNRESERVED_BELOW - bytes) & ~(HUGE_BYTES - 1);
+	if ((uintptr_t)tables < UNRESERVED_BELOW + bytes || map_taken((void *)base, REGION_CHUNK_BYTES, PROT_NONE)) {
+		munmap(tables, tables_length);
+		return false;
+	}
+	munmap((void *)base, REGION_CHUNK_BYTES);
+	begin(base, bytes, tables);
+	return true;
+}
+
+/* Half as much, and so on, where somebody else (valgrind) allows no more. */
 int region_init(void)
 {
-	for (size_t bytes = reservation_bytes(); bytes >= 64ul << 20; bytes >>= 1) {
-		size_t chunks = bytes >> REGION_CHUNK_BITS;
-		/* One span of slack aligns the base; the tables follow the blocks so that one mapping serves all. */
-		size_t tables = chunks + chunks / 2 * sizeof(uint32_t);
-		size_t total = bytes + HUGE_BYTES + round_up(tables, 4096);
-		/* Without MAP_NORESERVE: a request beyond the machine's memory is then refused as glibc's would be. */
-		char *start = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (start == MAP_FAILED)
-			continue;
-		uintptr_t base = round_up((uintptr_t)start, HUGE_BYTES);
-		char *table = (char *)base + bytes;
-		if (mprotect(table, round_up(tables, 4096), PROT_READ | PROT_WRITE)) {
-			munmap(start, total);
-			continue;
-		}
-		madvise((void *)base, bytes, MADV_DONTDUMP);
-		region.owner = (uint8_t *)table;
-		spans.next = (uint32_t *)(table + chunks);
-		reserve_chunks = chunks / 2 / RESERVE_SHARE < RESERVE_CHUNKS ? (uint32_t)(chunks / 2 / RESERVE_SHARE) : RESERVE_CHUNKS;
-		reserve = reserve_chunks;
-		heap_half.next = base + ((size_t)reserve_chunks << REGION_CHUNK_BITS);
-		heap_half.end = base + bytes / 2;
-		spans.start = base + bytes / 2;
-		spans.limit = (uint32_t)(chunks / 2);
-		spans.free_head = spans.purged_head = NO_SPAN;
-		region.base = base;
-		region.bytes = bytes;
-		region.heap_end = bytes / 2;
-		region.span_end = bytes;
-		return 0;
-	}
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+		return begin_unreserved(2 * half_within(limit.rlim_cur)) ? 0 : -ENOMEM;
+	for (size_t bytes = RESERVED_MAX; bytes >= RESERVED_MIN; bytes >>= 1)
+		if (begin_reserved(bytes))
+			return 0;
 	return -ENOMEM;
-}
-
-/* Pages of address space the process has mapped; 0 when it cannot be told. */
-static size_t mapped_bytes(void)
-{
-	char text[64];
-	int fd = base_open("/proc/self/statm", O_RDONLY | O_CLOEXEC, 0);
-	ssize_t bytes = fd < 0 ? -1 : base_read(fd, text, sizeof text - 1);
-	if (fd >= 0)
-		base_close(fd);
-	size_t pages = 0;
-	for (ssize_t i = 0; i < bytes && text[i] >= '0' && text[i] <= '9'; i++)
-		pages = pages * 10 + (size_t)(text[i] - '0');
-	return pages * 4096;
-}
-
-void region_shrink(size_t limit)
-{
-	size_t mapped = mapped_bytes();
-	if (!region.bytes || !mapped || !base_lock(&heap_half.lock))
-		return;
-	if (!base_lock(&spans.lock)) {
-		base_unlock(&heap_half.lock);
-		return;
-	}
-	size_t heap_used = heap_half.next - region.base, span_used = (size_t)spans.committed << REGION_CHUNK_BITS;
-	size_t heap_idle = region.heap_end - heap_used, span_idle = region.span_end - region.bytes / 2 - span_used;
-	size_t others = mapped - heap_idle - span_idle;
-	/* Half of what the limit leaves stays ours to grow into, a quarter of that for spans. */
-	size_t ours = limit > others ? (limit - others) / 2 & ~(HUGE_BYTES - 1) : 0;
-	size_t heap_keep = ours / 4 * 3 & ~(HUGE_BYTES - 1), span_keep = ours / 4 & ~(HUGE_BYTES - 1);
-	if (heap_keep < heap_idle) {
-		region.heap_end = heap_used + heap_keep;
-		heap_half.end = region.base + region.heap_end;
-		munmap((void *)heap_half.end, heap_idle - heap_keep);
-	}
-	if (span_keep < span_idle) {
-		region.span_end = region.bytes / 2 + span_used + span_keep;
-		spans.limit = (uint32_t)((span_used + span_keep) >> REGION_CHUNK_BITS);
-		munmap((void *)(region.base + region.span_end), span_idle - span_keep);
-	}
-	base_unlock(&spans.lock);
-	base_unlock(&heap_half.lock);
 }
 
 static void mark(uintptr_t start, size_t bytes, enum region_owner owner)
@@ -248,22 +262,33 @@ static uintptr_t take_addresses(size_t bytes)
 	return start;
 }
 
+/* They could not be mapped. */
+static void give_addresses_back(uintptr_t start, size_t bytes, int error)
+{
+	if (error != -EEXIST && base_lock(&heap_half.lock)) {
+		put_free_range(start, bytes);
+		base_unlock(&heap_half.lock);
+	}
+}
+
 void *region_heap_map(size_t bytes, int prot)
 {
 	size_t rounded = round_up(bytes, REGION_CHUNK_BYTES);
-	uintptr_t start = rounded >= bytes ? take_addresses(rounded) : 0;
-	if (!start)
+	if (rounded < bytes)
 		return NULL;
-	if (prot != PROT_NONE && mprotect((void *)start, rounded, prot)) {
-		if (base_lock(&heap_half.lock)) {
-			put_free_range(start, rounded);
-			base_unlock(&heap_half.lock);
-		}
-		return NULL;
+	uintptr_t start = take_addresses(rounded);
+	int error = start ? map_taken((void *)start, rounded, prot) : -ENOMEM;
+	for (size_t beyond = rounded; error == -EEXIST; beyond *= 2) { /* who is there is left behind, however large */
+		start = take_addresses(beyond) ? take_addresses(rounded) : 0;
+		error = start ? map_taken((void *)start, rounded, prot) : -ENOMEM;
 	}
-	madvise((void *)start, rounded, MADV_DODUMP);
-	mark(start, rounded, REGION_HEAP);
-	return (void *)start;
+	if (!error) {
+		mark(start, rounded, REGION_HEAP);
+		return (void *)start;
+	}
+	if (start)
+		give_addresses_back(start, rounded, error);
+	return NULL;
 }
 
 void region_heap_unmap(void *start, size_t bytes)
@@ -272,12 +297,15 @@ void region_heap_unmap(void *start, size_t bytes)
 	if (mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED &&
 	    madvise(start, bytes, MADV_DONTNEED)) /* where no mapping more is allowed this one's pages go all the same */
 		return; /* who gets them next believes that they are zero */
-	madvise(start, bytes, MADV_DONTDUMP);
 	uintptr_t first = round_up((uintptr_t)start, REGION_CHUNK_BYTES);
 	uintptr_t last = ((uintptr_t)start + bytes) & ~(REGION_CHUNK_BYTES - 1);
+	if (!region.unreserved)
+		madvise(start, bytes, MADV_DONTDUMP);
 	if (first >= last)
 		return;
 	mark(first, last - first, REGION_NONE);
+	if (region.unreserved)
+		munmap((void *)first, last - first);
 	if (base_lock(&heap_half.lock)) {
 		put_free_range(first, last - first);
 		base_unlock(&heap_half.lock);
@@ -301,30 +329,22 @@ static bool take_at(uintptr_t start, size_t bytes)
 
 bool region_heap_resize(void *start, size_t bytes, size_t new_bytes)
 {
-	uintptr_t from = (uintptr_t)start;
+	uintptr_t end = (uintptr_t)start + bytes;
 	if (new_bytes <= bytes) {
 		if (new_bytes < bytes)
-			region_heap_unmap((void *)(from + new_bytes), bytes - new_bytes);
+			region_heap_unmap((char *)start + new_bytes, bytes - new_bytes);
 		return true;
 	}
-	size_t had = round_up(bytes, REGION_CHUNK_BYTES), needs = round_up(new_bytes, REGION_CHUNK_BYTES) - had;
-	if (needs) {
-		if (!base_lock(&heap_half.lock))
-			return false;
-		bool taken = take_at(from + had, needs);
-		base_unlock(&heap_half.lock);
-		if (!taken)
-			return false;
-	}
-	if (mprotect((void *)(from + bytes), new_bytes - bytes, PROT_READ | PROT_WRITE)) {
-		if (needs && base_lock(&heap_half.lock)) {
-			put_free_range(from + had, needs);
-			base_unlock(&heap_half.lock);
-		}
+	if (!base_lock(&heap_half.lock))
 		return false;
-	}
-	madvise((void *)(from + bytes), new_bytes - bytes, MADV_DODUMP);
-	mark(from, new_bytes, REGION_HEAP);
+	bool taken = take_at(end, new_bytes - bytes);
+	base_unlock(&heap_half.lock);
+	int error = taken ? map_taken((void *)end, new_bytes - bytes, PROT_READ | PROT_WRITE) : 0;
+	if (error)
+		give_addresses_back(end, new_bytes - bytes, error);
+	if (!taken || error)
+		return false;
+	mark(end, new_bytes - bytes, REGION_HEAP);
 	return true;
 }
 
@@ -354,6 +374,36 @@ static void *span_at(uint32_t index)
 	return (void *)(spans.start + ((uintptr_t)index << REGION_CHUNK_BITS));
 }
 
+/* Lock held. Maps the spans that come next, one at least; where nothing more can be had, none. */
+static void commit_spans(void)
+{
+	uint64_t users = atomic_load_explicit(&span_users, memory_order_relaxed);
+	bool huge = spans.committed >= SMALL_SPANS && spans.committed >= users * USER_SPANS;
+	uint32_t count = huge ? HUGE_SPANS - spans.committed % HUGE_SPANS : COMMIT_SPANS;
+	for (uint32_t beyond = 1; spans.committed < spans.limit;) {
+		if (count > spans.limit - spans.committed)
+			count = spans.limit - spans.committed;
+		size_t bytes = (size_t)count << REGION_CHUNK_BITS;
+		int error = map_taken(span_at(spans.committed), bytes, PROT_READ | PROT_WRITE);
+		if (!error) {
+			if (huge) /* what a program touches every frame then needs few entries of the TLB */
+				madvise(span_at(spans.committed), bytes, MADV_HUGEPAGE);
+			spans.committed += count;
+			return;
+		}
+		if (count > 1) {
+			count = 1;
+		} else if (error == -EEXIST) {
+			uint32_t skipped = spans.limit - spans.committed < beyond ? spans.limit - spans.committed : beyond;
+			spans.taken = spans.committed += skipped;
+			spans.skipped += skipped;
+			beyond *= 2;
+		} else {
+			return;
+		}
+	}
+}
+
 void *region_span_take(enum region_owner owner)
 {
 	if (!base_lock(&spans.lock))
@@ -368,20 +418,9 @@ void *region_span_take(enum region_owner owner)
 		index = spans.purged_head;
 		spans.purged_head = spans.next[index];
 		spans.purged_count--;
-	} else if (spans.taken < spans.limit) {
-		if (spans.taken == spans.committed) {
-			uint64_t users = atomic_load_explicit(&span_users, memory_order_relaxed);
-			bool huge = spans.committed >= SMALL_SPANS && spans.committed >= users * USER_SPANS;
-			uint32_t most = huge ? HUGE_SPANS - spans.committed % HUGE_SPANS : COMMIT_SPANS, left = spans.limit - spans.committed;
-			uint32_t count = left < most ? left : most;
-			size_t bytes = (size_t)count << REGION_CHUNK_BITS;
-			if (mprotect(span_at(spans.committed), bytes, PROT_READ | PROT_WRITE) == 0) {
-				madvise(span_at(spans.committed), bytes, MADV_DODUMP);
-				if (huge) /* what a program touches every frame then needs few entries of the TLB */
-					madvise(span_at(spans.committed), bytes, MADV_HUGEPAGE);
-				spans.committed += count;
-			}
-		}
+	} else {
+		if (spans.taken == spans.committed)
+			commit_spans();
 		if (spans.taken < spans.committed)
 			index = spans.taken++;
 	}
@@ -430,5 +469,37 @@ void region_span_purge(void)
 
 size_t region_span_committed(void)
 {
-	return (size_t)(spans.taken - spans.purged_count) << REGION_CHUNK_BITS;
+	return (size_t)(spans.taken - spans.skipped - spans.purged_count) << REGION_CHUNK_BITS;
+}
+
+/* Both locks held. What nobody uses is mapped no longer. */
+static void unreserve(void)
+{
+	uint64_t left = atomic_exchange_explicit(&reserve, 0, memory_order_relaxed);
+	if ((uint32_t)left)
+		put_free_range(region.base + (uintptr_t)((left >> 32) << REGION_CHUNK_BITS), (size_t)(uint32_t)left << REGION_CHUNK_BITS);
+	for (uint32_t i = 0; i < heap_half.free_count; i++)
+		munmap((void *)heap_half.free[i].start, heap_half.free[i].bytes);
+	munmap((void *)heap_half.next, heap_half.end - heap_half.next);
+	munmap(span_at(spans.committed), (size_t)(spans.limit - spans.committed) << REGION_CHUNK_BITS);
+	region.unreserved = true;
+}
+
+void region_limit(size_t limit)
+{
+	if (!region.bytes || (limit == SIZE_MAX && !region.unreserved) || !base_lock(&heap_half.lock))
+		return;
+	if (base_lock(&spans.lock)) {
+		if (!region.unreserved)
+			unreserve();
+		/* What was reserved lay where the kernel now puts others, from its end downwards: they are not in the region. */
+		size_t half = region.bytes / 2, more = half_within(limit);
+		size_t heap_used = heap_half.next - region.base, span_used = (size_t)spans.committed << REGION_CHUNK_BITS;
+		region.heap_end = more < half - heap_used ? heap_used + more : half;
+		region.span_end = half + (more < half - span_used ? span_used + more : half);
+		heap_half.end = region.base + region.heap_end;
+		spans.limit = (uint32_t)((region.span_end - half) >> REGION_CHUNK_BITS);
+		base_unlock(&spans.lock);
+	}
+	base_unlock(&heap_half.lock);
 }

@@ -1,6 +1,7 @@
 /*
- * The region: one reserved range of addresses that holds every block of ours, so that "whose is this pointer" is a
- * subtraction, a compare and a byte load (DESIGN §4).
+ * The region: one range of addresses that holds every block of ours, so that "whose is this pointer" is a subtraction, a
+ * compare and a byte load (DESIGN §4). It is reserved as a whole, 1 TiB; but a process whose address space is limited
+ * (RLIMIT_AS, where what is reserved counts) has each piece mapped when it is needed, and only as long.
  *
  * Layout: the first half belongs to jemalloc (region_heap_*), the second half is cut into 64 KiB spans for the frame
  * and pool tiers (region_span_*). Invariant: region.owner[i] != REGION_NONE exactly where chunk i is committed, so a
@@ -19,17 +20,17 @@
 
 enum region_owner { REGION_NONE = 0, REGION_HEAP = 1, REGION_FRAME = 2, REGION_POOL = 3 };
 
-/* Set once by region_init, constant afterwards. */
+/* Set once by region_init; only the last line changes afterwards. */
 struct region {
 	uintptr_t base;
 	size_t bytes; /* 0: no region */
 	uint8_t *owner;
-	/* What is still reserved of the two halves; less than half only after region_shrink. Offsets from base. */
-	size_t heap_end, span_end;
+	size_t heap_end, span_end; /* how far the two halves may be used, as offsets from base: less where a limit allows no more */
+	bool unreserved;           /* what nobody uses is not mapped */
 };
 extern struct region region own_data;
 
-/* Reserves the region: 1 TiB, less where limits forbid it. 0 or -ENOMEM. */
+/* Finds the region's place. 0 or -ENOMEM. */
 int region_init(void);
 
 /* Cost: subtraction, compare, shift, byte load. */
@@ -47,9 +48,9 @@ static always_inline bool region_holds(const void *pointer)
 	return offset < region.heap_end || (offset >= region.bytes / 2 && offset < region.span_end);
 }
 
-/* The process has limited its address space to `limit` bytes: gives back reserved addresses that nothing uses, so
-   that the program's own mappings and its stack find the room they would have had. */
-void region_shrink(size_t limit);
+/* The process has limited its address space to `limit` bytes (SIZE_MAX: no longer): from the first limit on nothing is
+   reserved any more, so that the program's own mappings and its stack find the room they would have had. */
+void region_limit(size_t limit);
 
 /* Takes `bytes` (page multiple) for jemalloc, committed with `prot`; NULL when the half is full or memory is denied. For one
    who must not wait (base.h) there are up to 16 MiB that are filled up whenever somebody else comes by.
@@ -58,7 +59,8 @@ void *region_heap_map(size_t bytes, int prot);
 /* Gives a range back: its pages are released, its addresses may be handed out again. */
 void region_heap_unmap(void *start, size_t bytes);
 
-/* Grows or shrinks a range of region_heap_map that is readable and writable, where it lies. False: it cannot grow there. */
+/* Grows or shrinks a range of region_heap_map that is readable and writable, where it lies, by whole chunks. False: it cannot
+   grow there. */
 bool region_heap_resize(void *start, size_t bytes, size_t new_bytes);
 /* Moves its pages to a larger range, without copying; what is beyond them reads zero. NULL: it stays where it is. */
 void *region_heap_move(void *start, size_t bytes, size_t new_bytes);

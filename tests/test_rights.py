@@ -31,6 +31,13 @@ def test_growing_blocks_in_little_address_space(shim):
     shim.run([harness.program("rights"), "grow"], wrapper=["prlimit", f"--as={3 << 30}"])
 
 
+@pytest.mark.parametrize("options", [{"mode": "route"}, {"mode": "observe"}, {"stacks": "none"}])
+def test_little_address_space_is_the_programs(shim, options):
+    """Three quarters of what the limit leaves in one block, as without the shim; what lies in the region's way stays whole."""
+    run = shim.run(harness.program("little_space"), {"frame": "frame_mark", **options}, wrapper=["prlimit", f"--as={400 << 20}"])
+    assert run.violations("FA901") == run.violations("FA902") == []
+
+
 def test_a_free_behind_a_block_is_told(shim):
     run = shim.run([harness.program("rights"), "free-behind"])
     assert sum(v["count"] for v in run.violations("FA901")) == 1

@@ -103,7 +103,7 @@ static cold_path void *alloc_aligned(size_t size, size_t align, uint64_t birth, 
 
 void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed)
 {
-	if (unlikely(inside))
+	if (unlikely(inside) || unlikely(size >= DIRECT_LARGE_MIN && region.unreserved))
 		return direct_alloc(size, align, birth, tag);
 	enter();
 	void *pointer = NULL;

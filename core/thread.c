@@ -59,7 +59,7 @@ static void *wiped_memory(size_t bytes)
 }
 
 #define SLOT_BYTES round_up(sizeof(struct thread), 4096)
-#define GROUPS_BYTES round_up((THREAD_SITE_GROUPS + VIOLATIONS_MAX) * sizeof(void *), 4096)
+#define TALLIES_BYTES (VIOLATIONS_MAX * sizeof(struct trace_tally *))
 
 static void give_back(void *memory, size_t bytes)
 {
@@ -73,8 +73,8 @@ static struct thread *slot_make(uint32_t slot)
 	if (!thread)
 		return NULL;
 	thread->slot = slot;
-	thread->groups = wiped_memory(GROUPS_BYTES);
-	bool made = thread->groups != NULL;
+	thread->tallies = wiped_memory(TALLIES_BYTES);
+	bool made = thread->tallies != NULL;
 	if (runtime.stacks == TRACE_STACKS_FULL) {
 		thread->alloc_paths = wiped_memory(path_cache_bytes());
 		thread->other_paths = wiped_memory(path_cache_bytes());
@@ -84,12 +84,11 @@ static struct thread *slot_make(uint32_t slot)
 		made = made && thread->class_table;
 	}
 	if (made) {
-		thread->tallies = (struct trace_tally **)(thread->groups + THREAD_SITE_GROUPS);
 		if (thread->alloc_paths)
 			path_cache_own(thread->alloc_paths, thread);
 		return thread;
 	}
-	give_back(thread->groups, GROUPS_BYTES);
+	give_back(thread->tallies, TALLIES_BYTES);
 	give_back(thread->alloc_paths, path_cache_bytes());
 	give_back(thread->other_paths, path_cache_bytes());
 	give_back(thread->class_table, SITE_CLASS_TABLE_BYTES);

@@ -140,7 +140,6 @@ struct thread {
 	uint32_t tag;        /* innermost open region, 0: none */
 	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
 	uint8_t creator_role; /* enum trace_role of the thread that made this one */
-	struct trace_counter **groups; /* by site / TRACE_GROUP_SITES; NULL until used */
 
 	/* slow paths */
 	uint32_t slot, record_index;
@@ -180,22 +179,9 @@ struct thread {
 	/* pool tier */
 	uint32_t slabs_left; /* that had nothing alive in them any more */
 	struct thread_slabs slabs[TRACE_TIERS]; /* of the pool tier, and of the heap tier for small blocks */
-	/* violations of blocks that keep coming: escape.h */
-	struct thread_escape {
-		uint64_t nodes; /* site, and the call path of the death << 32 */
-		uint32_t kind;  /* code, and level << 16 */
-		struct trace_tally *tally; /* NULL: not used yet */
-	} escapes[THREAD_ESCAPES];
 	struct trace_tally **tallies; /* the slot's, by violation record */
-	/* learned verdicts */
-	struct thread_demotion demoted[THREAD_DEMOTED_MAX];
-	uint32_t demoted_count, demoted_cursor;
-	/* stacks=none and caller */
-	struct thread_class *class_table; /* by role, region and size class: site.h */
-	struct {
-		uintptr_t caller;
-		uint32_t place; /* counter_place() */
-	} caller_site[256];
+	uint32_t demoted_count, demoted_cursor; /* of `demoted` */
+	struct thread_class *class_table; /* stacks=none, by role, region and size class: site.h */
 
 	/* tasks */
 	struct task *task;           /* the innermost that runs on the present stack */
@@ -206,12 +192,6 @@ struct thread {
 	uint64_t other_deaths, other_deaths_bytes; /* deaths in another segment than the birth's, so far; usable */
 	const struct block *handed_on; /* by the API; its death, which comes next, is none of its task's: task.h */
 	int64_t other_blocks;        /* births minus deaths, in this frame, of blocks that are tasks' or born in its pauses */
-	struct trace_task_count *task_counts[THREAD_TASK_TYPES]; /* the slot's */
-	struct {
-		uintptr_t key;
-		struct task *task;
-		uint32_t id;
-	} task_cache[THREAD_TASK_CACHE];
 
 	/* blocks that the API made in the open frame, released at its end: own.h */
 	struct own_frame_block *frame_blocks;
@@ -238,7 +218,26 @@ struct thread {
 	_Atomic uint64_t remote_taken;               /* and taken back, by the owner */
 	_Atomic(struct block *) remote_more;         /* what found no place, chained by block.birth */
 	_Atomic uint64_t own_deaths_remote;          /* blocks of the open frame that other threads freed in it */
-	_Alignas(64) _Atomic(struct block *) remote_ring[THREAD_REMOTE_RING];
+
+	/* tables, last: most threads touch few of their pages */
+	_Alignas(64) struct trace_counter *groups[THREAD_SITE_GROUPS]; /* by site / TRACE_GROUP_SITES; NULL until used */
+	_Alignas(64) _Atomic(struct block *) remote_ring[THREAD_REMOTE_RING]; /* also written by other threads */
+	struct thread_escape {
+		uint64_t nodes; /* site, and the call path of the death << 32 */
+		uint32_t kind;  /* code, and level << 16 */
+		struct trace_tally *tally; /* NULL: not used yet */
+	} escapes[THREAD_ESCAPES]; /* violations of blocks that keep coming: escape.h */
+	struct thread_demotion demoted[THREAD_DEMOTED_MAX]; /* learned verdicts */
+	struct trace_task_count *task_counts[THREAD_TASK_TYPES]; /* the slot's */
+	struct {
+		uintptr_t caller;
+		uint32_t place; /* counter_place() */
+	} caller_site[256]; /* stacks=caller */
+	struct {
+		uintptr_t key;
+		struct task *task;
+		uint32_t id;
+	} task_cache[THREAD_TASK_CACHE];
 };
 
 /* Never NULL: threads that are not attached point to an empty state, ended ones to one that says so. */

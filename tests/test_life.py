@@ -235,11 +235,23 @@ def test_handlers_blocks_are_resized_like_others(shim):
     assert run.report["totals"]["allocs"] == sum(s["allocs"] for s in run.report["sites"])
 
 
+def small_heaps(shim, stacks, *arguments):
+    run = shim.run([harness.program("small_heaps"), *arguments], {"stacks": stacks, "frame": "none"}, timeout=60)
+    return list(map(int, run.stdout.split()))
+
+
 @pytest.mark.parametrize("stacks", ["none", "full"])
 def test_small_heaps_of_many_threads_are_small(shim, stacks):
     """Slabs that are hardly used must not be resident whole, as they were in huge pages."""
-    resident, alive = map(int, shim.run(harness.program("small_heaps"), {"stacks": stacks, "frame": "none"}, timeout=60).stdout.split())
-    assert alive > 20 and alive < resident < 4 * alive
+    resident, alive = small_heaps(shim, stacks, 100, 600)
+    assert alive > 20 << 10 and alive < resident < 4 * alive
+
+
+@pytest.mark.parametrize("stacks", ["none", "caller", "full"])
+def test_a_thread_that_allocates_little_takes_little(shim, stacks):
+    """Some 20 KiB are its stack's, 12 those of its three size classes. 131 KiB in all with call paths, before tables began small."""
+    few, many = (small_heaps(shim, stacks, threads, 20, 40)[0] for threads in (50, 650))
+    assert (many - few) / 600 < 80
 
 
 @pytest.mark.parametrize("stacks", ["none", "full"])

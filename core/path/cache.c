@@ -53,14 +53,35 @@ static uint32_t intern_barred(const struct path_cache *cache, path_intern_fn int
 	return value;
 }
 
-static struct walk walk_of(struct path_cache *cache)
+static struct walk room_for_walk(struct path_cache *cache)
 {
-	struct walk_room *room = &cache->room[cache->turn];
-	return (struct walk){.pcs = room->pcs,
+	uint8_t turn = cache->turn;
+	if (!cache->deep)
+		return (struct walk){.pcs = cache->shallow_room[turn].pcs,
+				     .max = PATH_SHALLOW,
+				     .frames = cache->shallow_room[turn].frames,
+				     .offsets = cache->shallow_room[turn].offsets,
+				     .values = cache->shallow_room[turn].values};
+	return (struct walk){.pcs = cache->deep_room[turn].pcs,
 			     .max = PATH_DEPTH_MAX,
-			     .frames = room->frames,
-			     .offsets = room->offsets,
-			     .values = room->values};
+			     .frames = cache->deep_room[turn].frames,
+			     .offsets = cache->deep_room[turn].offsets,
+			     .values = cache->deep_room[turn].values};
+}
+
+/* In the room that `last` is not in. */
+static struct walk walk_from(struct path_cache *cache, const uintptr_t *fp, const struct walk *last)
+{
+	struct walk walk = room_for_walk(cache);
+	walk.last = last;
+	walk_run(fp, &walk);
+	if (likely(!walk.cut || cache->deep))
+		return walk;
+	cache->deep = true;
+	walk = room_for_walk(cache);
+	walk.last = last;
+	walk_run(fp, &walk);
+	return walk;
 }
 
 /* A handler interrupted a use of this cache, or may not ask the loader what is mapped now: nothing is kept. */
@@ -101,12 +122,10 @@ static const struct tree_run *find_folded(struct path_cache *cache, const uintpt
 
 static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
 {
-	struct walk walk = walk_of(cache);
 	bool by_loader = module_is_loader(fp[1]);
 	if (by_loader)
 		path_modules_refresh();
-	walk.last = cache->last.count ? &cache->last : NULL;
-	walk_run(fp, &walk);
+	struct walk walk = walk_from(cache, fp, cache->last.count ? &cache->last : NULL);
 	cache->stats.captures++;
 	cache->stats.failed += walk.failed;
 	size_t kept;
@@ -143,13 +162,14 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	cache->stats.hits += cache->hits_given + 1;
 	cache->hits_given = (uint32_t)((uint64_t)cache->random * (2 * check_interval - 1) >> 32);
 	cache->hits_left = (int32_t)cache->hits_given;
-	struct walk walk = walk_of(cache);
-	walk_run(fp, &walk);
+	struct walk walk = walk_from(cache, fp, NULL);
 	cache->stats.checks++;
 	uint32_t value = run->answer;
-	size_t count = tree_path(tree, run, cache->checked_pcs, PATH_DEPTH_MAX);
+	bool shallow = walk.count <= PATH_SHALLOW;
+	uintptr_t *pcs = shallow ? cache->shallow_checked : cache->checked_pcs;
+	size_t count = tree_path(tree, run, pcs, shallow ? PATH_SHALLOW + 1 : PATH_DEPTH_MAX);
 	bool as_long = tree == &cache->folded ? count <= walk.count : count == walk.count;
-	if (!as_long || memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0])) {
+	if (!as_long || memcmp(pcs, walk.pcs, count * sizeof walk.pcs[0])) {
 		cache->stats.wrong++;
 		tree_remove(tree, run);
 		value = value_miss(cache, fp, tag, intern);

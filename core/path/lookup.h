@@ -10,31 +10,45 @@
 
 #define PATH_CACHE_BUSY UINT32_MAX
 
+/* Room for a walk of so many frames; almost every path is no longer. */
+#define PATH_SHALLOW 20
+
 struct path_cache {
-	struct tree tree;
+	/* one cache line, with the beginning of the tree: asked at every call */
 	uint32_t ready; /* the module epoch it agrees with; 0 = new, PATH_CACHE_BUSY = in use */
 	int32_t hits_left; /* until one is re-verified; below 0: this one is */
 	uint32_t hits_given; /* what hits_left counts down from: these hits are not in `stats` */
 	uint32_t random; /* for the hits that are re-verified */
-	struct path_stats stats;
+	const uintptr_t *missed; /* the path there is not to be looked for again, but walked: whoever looked has come from a hook */
 	void *owner;
 	uint32_t changes; /* module_changes when last looked at */
 	bool nested;
-	uint32_t turn; /* the room that `last` is not in */
+	bool deep; /* a path was longer than PATH_SHALLOW */
+	bool folded_fixed; /* some of `folded` are of one depth only */
+	uint8_t turn; /* the room that `last` is not in */
+
+	_Alignas(TREE_UNIT) struct tree tree;
+	struct path_stats stats;
+	uint64_t folded_hits;
 	struct walk last; /* count 0: none */
-	struct walk_room {
+	struct {
+		uintptr_t pcs[PATH_SHALLOW];
+		struct walk_frame frames[PATH_SHALLOW];
+		int32_t offsets[WALK_CHECKS(PATH_SHALLOW)];
+		uint64_t values[WALK_CHECKS(PATH_SHALLOW)];
+	} shallow_room[2];
+	uintptr_t shallow_checked[PATH_SHALLOW + 1];
+	struct {
 		uintptr_t pcs[PATH_DEPTH_MAX];
 		struct walk_frame frames[PATH_DEPTH_MAX];
 		int32_t offsets[WALK_CHECKS_MAX];
 		uint64_t values[WALK_CHECKS_MAX];
-	} room[2];
+	} deep_room[2];
 	uintptr_t nested_pcs[PATH_DEPTH_MAX], checked_pcs[PATH_DEPTH_MAX];
 	/* What was folded: by the innermost frames only. Asked where `tree` has no answer. */
-	uint64_t folded_hits;
-	bool folded_fixed; /* some of `folded` are of one depth only */
-	const uintptr_t *missed; /* the path there is not to be looked for again, but walked: whoever looked has come from a hook */
-	struct tree folded;
+	_Alignas(TREE_UNIT) struct tree folded;
 };
+static_assert(offsetof(struct path_cache, tree.mask) < 64 && offsetof(struct path_cache, tree) % TREE_UNIT == 0, "one line");
 
 /* What was folded, if this was. NULL also now and then, when it is to be walked all the same. */
 const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag);

@@ -2,8 +2,9 @@
 #include "core/path/tree.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
-#define PLACES_MAX (TREE_TABLE / 4 * 3)
+#define FULL_SHARE 8 /* a smaller table grows when so much of it is taken: what is asked at every call should lie first */
 
 bool tree_guess_holds(const struct tree_run *run, const uint8_t *base)
 {
@@ -14,7 +15,7 @@ bool tree_guess_holds(const struct tree_run *run, const uint8_t *base)
 /* The place of the run that `word` leads to from `owner`, or the empty one where the search ends. */
 static uint32_t *place_of(const struct tree *tree, uint64_t word, uint32_t owner)
 {
-	for (uint32_t at = tree_hash(word, owner);; at = (at + 1) & (TREE_TABLE - 1)) {
+	for (uint32_t at = tree_hash(tree, word, owner);; at = (at + 1) & tree->mask) {
 		const uint32_t *place = &tree->table[at];
 		if (tree_is_led_to(tree_run_at(tree, *place), word, owner) || !*place)
 			return (uint32_t *)place;
@@ -30,7 +31,7 @@ static struct tree_run *run_or_none(const struct tree *tree, uint32_t link)
 /* What was found comes first from now on: no place between the two is empty, so that both are found still. */
 struct tree_run *tree_root_other(struct tree *tree, uint64_t word, uint32_t owner)
 {
-	uint32_t *first = &tree->table[tree_hash(word, owner)], *place = place_of(tree, word, owner), link = *place;
+	uint32_t *first = &tree->table[tree_hash(tree, word, owner)], *place = place_of(tree, word, owner), link = *place;
 	if (link) {
 		*place = *first;
 		*first = link;
@@ -83,16 +84,19 @@ static uint8_t *run_pointer_bits(const struct tree_run *run)
 static struct checks run_unpack(struct tree *tree, const struct tree_run *run)
 {
 	const uint8_t *bits = run_pointer_bits(run);
-	size_t count = 0;
-	for (size_t i = 0; i < run->units * TREE_UNIT / sizeof(struct tree_chunk); i++) {
+	size_t count = 0, chunks = run->units * TREE_UNIT / sizeof(struct tree_chunk);
+	bool few = chunks * TREE_CHUNK <= TREE_FEW_CHECKS;
+	int32_t *offset = few ? tree->few_checks.offset : tree->checks.offset;
+	uint64_t *value = few ? tree->few_checks.value : tree->checks.value;
+	for (size_t i = 0; i < chunks; i++) {
 		const struct tree_chunk *chunk = &run->chunk[i];
 		for (size_t k = 0; k < TREE_CHUNK && (!k || chunk->offset[k] != chunk->offset[k < 2 ? 0 : k - 2]); k++) {
 			int32_t pointer = run->has_pointers && bits[count / 8] >> count % 8 & 1 ? WALK_POINTER : 0;
-			tree->scratch.offset[count] = chunk->offset[k] | pointer;
-			tree->scratch.value[count++] = chunk->value[k];
+			offset[count] = chunk->offset[k] | pointer;
+			value[count++] = chunk->value[k];
 		}
 	}
-	return (struct checks){tree->scratch.offset, tree->scratch.value, count};
+	return (struct checks){offset, value, count};
 }
 
 static int32_t place_offset(int32_t offset)
@@ -170,9 +174,36 @@ static void run_put(struct tree *tree, const struct tree_run *run)
 	*place = tree_link_of(tree, run);
 }
 
-static bool has_room(const struct tree *tree, size_t bytes)
+/* To twice its size. False: there is no memory. */
+static bool table_grow(struct tree *tree)
 {
-	return TREE_FIRST + tree->used + bytes <= TREE_BYTES && tree->places + 3 <= PLACES_MAX;
+	uint32_t count = tree->mask ? tree->mask + 1 : 0;
+	size_t bytes = round_up(count * sizeof(uint32_t), 4096);
+	uint32_t *had = NULL;
+	if (count) {
+		had = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (had == MAP_FAILED)
+			return false;
+		memcpy(had, tree->table, count * sizeof *had);
+		memset(tree->table, 0, count * sizeof *had);
+	}
+	tree->mask = (count ? 2 * count : TREE_TABLE_FIRST) - 1;
+	tree->places = 0;
+	for (uint32_t i = 0; i < count; i++)
+		if (had[i] >= TREE_FIRST)
+			run_put(tree, tree_run_at(tree, had[i]));
+	if (had)
+		munmap(had, bytes);
+	return true;
+}
+
+/* For three runs more, of so many bytes. */
+static bool has_room(struct tree *tree, size_t bytes)
+{
+	while (tree->mask + 1 < TREE_TABLE && (tree->places + 3) * FULL_SHARE > tree->mask + 1)
+		if (!table_grow(tree))
+			break;
+	return TREE_FIRST + tree->used + bytes <= TREE_BYTES && tree->mask && tree->places + 3 <= (tree->mask + 1) / 4 * 3;
 }
 
 /*
@@ -288,7 +319,7 @@ static bool run_touches(struct tree *tree, const struct tree_run *run, uintptr_t
 
 void tree_drop_range(struct tree *tree, uintptr_t start, uintptr_t end)
 {
-	for (uint32_t at = 0; at < TREE_TABLE && tree->used; at++) {
+	for (uint32_t at = 0; at <= tree->mask && tree->used; at++) {
 		uint32_t link = tree->table[at];
 		if (link >= TREE_FIRST && run_touches(tree, tree_run_at(tree, link), start, end))
 			run_forget(&tree->table[at], tree_run_at(tree, link));
@@ -298,6 +329,6 @@ void tree_drop_range(struct tree *tree, uintptr_t start, uintptr_t end)
 void tree_clear(struct tree *tree)
 {
 	if (tree->used)
-		memset(tree->table, 0, sizeof tree->table);
+		memset(tree->table, 0, (tree->mask + 1) * sizeof tree->table[0]);
 	tree->used = tree->places = 0;
 }

@@ -21,12 +21,15 @@
 
 #define TREE_TABLE_BITS 15
 #define TREE_TABLE (1u << TREE_TABLE_BITS)
+#define TREE_TABLE_FIRST 1024u /* a page */
 #define TREE_UNIT 16u /* bytes; links are multiples of it */
 #define TREE_BYTES (1u << 21)
 #define TREE_REMOVED TREE_UNIT
 #define TREE_FIRST (3 * TREE_UNIT) /* what is before looks like a run that no word leads to */
 #define TREE_ROOT (1u << 31) /* owner of roots: | tag and depth */
 #define TREE_CHUNK 4
+#define TREE_CHECKS_PAGES (5 * 4096)
+#define TREE_FEW_CHECKS (12 * TREE_CHUNK)
 #define TREE_WAYS 3
 
 struct tree_chunk {
@@ -54,17 +57,33 @@ struct tree_run {
 static_assert(sizeof(struct tree_run) == 2 * TREE_UNIT && sizeof(struct tree_chunk) == 3 * TREE_UNIT, "units");
 
 /* All zero is empty. Links are distances from the tree. The table holds them, by open addressing; TREE_REMOVED is that of a
-   run that nothing leads to. A link is not used twice before tree_clear, since what comes after a removed run stays. */
+   run that nothing leads to. A link is not used twice before tree_clear, since what comes after a removed run stays.
+   The table and the room for a run's checks are small at first: most threads know few paths, and there may be many threads. */
 struct tree {
-	uint8_t arena[TREE_BYTES]; /* of runs */
-	uint32_t used; /* bytes of the arena, from TREE_FIRST */
-	uint32_t places; /* of the table, not empty */
+	union {
+		struct {
+			uint32_t used;   /* bytes of the arena, from TREE_FIRST */
+			uint32_t places; /* of the table, not empty */
+			uint32_t owner;  /* 0, which is nobody's: of what looks like a run */
+			uint32_t mask;   /* the table's places less one; 0: there is none yet */
+		};
+		uint8_t arena[TREE_BYTES]; /* of runs */
+	};
+	union {
+		struct { /* a run's, unpacked */
+			int32_t offset[WALK_CHECKS_MAX];
+			uint64_t value[WALK_CHECKS_MAX];
+		} checks;
+		uint8_t checks_pages[TREE_CHECKS_PAGES]; /* so that the table begins on a page if the tree does */
+	};
 	uint32_t table[TREE_TABLE];
 	struct {
-		int32_t offset[WALK_CHECKS_MAX];
-		uint64_t value[WALK_CHECKS_MAX];
-	} scratch; /* a run, unpacked */
+		int32_t offset[TREE_FEW_CHECKS];
+		uint64_t value[TREE_FEW_CHECKS];
+	} few_checks; /* the same, of a short run */
 };
+
+static_assert(sizeof(((struct tree *)NULL)->checks) <= TREE_CHECKS_PAGES, "whole pages");
 
 static always_inline struct tree_run *tree_run_at(const struct tree *tree, uint32_t link)
 {
@@ -90,9 +109,9 @@ static always_inline uint32_t tree_folded_owner(uint32_t tag)
 }
 
 /* Where in the table the search for a run begins. */
-static always_inline uint32_t tree_hash(uint64_t word, uint32_t owner)
+static always_inline uint32_t tree_hash(const struct tree *tree, uint64_t word, uint32_t owner)
 {
-	return (uint32_t)((word ^ (uint64_t)owner << 32) * 0x9e3779b97f4a7c15u >> (64 - TREE_TABLE_BITS));
+	return (uint32_t)((word ^ (uint64_t)owner << 32) * 0x9e3779b97f4a7c15u >> (64 - TREE_TABLE_BITS)) & tree->mask;
 }
 
 static always_inline bool tree_is_led_to(const struct tree_run *run, uint64_t word, uint32_t owner)
@@ -104,7 +123,7 @@ struct tree_run *tree_root_other(struct tree *tree, uint64_t word, uint32_t owne
 /* The root of a return address, a tag and a depth, or NULL. Cost: a hash and two loads, mostly. */
 static always_inline struct tree_run *tree_root(struct tree *tree, uint64_t word, uint32_t owner)
 {
-	struct tree_run *run = tree_run_at(tree, tree->table[tree_hash(word, owner)]);
+	struct tree_run *run = tree_run_at(tree, tree->table[tree_hash(tree, word, owner)]);
 	return tree_is_led_to(run, word, owner) ? run : tree_root_other(tree, word, owner);
 }
 

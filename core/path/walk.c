@@ -130,7 +130,7 @@ static void check_add(struct walk *walk, const uintptr_t *fp, uintptr_t address,
 	if (!walk->offsets)
 		return;
 	int64_t offset = (int64_t)(address - (uintptr_t)fp);
-	if (offset < 0 || offset > INT32_MAX || walk->checks == WALK_CHECKS_MAX) {
+	if (offset < 0 || offset > INT32_MAX || walk->checks == WALK_CHECKS(walk->max)) {
 		walk->cacheable = false;
 		return;
 	}
@@ -236,7 +236,7 @@ static bool checks_as_last(struct walk *walk, const struct walk_frame *from, con
 {
 	const struct walk *last = walk->last;
 	size_t checks = walk->checks;
-	if (checks + (to->checks - from->checks) > WALK_CHECKS_MAX)
+	if (checks + (to->checks - from->checks) > WALK_CHECKS(walk->max))
 		return false;
 	for (uint32_t i = from->checks; i < to->checks; i++) {
 		uintptr_t place = last->base + (uintptr_t)(intptr_t)last->offsets[i], offset = place - walk->base;

@@ -11,7 +11,8 @@
 #include "core/base.h"
 #include "core/path/path.h"
 
-#define WALK_CHECKS_MAX (PATH_DEPTH_MAX * 3 + 2)
+#define WALK_CHECKS(frames) ((frames) * 3 + 2) /* at most */
+#define WALK_CHECKS_MAX WALK_CHECKS(PATH_DEPTH_MAX)
 #define WALK_POINTER 1
 
 /* A frame on the way; what the next one is follows from these and from the checks of the step. */
@@ -30,7 +31,7 @@ struct walk {
 	size_t max, count;
 	bool cut, failed;
 
-	/* With `offsets` NULL nothing below is filled in. */
+	/* With `offsets` NULL nothing below is filled in; else there is room for WALK_CHECKS(max). */
 	int32_t *offsets;
 	uint64_t *values;
 	struct walk_frame *frames;

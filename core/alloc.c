@@ -20,6 +20,16 @@ enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, 
 	return size <= runtime.pool_block_max ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
 }
 
+void *operation_heap_in_need(struct thread *thread, size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed)
+{
+	if (!region.unreserved) /* addresses are not what is wanting */
+		return NULL;
+	pool_empty_caches(thread);
+	thread->spans_empty_low = thread->spans_empty;
+	frame_trim(thread);
+	return heap_alloc(size, align, birth, tag, zeroed);
+}
+
 static __attribute__((noinline)) void *birth(struct thread *thread, struct trace_counter *counter, size_t size, size_t align,
                                              bool zeroed)
 {

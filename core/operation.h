@@ -72,6 +72,9 @@ static always_inline uint32_t operation_scope_tag(struct thread *thread, struct 
 /* The frame tier is at its limit: FA003, and the next tier that may hold the block. */
 enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, size_t size);
 
+/* heap_alloc has found nothing: once more, when the thread has given back what it had in reserve. NULL: that was nothing. */
+cold_path void *operation_heap_in_need(struct thread *thread, size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed);
+
 /* Room in `*tier`, or in a later one: the tier it came from is left in *tier. */
 static always_inline void *operation_take_room(struct thread *thread, const struct trace_counter *counter,
                                                enum trace_tier *tier, size_t size, size_t align, bool zeroed, uint32_t tag)
@@ -94,8 +97,10 @@ static always_inline void *operation_take_room(struct thread *thread, const stru
 	}
 	if (!room) {
 		tag |= BLOCK_ACCOUNT(TRACE_TIER_HEAP);
-		return likely(!thread->interrupted) ? heap_alloc(size, align, birth, tag, zeroed)
-		                                    : direct_alloc(size, align, birth, tag);
+		if (unlikely(thread->interrupted))
+			return direct_alloc(size, align, birth, tag);
+		void *pointer = heap_alloc(size, align, birth, tag, zeroed);
+		return likely(pointer != NULL) ? pointer : operation_heap_in_need(thread, size, align, birth, tag, zeroed);
 	}
 	void *pointer = block_start(room, birth, tag | BLOCK_TIER(lies) | BLOCK_ACCOUNT(*tier), size);
 	if (zeroed)

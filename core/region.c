@@ -11,6 +11,8 @@
 #define RESERVED_MIN (64ul << 20)
 #define UNRESERVED_MIN (64ul << 30)  /* where the limit is low: it may be raised */
 #define UNRESERVED_BELOW (8ul << 40) /* so far below what the kernel finds a place for */
+#define EXACT_SHARE 32u /* of the limit: smaller blocks may take more addresses than they need */
+#define EXACT_MIN (1ul << 20)
 #define HUGE_BYTES (2ul << 20)
 #define HUGE_SPANS (uint32_t)(HUGE_BYTES >> REGION_CHUNK_BITS)
 #define COMMIT_SPANS 16u   /* spans made accessible by one system call, */
@@ -22,7 +24,7 @@
 #define MREMAP_DONTUNMAP 4 /* Linux 5.7 */
 #endif
 
-struct region region;
+struct region region = {.exact_min = SIZE_MAX};
 
 struct free_range {
 	uintptr_t start;
@@ -38,7 +40,8 @@ static struct {
 } heap_half;
 
 /* Chunks of the heap half for those who must not wait for its lock, taken by one exchange: the first one's number << 32 | how
-   many. Whoever has the lock sees that they do not run out. What comes back is like the rest. */
+   many, and whether they are not mapped. Whoever has the lock sees that they do not run out. What comes back is like the rest. */
+#define RESERVE_UNMAPPED (1u << 31)
 #define RESERVE_CHUNKS 256u
 #define RESERVE_SHARE 64u /* at most this part of the half */
 static _Atomic uint64_t reserve;
@@ -50,12 +53,28 @@ static struct {
 	uint32_t taken, committed, limit; /* span indices: [0, taken) handed out once, [0, committed) accessible */
 	uint32_t free_head;               /* chain of free spans that still have pages */
 	uint32_t purged_head;             /* chain of free spans without pages */
-	uint32_t free_count, purged_count;
+	uint32_t unmapped_head;           /* and of those that are not mapped any more */
+	uint32_t free_count, purged_count, unmapped_count;
 	uint32_t skipped;                 /* of `taken`: somebody else's mappings lie there */
 	uint32_t free_low;                /* lowest free_count since the last purge */
 	uint32_t given;                   /* since then */
 	uint32_t *next;                   /* chain links, by span index */
 } spans;
+
+static size_t half_max; /* what each half may use */
+
+/* How far a half may be used, of which so much is in use. */
+static size_t end_within(size_t used, size_t more)
+{
+	size_t end = used < half_max && more < half_max - used ? used + more : half_max;
+	return end > used ? end : used;
+}
+
+/* From which size on a block is mapped by itself, exactly. */
+static void note_limit(size_t limit)
+{
+	region.exact_min = limit / EXACT_SHARE > EXACT_MIN ? limit / EXACT_SHARE : EXACT_MIN;
+}
 
 /* What each half of an unreserved region may use within such a limit: what is given back leaves gaps. */
 static size_t half_within(size_t limit)
@@ -83,10 +102,10 @@ static void begin(uintptr_t base, size_t bytes, void *tables)
 	heap_half.end = base + bytes / 2;
 	spans.start = base + bytes / 2;
 	spans.limit = (uint32_t)(chunks / 2);
-	spans.free_head = spans.purged_head = NO_SPAN;
+	spans.free_head = spans.purged_head = spans.unmapped_head = NO_SPAN;
 	region.base = base;
 	region.bytes = bytes;
-	region.heap_end = bytes / 2;
+	region.heap_end = half_max = bytes / 2;
 	region.span_end = bytes;
 }
 
@@ -108,22 +127,32 @@ static bool begin_reserved(size_t bytes)
 	return true;
 }
 
-/* Maps what has been taken from the free addresses. -ENOMEM, or -EEXIST: somebody else has a mapping there. */
-static int map_taken(void *start, size_t bytes, int prot)
+/* Addresses for somebody's use. */
+struct taken {
+	uintptr_t start; /* 0: there are none */
+	bool unmapped;   /* else they are reserved */
+};
+
+/* -ENOMEM, or -EEXIST: somebody else has a mapping there. Leaves errno alone. */
+static int map_taken(struct taken taken, size_t bytes, int prot)
 {
-	if (region.unreserved) {
+	int saved = errno, error = 0;
+	void *start = (void *)taken.start;
+	if (taken.unmapped) {
 		void *mapped = mmap(start, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-		if (mapped == MAP_FAILED)
-			return errno == EEXIST ? -EEXIST : -ENOMEM;
-		if (mapped == start)
-			return 0;
-		munmap(mapped, bytes); /* before Linux 4.17 the address is no more than a wish */
-		return -EEXIST;
+		if (mapped == MAP_FAILED) {
+			error = errno == EEXIST ? -EEXIST : -ENOMEM;
+		} else if (mapped != start) { /* before Linux 4.17 the address is no more than a wish */
+			munmap(mapped, bytes);
+			error = -EEXIST;
+		}
+	} else if (prot != PROT_NONE && mprotect(start, bytes, prot)) {
+		error = -ENOMEM;
+	} else {
+		madvise(start, bytes, MADV_DODUMP);
 	}
-	if (prot != PROT_NONE && mprotect(start, bytes, prot))
-		return -ENOMEM;
-	madvise(start, bytes, MADV_DODUMP);
-	return 0;
+	errno = saved;
+	return error;
 }
 
 /* Far below where the kernel puts what has no place of its own, far from where it puts programs: hardly anybody comes there,
@@ -134,24 +163,26 @@ static bool begin_unreserved(size_t bytes)
 	void *tables = mmap(NULL, tables_length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (tables == MAP_FAILED)
 		return false;
-	region.unreserved = true;
-	uintptr_t base = ((uintptr_t)tables - UNRESERVED_BELOW - bytes) & ~(HUGE_BYTES - 1);
-	if ((uintptr_t)tables < UNRESERVED_BELOW + bytes || map_taken((void *)base, REGION_CHUNK_BYTES, PROT_NONE)) {
+	struct taken first = {((uintptr_t)tables - UNRESERVED_BELOW - bytes) & ~(HUGE_BYTES - 1), true};
+	if ((uintptr_t)tables < UNRESERVED_BELOW + bytes || map_taken(first, REGION_CHUNK_BYTES, PROT_NONE)) {
 		munmap(tables, tables_length);
 		return false;
 	}
-	munmap((void *)base, REGION_CHUNK_BYTES);
-	begin(base, bytes, tables);
+	munmap((void *)first.start, REGION_CHUNK_BYTES);
+	begin(first.start, bytes, tables);
+	reserve |= RESERVE_UNMAPPED;
+	region.unreserved = true;
 	return true;
 }
 
-/* Half as much, and so on, where somebody else (valgrind) allows no more. */
 int region_init(void)
 {
 	struct rlimit limit;
-	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+		note_limit(limit.rlim_cur);
 		return begin_unreserved(2 * half_within(limit.rlim_cur)) ? 0 : -ENOMEM;
-	for (size_t bytes = RESERVED_MAX; bytes >= RESERVED_MIN; bytes >>= 1)
+	}
+	for (size_t bytes = RESERVED_MAX; bytes >= RESERVED_MIN; bytes >>= 1) /* valgrind allows no more than a part */
 		if (begin_reserved(bytes))
 			return 0;
 	return -ENOMEM;
@@ -218,54 +249,112 @@ static void put_free_range(uintptr_t start, size_t bytes)
 	}
 }
 
-/* No lock held. 0: there is not so much left. */
-static uintptr_t take_reserve(size_t bytes)
+static uint32_t reserve_count(uint64_t word)
+{
+	return (uint32_t)word & ~RESERVE_UNMAPPED;
+}
+
+static uintptr_t reserve_start(uint64_t word)
+{
+	return region.base + (uintptr_t)((word >> 32) << REGION_CHUNK_BITS);
+}
+
+/* No lock held. */
+static struct taken take_reserve(size_t bytes)
 {
 	uint64_t chunks = bytes >> REGION_CHUNK_BITS, now = atomic_load_explicit(&reserve, memory_order_relaxed);
-	while (chunks <= (uint32_t)now)
+	while (chunks <= reserve_count(now))
 		if (atomic_compare_exchange_weak_explicit(&reserve, &now, now + (chunks << 32) - chunks, memory_order_relaxed,
 		                                          memory_order_relaxed))
-			return region.base + (uintptr_t)((now >> 32) << REGION_CHUNK_BITS);
-	return 0;
+			return (struct taken){reserve_start(now), now & RESERVE_UNMAPPED};
+	return (struct taken){0, false};
+}
+
+/* Lock held. */
+static void put_reserve(uint64_t fresh)
+{
+	uint64_t left = atomic_exchange_explicit(&reserve, fresh, memory_order_relaxed);
+	if (reserve_count(left))
+		put_free_range(reserve_start(left), (size_t)reserve_count(left) << REGION_CHUNK_BITS);
 }
 
 /* Lock held. */
 static void fill_reserve(void)
 {
 	size_t bytes = (size_t)reserve_chunks << REGION_CHUNK_BITS;
-	if ((uint32_t)atomic_load_explicit(&reserve, memory_order_relaxed) > reserve_chunks / 2 || bytes > heap_half.end - heap_half.next)
+	if (reserve_count(atomic_load_explicit(&reserve, memory_order_relaxed)) > reserve_chunks / 2 ||
+	    bytes > heap_half.end - heap_half.next)
 		return;
 	uint64_t fresh = (uint64_t)((heap_half.next - region.base) >> REGION_CHUNK_BITS) << 32 | reserve_chunks;
 	heap_half.next += bytes;
-	uint64_t left = atomic_exchange_explicit(&reserve, fresh, memory_order_relaxed);
-	if ((uint32_t)left)
-		put_free_range(region.base + (uintptr_t)((left >> 32) << REGION_CHUNK_BITS), (size_t)(uint32_t)left << REGION_CHUNK_BITS);
+	put_reserve(region.unreserved ? fresh | RESERVE_UNMAPPED : fresh);
 }
 
-/* No lock held. Addresses for `bytes`, whole chunks; 0: there are none. */
-static uintptr_t take_addresses(size_t bytes)
+/* No lock held. Whole chunks. */
+static struct taken take_addresses(size_t bytes)
 {
 	if (!base_lock(&heap_half.lock))
 		return take_reserve(bytes);
 	fill_reserve();
-	uintptr_t start = take_free_range(bytes);
-	if (!start) {
+	struct taken taken = {take_free_range(bytes), region.unreserved};
+	if (!taken.start) {
 		uintptr_t next = bytes >= HUGE_BYTES ? round_up(heap_half.next, HUGE_BYTES) : heap_half.next;
 		if (next <= heap_half.end && bytes <= heap_half.end - next) {
 			if (next > heap_half.next)
 				put_free_range(heap_half.next, next - heap_half.next);
-			start = next;
+			taken.start = next;
 			heap_half.next = next + bytes;
 		}
 	}
 	base_unlock(&heap_half.lock);
-	return start;
+	return taken;
+}
+
+/* Somebody else is just before `end`, where addresses have never been taken: he is left behind, however large. */
+static void skip_others(uintptr_t end, size_t bytes)
+{
+	if (!base_lock(&heap_half.lock))
+		return;
+	if (heap_half.next == end)
+		heap_half.next = bytes < heap_half.end - end ? end + bytes : heap_half.end;
+	base_unlock(&heap_half.lock);
+}
+
+static void *span_at(uint32_t index)
+{
+	return (void *)(spans.start + ((uintptr_t)index << REGION_CHUNK_BITS));
+}
+
+/* Lock held. */
+static void unmap_chain(uint32_t *head, uint32_t *count)
+{
+	for (uint32_t index; (index = *head) != NO_SPAN; --*count, spans.unmapped_count++) {
+		*head = spans.next[index];
+		mark((uintptr_t)span_at(index), REGION_CHUNK_BYTES, REGION_NONE);
+		munmap(span_at(index), REGION_CHUNK_BYTES);
+		spans.next[index] = spans.unmapped_head;
+		spans.unmapped_head = index;
+	}
+}
+
+/* A limit is reached. False: no span is free that is mapped. */
+static bool unmap_free_spans(void)
+{
+	if (!region.unreserved || !base_lock(&spans.lock))
+		return false;
+	uint32_t before = spans.unmapped_count;
+	unmap_chain(&spans.free_head, &spans.free_count);
+	unmap_chain(&spans.purged_head, &spans.purged_count);
+	spans.free_low = 0;
+	bool some = spans.unmapped_count != before;
+	base_unlock(&spans.lock);
+	return some;
 }
 
 /* They could not be mapped. */
-static void give_addresses_back(uintptr_t start, size_t bytes, int error)
+static void give_addresses_back(uintptr_t start, size_t bytes)
 {
-	if (error != -EEXIST && base_lock(&heap_half.lock)) {
+	if (base_lock(&heap_half.lock)) {
 		put_free_range(start, bytes);
 		base_unlock(&heap_half.lock);
 	}
@@ -276,19 +365,23 @@ void *region_heap_map(size_t bytes, int prot)
 	size_t rounded = round_up(bytes, REGION_CHUNK_BYTES);
 	if (rounded < bytes)
 		return NULL;
-	uintptr_t start = take_addresses(rounded);
-	int error = start ? map_taken((void *)start, rounded, prot) : -ENOMEM;
-	for (size_t beyond = rounded; error == -EEXIST; beyond *= 2) { /* who is there is left behind, however large */
-		start = take_addresses(beyond) ? take_addresses(rounded) : 0;
-		error = start ? map_taken((void *)start, rounded, prot) : -ENOMEM;
+	for (size_t beyond = rounded;; beyond *= 2) {
+		struct taken taken = take_addresses(rounded);
+		if (!taken.start)
+			return NULL;
+		int error = map_taken(taken, rounded, prot);
+		if (error == -ENOMEM && unmap_free_spans())
+			error = map_taken(taken, rounded, prot);
+		if (!error) {
+			mark(taken.start, rounded, REGION_HEAP);
+			return (void *)taken.start;
+		}
+		if (error != -EEXIST) {
+			give_addresses_back(taken.start, rounded);
+			return NULL;
+		}
+		skip_others(taken.start + rounded, beyond);
 	}
-	if (!error) {
-		mark(start, rounded, REGION_HEAP);
-		return (void *)start;
-	}
-	if (start)
-		give_addresses_back(start, rounded, error);
-	return NULL;
 }
 
 void region_heap_unmap(void *start, size_t bytes)
@@ -297,16 +390,15 @@ void region_heap_unmap(void *start, size_t bytes)
 	if (mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED &&
 	    madvise(start, bytes, MADV_DONTNEED)) /* where no mapping more is allowed this one's pages go all the same */
 		return; /* who gets them next believes that they are zero */
+	madvise(start, bytes, MADV_DONTDUMP);
 	uintptr_t first = round_up((uintptr_t)start, REGION_CHUNK_BYTES);
 	uintptr_t last = ((uintptr_t)start + bytes) & ~(REGION_CHUNK_BYTES - 1);
-	if (!region.unreserved)
-		madvise(start, bytes, MADV_DONTDUMP);
 	if (first >= last)
 		return;
 	mark(first, last - first, REGION_NONE);
-	if (region.unreserved)
-		munmap((void *)first, last - first);
 	if (base_lock(&heap_half.lock)) {
+		if (region.unreserved)
+			munmap((void *)first, last - first);
 		put_free_range(first, last - first);
 		base_unlock(&heap_half.lock);
 	}
@@ -337,12 +429,12 @@ bool region_heap_resize(void *start, size_t bytes, size_t new_bytes)
 	}
 	if (!base_lock(&heap_half.lock))
 		return false;
-	bool taken = take_at(end, new_bytes - bytes);
+	struct taken taken = {take_at(end, new_bytes - bytes) ? end : 0, region.unreserved};
 	base_unlock(&heap_half.lock);
-	int error = taken ? map_taken((void *)end, new_bytes - bytes, PROT_READ | PROT_WRITE) : 0;
-	if (error)
-		give_addresses_back(end, new_bytes - bytes, error);
-	if (!taken || error)
+	int error = taken.start ? map_taken(taken, new_bytes - bytes, PROT_READ | PROT_WRITE) : 0;
+	if (error == -ENOMEM)
+		give_addresses_back(end, new_bytes - bytes);
+	if (!taken.start || error)
 		return false;
 	mark(end, new_bytes - bytes, REGION_HEAP);
 	return true;
@@ -369,9 +461,27 @@ void region_span_users(uint32_t users)
 	atomic_store_explicit(&span_users, users, memory_order_relaxed);
 }
 
-static void *span_at(uint32_t index)
+/* Lock held. */
+static int map_spans(uint32_t index, uint32_t count)
 {
-	return (void *)(spans.start + ((uintptr_t)index << REGION_CHUNK_BITS));
+	return map_taken((struct taken){(uintptr_t)span_at(index), region.unreserved}, (size_t)count << REGION_CHUNK_BITS,
+	                 PROT_READ | PROT_WRITE);
+}
+
+/* Lock held. One that was given back and has been unmapped since, or NO_SPAN. */
+static uint32_t take_unmapped(void)
+{
+	for (uint32_t index; (index = spans.unmapped_head) != NO_SPAN;) {
+		int error = map_spans(index, 1);
+		if (error == -ENOMEM)
+			break;
+		spans.unmapped_head = spans.next[index];
+		spans.unmapped_count--;
+		if (!error)
+			return index;
+		spans.skipped++;
+	}
+	return NO_SPAN;
 }
 
 /* Lock held. Maps the spans that come next, one at least; where nothing more can be had, none. */
@@ -383,11 +493,10 @@ static void commit_spans(void)
 	for (uint32_t beyond = 1; spans.committed < spans.limit;) {
 		if (count > spans.limit - spans.committed)
 			count = spans.limit - spans.committed;
-		size_t bytes = (size_t)count << REGION_CHUNK_BITS;
-		int error = map_taken(span_at(spans.committed), bytes, PROT_READ | PROT_WRITE);
+		int error = map_spans(spans.committed, count);
 		if (!error) {
 			if (huge) /* what a program touches every frame then needs few entries of the TLB */
-				madvise(span_at(spans.committed), bytes, MADV_HUGEPAGE);
+				madvise(span_at(spans.committed), (size_t)count << REGION_CHUNK_BITS, MADV_HUGEPAGE);
 			spans.committed += count;
 			return;
 		}
@@ -418,7 +527,7 @@ void *region_span_take(enum region_owner owner)
 		index = spans.purged_head;
 		spans.purged_head = spans.next[index];
 		spans.purged_count--;
-	} else {
+	} else if ((index = take_unmapped()) == NO_SPAN) {
 		if (spans.taken == spans.committed)
 			commit_spans();
 		if (spans.taken < spans.committed)
@@ -469,20 +578,20 @@ void region_span_purge(void)
 
 size_t region_span_committed(void)
 {
-	return (size_t)(spans.taken - spans.skipped - spans.purged_count) << REGION_CHUNK_BITS;
+	return (size_t)(spans.taken - spans.skipped - spans.purged_count - spans.unmapped_count) << REGION_CHUNK_BITS;
 }
 
 /* Both locks held. What nobody uses is mapped no longer. */
 static void unreserve(void)
 {
-	uint64_t left = atomic_exchange_explicit(&reserve, 0, memory_order_relaxed);
-	if ((uint32_t)left)
-		put_free_range(region.base + (uintptr_t)((left >> 32) << REGION_CHUNK_BITS), (size_t)(uint32_t)left << REGION_CHUNK_BITS);
+	put_reserve(RESERVE_UNMAPPED);
 	for (uint32_t i = 0; i < heap_half.free_count; i++)
 		munmap((void *)heap_half.free[i].start, heap_half.free[i].bytes);
 	munmap((void *)heap_half.next, heap_half.end - heap_half.next);
 	munmap(span_at(spans.committed), (size_t)(spans.limit - spans.committed) << REGION_CHUNK_BITS);
 	region.unreserved = true;
+	/* The kernel now puts others where the region was, from its end downwards: that part is the region's no more. */
+	half_max = region.bytes / 4;
 }
 
 void region_limit(size_t limit)
@@ -492,13 +601,13 @@ void region_limit(size_t limit)
 	if (base_lock(&spans.lock)) {
 		if (!region.unreserved)
 			unreserve();
-		/* What was reserved lay where the kernel now puts others, from its end downwards: they are not in the region. */
 		size_t half = region.bytes / 2, more = half_within(limit);
 		size_t heap_used = heap_half.next - region.base, span_used = (size_t)spans.committed << REGION_CHUNK_BITS;
-		region.heap_end = more < half - heap_used ? heap_used + more : half;
-		region.span_end = half + (more < half - span_used ? span_used + more : half);
+		region.heap_end = end_within(heap_used, more);
+		region.span_end = half + end_within(span_used, more);
 		heap_half.end = region.base + region.heap_end;
 		spans.limit = (uint32_t)((region.span_end - half) >> REGION_CHUNK_BITS);
+		note_limit(limit);
 		base_unlock(&spans.lock);
 	}
 	base_unlock(&heap_half.lock);

@@ -20,12 +20,13 @@
 
 enum region_owner { REGION_NONE = 0, REGION_HEAP = 1, REGION_FRAME = 2, REGION_POOL = 3 };
 
-/* Set once by region_init; only the last line changes afterwards. */
+/* Set once by region_init; only the last three change afterwards. */
 struct region {
 	uintptr_t base;
 	size_t bytes; /* 0: no region */
 	uint8_t *owner;
 	size_t heap_end, span_end; /* how far the two halves may be used, as offsets from base: less where a limit allows no more */
+	size_t exact_min;          /* blocks of so many bytes are to take no more addresses than they need */
 	bool unreserved;           /* what nobody uses is not mapped */
 };
 extern struct region region own_data;

@@ -72,7 +72,7 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 	bool moves = wanted != accounted && unlikely(counter->rules) && rule_tier(counter->rules, size); /* so a rule wants it */
 	bool stays = !(tag & BLOCK_ALIGNED) && (observe || !moves) && (uint32_t)was != BLOCK_DIRECT && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread_segment(thread));
 	/* What has grown so large may grow on: it gets pages of its own, which need not be copied then. */
-	bool grows = (observe || wanted == TRACE_TIER_HEAP) && size >= DIRECT_LARGE_MIN && !(tag & BLOCK_ALIGNED) &&
+	bool grows = (observe || wanted == TRACE_TIER_HEAP) && size >= DIRECT_GROWN_MIN && !(tag & BLOCK_ALIGNED) &&
 	             (size > old_size || (uint32_t)was == BLOCK_DIRECT);
 	if (stays && fits_in_place(thread, block, size)) {
 		tier = observe ? wanted : accounted;
@@ -92,11 +92,10 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 	           (pointer = resize_pages(thread, block, size, word, scope_tag | BLOCK_ACCOUNT(tier), fp))) {
 		/* its pages have been kept */
 	} else {
-		pointer = grows     ? direct_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier))
-		          : observe ? heap_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier), false)
-		                    : NULL;
-		if (!pointer && !observe)
-			pointer = operation_take_room(thread, counter, &tier, size, 0, false, scope_tag);
+		pointer = grows ? direct_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier)) : NULL;
+		if (!pointer)
+			pointer = observe ? heap_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier), false)
+			                  : operation_take_room(thread, counter, &tier, size, 0, false, scope_tag);
 		if (!pointer)
 			return NULL;
 		memcpy(pointer, block + 1, old_size < size ? old_size : size);

@@ -15,10 +15,9 @@ static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, stru
 	bool own = pid == 0 || pid == (pid_t)syscall(SYS_getpid);
 	if (limit && own && resource == RLIMIT_FSIZE && limit->rlim_cur < TRACE_MAX_BYTES && runtime_current() == RUNTIME_RECORDING)
 		trace_keep_room(false);
-	int result = (int)syscall(SYS_prlimit64, pid, resource, limit, old);
-	if (!result && limit && own && resource == RLIMIT_AS && runtime_owns_memory())
+	if (limit && own && resource == RLIMIT_AS && runtime_owns_memory()) /* first: what is reserved counts */
 		region_limit(limit->rlim_cur == RLIM64_INFINITY ? SIZE_MAX : limit->rlim_cur);
-	return result;
+	return (int)syscall(SYS_prlimit64, pid, resource, limit, old);
 }
 
 /* On x86-64 the two structs are one. */

@@ -75,7 +75,7 @@ static struct walk walk_from(struct path_cache *cache, const uintptr_t *fp, cons
 	struct walk walk = room_for_walk(cache);
 	walk.last = last;
 	walk_run(fp, &walk);
-	if (likely(!walk.cut || cache->deep))
+	if (likely(!walk.cut || walk.max < PATH_SHALLOW || cache->deep))
 		return walk;
 	cache->deep = true;
 	walk = room_for_walk(cache);

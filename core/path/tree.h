@@ -74,7 +74,7 @@ struct tree {
 			int32_t offset[WALK_CHECKS_MAX];
 			uint64_t value[WALK_CHECKS_MAX];
 		} checks;
-		uint8_t checks_pages[TREE_CHECKS_PAGES]; /* so that the table begins on a page if the tree does */
+		uint8_t checks_pages[TREE_CHECKS_PAGES]; /* so that the table begins on its page where the tree does */
 	};
 	uint32_t table[TREE_TABLE];
 	struct {

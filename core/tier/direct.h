@@ -1,8 +1,8 @@
 /*
- * Blocks mapped straight from the region. Large ones that grow: their pages are moved, not copied. Large ones where addresses
- * are scarce: jemalloc takes up to a quarter more than it is asked for, and keeps what it has. And those of a signal handler
- * that interrupted an allocation of its own thread and wants more than the pool serves: jemalloc may be half way through an
- * operation then; this path shares no state with it.
+ * Blocks mapped straight from the region. Large ones that grow: their pages are moved, not copied. Ones that take much of a
+ * limited address space: jemalloc takes up to a quarter more than it is asked for, and keeps what it has. And those of a signal
+ * handler that interrupted an allocation of its own thread and wants more than the pool serves: jemalloc may be half way
+ * through an operation then; this path shares no state with it.
  * Such blocks count as heap tier; their tag says BLOCK_DIRECT where a tier would stand.
  */
 #ifndef FA_TIER_DIRECT_H
@@ -16,8 +16,8 @@
 void *direct_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag);
 void direct_free(struct block *block);
 
-/* Those are large. */
-#define DIRECT_LARGE_MIN (1ul << 20)
+/* From so many bytes on a block that realloc makes larger lies here. */
+#define DIRECT_GROWN_MIN (1ul << 20)
 
 /* Grows or shrinks a live block without alignment, keeping min(old, new) bytes; writes the new header. NULL leaves it as it
    was. Cost: two to four system calls, whatever the size. */

@@ -103,10 +103,12 @@ static cold_path void *alloc_aligned(size_t size, size_t align, uint64_t birth, 
 
 void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed)
 {
-	if (unlikely(inside) || unlikely(size >= DIRECT_LARGE_MIN && region.unreserved))
-		return direct_alloc(size, align, birth, tag);
-	enter();
 	void *pointer = NULL;
+	if (unlikely(inside) || unlikely(size >= region.exact_min))
+		pointer = direct_alloc(size, align, birth, tag);
+	if (unlikely(inside) || unlikely(pointer != NULL))
+		return pointer;
+	enter();
 	if (unlikely(align > BLOCK_HEADER_BYTES)) {
 		pointer = alloc_aligned(size, align, birth, tag, zeroed);
 	} else {

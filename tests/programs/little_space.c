@@ -1,6 +1,7 @@
 /* Run with an address space of 400 MiB: it may have what it could have without the shim, and others' mappings stay whole. */
 #include "common.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -31,6 +32,30 @@ static void most_of_it(void)
 	for (size_t mib = 1; mib <= 300; mib++)
 		CHECK(grown[mib * MIB - 1] == (char)mib);
 	free(grown);
+}
+
+/* Small blocks that are gone make room for a large one, and come again when that is gone. */
+static void small_then_large(void)
+{
+	enum { COUNT = 150000 };
+	static char *small[COUNT];
+	for (int round = 0; round < 2; round++) {
+		frame_mark();
+		for (int i = 0; i < COUNT; i++) {
+			small[i] = malloc(1500);
+			CHECK(small[i]);
+			small[i][0] = (char)i;
+		}
+		for (int i = 0; i < COUNT; i++) {
+			CHECK(small[i][0] == (char)i);
+			free(small[i]);
+		}
+		frame_mark();
+		frame_mark();
+		char *large = malloc(250 * MIB);
+		CHECK(large);
+		free(large);
+	}
 }
 
 /* A limit that is lower for a while. */
@@ -74,6 +99,7 @@ static void neighbours(void)
 	CHECK(large && small);
 	settle_behind(large, 0);
 	settle_behind(small, PAGES);
+	errno = 0;
 	for (int round = 0; round < 5; round++) {
 		frame_mark();
 		for (size_t i = 0; i < 40000; i++) {
@@ -90,15 +116,18 @@ static void neighbours(void)
 			free(many[i]);
 		}
 	}
+	CHECK(errno == 0);
 	for (int i = 0; i < 2 * PAGES; i++)
 		for (int at = 0; page[i] && at < 4096; at += 64)
 			CHECK(page[i][at] == 0x5a);
 	CHECK(page[0] && page[2 * PAGES - 1]);
 }
 
-int main(void)
+int main(int count, char **argument)
 {
 	most_of_it();
+	if (count > 1 && !strcmp(argument[1], "small"))
+		small_then_large();
 	lifted();
 	neighbours();
 	return failures;

@@ -4,12 +4,15 @@
 #include "core/region.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define RESERVED_MAX (1ul << 40)
 #define RESERVED_MIN (64ul << 20)
 #define UNRESERVED_MIN (64ul << 30)  /* where the limit is low: it may be raised */
+#define LIBRARY_BYTES (96ul << 20)   /* where we would take the most of what there is, we had better stand aside */
 #define UNRESERVED_BELOW (8ul << 40) /* so far below what the kernel finds a place for */
 #define EXACT_SHARE 32u /* of the limit: smaller blocks may take more addresses than they need */
 #define EXACT_MIN (1ul << 20)
@@ -175,10 +178,26 @@ static bool begin_unreserved(size_t bytes)
 	return true;
 }
 
+/* Of address space, by the whole process; 0 when it cannot be told. */
+static size_t mapped_bytes(void)
+{
+	char text[64];
+	int fd = base_open("/proc/self/statm", O_RDONLY | O_CLOEXEC, 0);
+	ssize_t bytes = fd < 0 ? -1 : base_read(fd, text, sizeof text - 1);
+	if (fd >= 0)
+		base_close(fd);
+	size_t pages = 0;
+	for (ssize_t i = 0; i < bytes && text[i] >= '0' && text[i] <= '9'; i++)
+		pages = pages * 10 + (size_t)(text[i] - '0');
+	return pages * 4096;
+}
+
 int region_init(void)
 {
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+		if (limit.rlim_cur < mapped_bytes() + LIBRARY_BYTES)
+			return -ENOMEM;
 		note_limit(limit.rlim_cur);
 		return begin_unreserved(2 * half_within(limit.rlim_cur)) ? 0 : -ENOMEM;
 	}

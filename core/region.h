@@ -31,7 +31,7 @@ struct region {
 };
 extern struct region region own_data;
 
-/* Finds the region's place. 0 or -ENOMEM. */
+/* Finds the region's place. 0, or -ENOMEM, also where a limit leaves too little for the program and us. */
 int region_init(void);
 
 /* Cost: subtraction, compare, shift, byte load. */

@@ -2,6 +2,7 @@
 import os
 import pty
 import re
+import resource
 import shutil
 import signal
 import stat
@@ -465,8 +466,14 @@ def test_file_size_limit(fa_run):
     assert "the file size limit (ulimit -f) is too low" in done.stderr.decode()
 
 
+@pytest.mark.parametrize("mib", [30, 60, 90])
+def test_address_space_limit(fa_run, mib):
+    done = fa_run("sh", "-c", "exit 3", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20)))
+    assert done.returncode == 3
+    assert "the address space limit (ulimit -v) is too low" in done.stderr.decode()
+
+
 def limit_file_size(limit):
-    import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 

@@ -54,15 +54,32 @@ static struct {
 	struct base_lock lock;
 	uintptr_t start;
 	uint32_t taken, committed, limit; /* span indices: [0, taken) handed out once, [0, committed) accessible */
-	uint32_t free_head;               /* chain of free spans that still have pages */
-	uint32_t purged_head;             /* chain of free spans without pages */
-	uint32_t unmapped_head;           /* and of those that are not mapped any more */
-	uint32_t free_count, purged_count, unmapped_count;
+	struct chain {
+		uint32_t head, count;
+	} free, purged, unmapped;         /* free spans: with their pages, without, and not even mapped */
 	uint32_t skipped;                 /* of `taken`: somebody else's mappings lie there */
-	uint32_t free_low;                /* lowest free_count since the last purge */
+	uint32_t free_low;                /* lowest free.count since the last purge */
 	uint32_t given;                   /* since then */
 	uint32_t *next;                   /* chain links, by span index */
 } spans;
+
+/* Lock held, in all that takes a chain. NO_SPAN: it is empty. */
+static uint32_t chain_take(struct chain *chain)
+{
+	uint32_t index = chain->head;
+	if (index != NO_SPAN) {
+		chain->head = spans.next[index];
+		chain->count--;
+	}
+	return index;
+}
+
+static void chain_put(struct chain *chain, uint32_t index)
+{
+	spans.next[index] = chain->head;
+	chain->head = index;
+	chain->count++;
+}
 
 static size_t half_max; /* what each half may use */
 
@@ -105,7 +122,7 @@ static void begin(uintptr_t base, size_t bytes, void *tables)
 	heap_half.end = base + bytes / 2;
 	spans.start = base + bytes / 2;
 	spans.limit = (uint32_t)(chunks / 2);
-	spans.free_head = spans.purged_head = spans.unmapped_head = NO_SPAN;
+	spans.free.head = spans.purged.head = spans.unmapped.head = NO_SPAN;
 	region.base = base;
 	region.bytes = bytes;
 	region.heap_end = half_max = bytes / 2;
@@ -344,15 +361,12 @@ static void *span_at(uint32_t index)
 	return (void *)(spans.start + ((uintptr_t)index << REGION_CHUNK_BITS));
 }
 
-/* Lock held. */
-static void unmap_chain(uint32_t *head, uint32_t *count)
+static void unmap_chain(struct chain *chain)
 {
-	for (uint32_t index; (index = *head) != NO_SPAN; --*count, spans.unmapped_count++) {
-		*head = spans.next[index];
+	for (uint32_t index; (index = chain_take(chain)) != NO_SPAN;) {
 		mark((uintptr_t)span_at(index), REGION_CHUNK_BYTES, REGION_NONE);
 		munmap(span_at(index), REGION_CHUNK_BYTES);
-		spans.next[index] = spans.unmapped_head;
-		spans.unmapped_head = index;
+		chain_put(&spans.unmapped, index);
 	}
 }
 
@@ -361,11 +375,11 @@ static bool unmap_free_spans(void)
 {
 	if (!region.unreserved || !base_lock(&spans.lock))
 		return false;
-	uint32_t before = spans.unmapped_count;
-	unmap_chain(&spans.free_head, &spans.free_count);
-	unmap_chain(&spans.purged_head, &spans.purged_count);
+	uint32_t before = spans.unmapped.count;
+	unmap_chain(&spans.free);
+	unmap_chain(&spans.purged);
 	spans.free_low = 0;
-	bool some = spans.unmapped_count != before;
+	bool some = spans.unmapped.count != before;
 	base_unlock(&spans.lock);
 	return some;
 }
@@ -448,12 +462,15 @@ bool region_heap_resize(void *start, size_t bytes, size_t new_bytes)
 	}
 	if (!base_lock(&heap_half.lock))
 		return false;
-	struct taken taken = {take_at(end, new_bytes - bytes) ? end : 0, region.unreserved};
+	bool is_free = take_at(end, new_bytes - bytes);
+	struct taken taken = {end, region.unreserved};
 	base_unlock(&heap_half.lock);
-	int error = taken.start ? map_taken(taken, new_bytes - bytes, PROT_READ | PROT_WRITE) : 0;
+	if (!is_free)
+		return false;
+	int error = map_taken(taken, new_bytes - bytes, PROT_READ | PROT_WRITE);
 	if (error == -ENOMEM)
 		give_addresses_back(end, new_bytes - bytes);
-	if (!taken.start || error)
+	if (error)
 		return false;
 	mark(end, new_bytes - bytes, REGION_HEAP);
 	return true;
@@ -490,15 +507,14 @@ static int map_spans(uint32_t index, uint32_t count)
 /* Lock held. One that was given back and has been unmapped since, or NO_SPAN. */
 static uint32_t take_unmapped(void)
 {
-	for (uint32_t index; (index = spans.unmapped_head) != NO_SPAN;) {
+	for (uint32_t index; (index = chain_take(&spans.unmapped)) != NO_SPAN; spans.skipped++) {
 		int error = map_spans(index, 1);
-		if (error == -ENOMEM)
-			break;
-		spans.unmapped_head = spans.next[index];
-		spans.unmapped_count--;
 		if (!error)
 			return index;
-		spans.skipped++;
+		if (error == -ENOMEM) {
+			chain_put(&spans.unmapped, index);
+			break;
+		}
 	}
 	return NO_SPAN;
 }
@@ -536,17 +552,11 @@ void *region_span_take(enum region_owner owner)
 {
 	if (!base_lock(&spans.lock))
 		return NULL;
-	uint32_t index = NO_SPAN;
-	if (spans.free_head != NO_SPAN) {
-		index = spans.free_head;
-		spans.free_head = spans.next[index];
-		if (--spans.free_count < spans.free_low)
-			spans.free_low = spans.free_count;
-	} else if (spans.purged_head != NO_SPAN) {
-		index = spans.purged_head;
-		spans.purged_head = spans.next[index];
-		spans.purged_count--;
-	} else if ((index = take_unmapped()) == NO_SPAN) {
+	uint32_t index = chain_take(&spans.free);
+	if (index != NO_SPAN) {
+		if (spans.free.count < spans.free_low)
+			spans.free_low = spans.free.count;
+	} else if ((index = chain_take(&spans.purged)) == NO_SPAN && (index = take_unmapped()) == NO_SPAN) {
 		if (spans.taken == spans.committed)
 			commit_spans();
 		if (spans.taken < spans.committed)
@@ -567,9 +577,7 @@ void region_span_give(void *span)
 		madvise(span, REGION_CHUNK_BYTES, MADV_DONTNEED); /* its addresses are lost, its memory is not */
 		return;
 	}
-	spans.next[index] = spans.free_head;
-	spans.free_head = index;
-	spans.free_count++;
+	chain_put(&spans.free, index);
 	bool due = ++spans.given >= PURGE_AFTER;
 	base_unlock(&spans.lock);
 	if (unlikely(due))
@@ -581,23 +589,18 @@ void region_span_purge(void)
 	if (!base_lock(&spans.lock))
 		return;
 	uint32_t idle = spans.free_low;
-	while (idle-- && spans.free_head != NO_SPAN) {
-		uint32_t index = spans.free_head;
-		spans.free_head = spans.next[index];
-		spans.free_count--;
+	for (uint32_t index; idle-- && (index = chain_take(&spans.free)) != NO_SPAN;) {
 		madvise(span_at(index), REGION_CHUNK_BYTES, MADV_DONTNEED);
-		spans.next[index] = spans.purged_head;
-		spans.purged_head = index;
-		spans.purged_count++;
+		chain_put(&spans.purged, index);
 	}
-	spans.free_low = spans.free_count;
+	spans.free_low = spans.free.count;
 	spans.given = 0;
 	base_unlock(&spans.lock);
 }
 
 size_t region_span_committed(void)
 {
-	return (size_t)(spans.taken - spans.skipped - spans.purged_count - spans.unmapped_count) << REGION_CHUNK_BITS;
+	return (size_t)(spans.taken - spans.skipped - spans.purged.count - spans.unmapped.count) << REGION_CHUNK_BITS;
 }
 
 /* Both locks held. What nobody uses is mapped no longer. */

@@ -53,35 +53,16 @@ static uint32_t intern_barred(const struct path_cache *cache, path_intern_fn int
 	return value;
 }
 
-static struct walk room_for_walk(struct path_cache *cache)
-{
-	uint8_t turn = cache->turn;
-	if (!cache->deep)
-		return (struct walk){.pcs = cache->shallow_room[turn].pcs,
-				     .max = PATH_SHALLOW,
-				     .frames = cache->shallow_room[turn].frames,
-				     .offsets = cache->shallow_room[turn].offsets,
-				     .values = cache->shallow_room[turn].values};
-	return (struct walk){.pcs = cache->deep_room[turn].pcs,
-			     .max = PATH_DEPTH_MAX,
-			     .frames = cache->deep_room[turn].frames,
-			     .offsets = cache->deep_room[turn].offsets,
-			     .values = cache->deep_room[turn].values};
-}
-
 /* In the room that `last` is not in. */
 static struct walk walk_from(struct path_cache *cache, const uintptr_t *fp, const struct walk *last)
 {
-	struct walk walk = room_for_walk(cache);
-	walk.last = last;
-	walk_run(fp, &walk);
-	if (likely(!walk.cut || walk.max < PATH_SHALLOW || cache->deep))
-		return walk;
-	cache->deep = true;
-	walk = room_for_walk(cache);
-	walk.last = last;
-	walk_run(fp, &walk);
-	return walk;
+	for (;; cache->deep = true) {
+		struct walk walk = cache->deep ? WALK_IN(cache->deep_room[cache->turn]) : WALK_IN(cache->shallow_room[cache->turn]);
+		walk.last = last;
+		walk_run(fp, &walk);
+		if (likely(!walk.cut || walk.max < PATH_SHALLOW || cache->deep))
+			return walk;
+	}
 }
 
 /* A handler interrupted a use of this cache, or may not ask the loader what is mapped now: nothing is kept. */
@@ -165,11 +146,9 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	struct walk walk = walk_from(cache, fp, NULL);
 	cache->stats.checks++;
 	uint32_t value = run->answer;
-	bool shallow = walk.count <= PATH_SHALLOW;
-	uintptr_t *pcs = shallow ? cache->shallow_checked : cache->checked_pcs;
-	size_t count = tree_path(tree, run, pcs, shallow ? PATH_SHALLOW + 1 : PATH_DEPTH_MAX);
+	size_t count = tree_path(tree, run, cache->checked_pcs, PATH_DEPTH_MAX);
 	bool as_long = tree == &cache->folded ? count <= walk.count : count == walk.count;
-	if (!as_long || memcmp(pcs, walk.pcs, count * sizeof walk.pcs[0])) {
+	if (!as_long || memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0])) {
 		cache->stats.wrong++;
 		tree_remove(tree, run);
 		value = value_miss(cache, fp, tag, intern);

@@ -31,20 +31,10 @@ struct path_cache {
 	struct path_stats stats;
 	uint64_t folded_hits;
 	struct walk last; /* count 0: none */
-	struct {
-		uintptr_t pcs[PATH_SHALLOW];
-		struct walk_frame frames[PATH_SHALLOW];
-		int32_t offsets[WALK_CHECKS(PATH_SHALLOW)];
-		uint64_t values[WALK_CHECKS(PATH_SHALLOW)];
-	} shallow_room[2];
-	uintptr_t shallow_checked[PATH_SHALLOW + 1];
-	struct {
-		uintptr_t pcs[PATH_DEPTH_MAX];
-		struct walk_frame frames[PATH_DEPTH_MAX];
-		int32_t offsets[WALK_CHECKS_MAX];
-		uint64_t values[WALK_CHECKS_MAX];
-	} deep_room[2];
-	uintptr_t nested_pcs[PATH_DEPTH_MAX], checked_pcs[PATH_DEPTH_MAX];
+	WALK_ROOM(PATH_SHALLOW) shallow_room[2];
+	uintptr_t checked_pcs[PATH_DEPTH_MAX]; /* begins on the page of the shallow rooms */
+	WALK_ROOM(PATH_DEPTH_MAX) deep_room[2];
+	uintptr_t nested_pcs[PATH_DEPTH_MAX];
 	/* What was folded: by the innermost frames only. Asked where `tree` has no answer. */
 	_Alignas(TREE_UNIT) struct tree folded;
 };

@@ -45,6 +45,21 @@ struct walk {
 	bool guessed;
 };
 
+/* Room for a walk of up to so many frames, and a walk in it. */
+#define WALK_ROOM(frames_max)                       \
+	struct {                                    \
+		uintptr_t pcs[frames_max];          \
+		struct walk_frame frames[frames_max]; \
+		int32_t offsets[WALK_CHECKS(frames_max)]; \
+		uint64_t values[WALK_CHECKS(frames_max)]; \
+	}
+#define WALK_IN(room)                                                      \
+	((struct walk){.pcs = (room).pcs,                                  \
+		       .max = sizeof(room).pcs / sizeof(room).pcs[0],      \
+		       .frames = (room).frames,                            \
+		       .offsets = (room).offsets,                          \
+		       .values = (room).values})
+
 void walk_run(const uintptr_t *fp, struct walk *walk);
 /* Whether rbp looks like the frame pointer of code without unwind information. */
 bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp);

@@ -103,10 +103,10 @@ static cold_path void *alloc_aligned(size_t size, size_t align, uint64_t birth, 
 
 void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed)
 {
-	void *pointer = NULL;
-	if (unlikely(inside) || unlikely(size >= region.exact_min))
-		pointer = direct_alloc(size, align, birth, tag);
-	if (unlikely(inside) || unlikely(pointer != NULL))
+	if (unlikely(inside))
+		return direct_alloc(size, align, birth, tag);
+	void *pointer = unlikely(size >= region.exact_min) ? direct_alloc(size, align, birth, tag) : NULL;
+	if (unlikely(pointer != NULL))
 		return pointer;
 	enter();
 	if (unlikely(align > BLOCK_HEADER_BYTES)) {

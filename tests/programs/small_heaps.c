@@ -11,6 +11,14 @@ static unsigned sizes = 1000;
 static pthread_barrier_t all;
 static size_t alive_bytes[THREADS_MAX];
 
+/* A call path for each depth. */
+SITE void *allocate(int depth, size_t size)
+{
+	void *block = depth ? allocate(depth - 1, size) : malloc(size);
+	__asm__ volatile("" : "+r"(block));
+	return block;
+}
+
 static void *work(void *number)
 {
 	size_t me = (size_t)number;
@@ -23,7 +31,7 @@ static void *work(void *number)
 				free(block[i]);
 			seed = seed * 1103515245 + 12345;
 			size[i] = 16 + (seed >> 16) % sizes;
-			block[i] = malloc(size[i]);
+			block[i] = allocate(i % 10, size[i]);
 			memset(block[i], 1, size[i]);
 		}
 	}

@@ -231,7 +231,7 @@ static bool enter_frame_scope(struct thread *thread, struct binding *binding, co
 	return returns && open_scope(thread, fp, &frame_scope, close_frame, 0);
 }
 
-static bool enter_tag(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns)
+static always_inline bool enter_tag(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns)
 {
 	if (thread->tag == binding->tag || !returns)
 		return false;
@@ -500,9 +500,23 @@ void marker_entry(void *context, const uintptr_t *fp)
 	thread_open(thread);
 }
 
+/* A region is entered time and again in a frame; alone on its function it needs few of the registers that enter_all saves. */
+static bool enter_region(struct binding *binding, const uintptr_t *fp)
+{
+	struct thread *thread = present_thread();
+	if (unlikely(!thread))
+		return false;
+	scope_stack_prune(thread, fp);
+	bool leaves = enter_tag(thread, binding, fp, true);
+	thread_open(thread);
+	return leaves;
+}
+
 bool marker_scope_enter(void *context, const uintptr_t *fp, bool returns)
 {
-	return enter_all(context, fp, returns, true);
+	struct binding *first = context;
+	bool region = atomic_load_explicit(&first->kind, memory_order_relaxed) == POLICY_REGION;
+	return likely(region) && likely(!first->next) && likely(returns) ? enter_region(first, fp) : enter_all(first, fp, returns, true);
 }
 
 static void leave(const uintptr_t *fp)

@@ -12,12 +12,6 @@
 #include "core/mark/mark.h"
 #include "core/trace/writer.h"
 
-static void close_top(struct thread *thread)
-{
-	const struct scope_entry *entry = &thread->scopes[--thread->scope_depth];
-	entry->close(thread, entry->saved);
-}
-
 /* Of the thread's own stack, once: glibc reads /proc/self/maps for the main thread's. */
 static void ask_stack(void *low_found, void *high_found)
 {
@@ -91,7 +85,7 @@ static bool is_gone(struct thread *thread, const struct scope_entry *entry, cons
 void scope_stack_prune_open(struct thread *thread, const uintptr_t *fp)
 {
 	while (thread->scope_depth && is_gone(thread, &thread->scopes[thread->scope_depth - 1], fp))
-		close_top(thread);
+		scope_stack_close_top(thread);
 }
 
 static void make_room(void *context, void *unused)
@@ -121,7 +115,7 @@ bool scope_stack_make_room(struct thread *thread)
 }
 
 /* Some were opened inside it and have not been closed, or several by the same call. */
-static __attribute__((noinline)) void pop_several(struct thread *thread, const uintptr_t *fp)
+void scope_stack_pop_several(struct thread *thread, const uintptr_t *fp)
 {
 	uint32_t depth = thread->scope_depth;
 	while (depth && thread->scopes[depth - 1].fp != fp)
@@ -131,16 +125,7 @@ static __attribute__((noinline)) void pop_several(struct thread *thread, const u
 	if (!depth && (!thread->scope_depth || thread->scopes[0].fp != fp))
 		return;
 	while (thread->scope_depth > depth)
-		close_top(thread);
-}
-
-void scope_stack_pop(struct thread *thread, const uintptr_t *fp)
-{
-	const struct scope_entry *end = thread->scopes + thread->scope_depth;
-	if (likely(thread->scope_depth && end[-1].fp == fp && (thread->scope_depth == 1 || end[-2].fp != fp)))
-		close_top(thread);
-	else
-		pop_several(thread, fp);
+		scope_stack_close_top(thread);
 }
 
 static void ask_alternate(void *stack, void *unused)
@@ -165,7 +150,7 @@ void scope_stack_unwound(struct thread *thread, uintptr_t sp)
 		uintptr_t frame = (uintptr_t)thread->scopes[thread->scope_depth - 1].fp;
 		if (on_present_stack(thread, frame) == on_present_stack(thread, sp) ? frame >= sp : !is_handler_left(frame, sp))
 			return;
-		close_top(thread);
+		scope_stack_close_top(thread);
 	}
 }
 

@@ -41,8 +41,23 @@ static always_inline bool scope_stack_push(struct thread *thread, const struct s
 	return true;
 }
 
+static always_inline void scope_stack_close_top(struct thread *thread)
+{
+	const struct scope_entry *entry = &thread->scopes[--thread->scope_depth];
+	entry->close(thread, entry->saved);
+}
+
 /* The scope of the frame `fp` ends, and all that were opened inside it. */
-void scope_stack_pop(struct thread *thread, const uintptr_t *fp);
+void scope_stack_pop_several(struct thread *thread, const uintptr_t *fp);
+static always_inline void scope_stack_pop(struct thread *thread, const uintptr_t *fp)
+{
+	uint32_t depth = thread->scope_depth;
+	const struct scope_entry *end = thread->scopes + depth;
+	if (likely(depth) && likely(end[-1].fp == fp) && likely(depth == 1 || end[-2].fp != fp))
+		scope_stack_close_top(thread);
+	else
+		scope_stack_pop_several(thread, fp);
+}
 
 /* longjmp: everything below the stack pointer `sp` on the same stack is gone. */
 void scope_stack_unwound(struct thread *thread, uintptr_t sp);

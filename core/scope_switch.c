@@ -13,7 +13,7 @@
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
-void thread_new_segment(struct thread *thread)
+static always_inline void new_segment(struct thread *thread)
 {
 	uint64_t segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
 	thread->birth = segment << BLOCK_SEGMENT_SHIFT ^ block_birth_secret;
@@ -23,6 +23,11 @@ void thread_new_segment(struct thread *thread)
 		segment_publish(segment, thread->record_index | SEGMENT_OF_TASK, task->id, task->awaits);
 	else
 		segment_publish(segment, thread->record_index, thread->in_frame ? thread->frame : 0, thread->awaits);
+}
+
+void thread_new_segment(struct thread *thread)
+{
+	new_segment(thread);
 }
 
 void account_forget_seen(struct thread *thread)
@@ -71,17 +76,28 @@ void scope_settle(struct thread *thread)
 
 const struct trace_counter class_unused = {.route = UINT16_MAX};
 
-void thread_choose_classes(struct thread *thread)
+static cold_path void begin_classes(struct thread_class *classes)
+{
+	for (uint32_t i = 0; i < SITE_PLACES; i++)
+		classes[i].counter = &class_unused;
+}
+
+static always_inline void choose_classes(struct thread *thread)
 {
 	if (!thread->class_table)
 		return;
 	struct thread_class *classes = thread->class_table + (thread->role * POLICY_REGIONS_MAX + thread->tag) * SITE_PLACES;
-	for (uint32_t i = 0; unlikely(!classes[SITE_PLACES - 1].counter) && i < SITE_PLACES; i++)
-		classes[i].counter = &class_unused;
+	if (unlikely(!classes[SITE_PLACES - 1].counter))
+		begin_classes(classes);
 	thread->classes = classes;
 }
 
-void tag_account(struct thread *thread)
+void thread_choose_classes(struct thread *thread)
+{
+	choose_classes(thread);
+}
+
+static always_inline void account_tag(struct thread *thread)
 {
 	uint64_t now = tag_bytes_so_far(thread);
 	thread->tag_bytes[thread->tag] += now - thread->tag_from;
@@ -104,7 +120,7 @@ static void tell_over(void *thread, void *tag)
 
 void tag_frame_end(struct thread *thread)
 {
-	tag_account(thread);
+	account_tag(thread);
 	for (uint32_t tag = 1; tag < policy_in_force.region_count && tag < trace_count(&trace_tags); tag++) {
 		struct trace_tag *record = trace_at(&trace_tags, tag);
 		uint64_t bytes = thread->tag_bytes[tag];
@@ -123,7 +139,7 @@ void scope_await(struct thread *thread)
 		thread->task->awaits++;
 	else
 		thread->awaits++;
-	thread_new_segment(thread);
+	new_segment(thread);
 }
 
 void scope_pause(struct thread *thread)
@@ -150,8 +166,8 @@ void scope_resume_paused(struct thread *thread)
 
 void scope_tag(struct thread *thread, uint32_t tag)
 {
-	tag_account(thread);
+	account_tag(thread);
 	thread->tag = tag;
-	thread_choose_classes(thread);
-	thread_new_segment(thread);
+	choose_classes(thread);
+	new_segment(thread);
 }

@@ -8,9 +8,6 @@
 /* Makes the records of the policy's regions, in their order: tag n is the policy's region n. */
 void tag_begin_recording(void);
 
-/* What was allocated since the last call belongs to the present region. Before thread->tag changes. */
-void tag_account(struct thread *thread);
-
 /* Requested bytes, all allocations of the thread. */
 static always_inline uint64_t tag_bytes_so_far(const struct thread *thread)
 {

@@ -46,36 +46,46 @@ static __attribute__((noinline)) uint64_t enter_several(const struct patch_recor
 	return leaves;
 }
 
+/* Any number of callbacks, any arguments. Like the two below, apart from the plain case: that needs none of the registers
+   that these save. */
+static __attribute__((noinline)) int64_t enter_general(const struct patch_record *record, uintptr_t *fp)
+{
+	int64_t bytes = record->no_stack_arguments ? 0 : arguments_bytes(fp);
+	uint64_t leaves = enter_several(record, fp, bytes >= 0);
+	fp[PATCH_FRAME_LEAVES] = leaves;
+	return leaves ? bytes : -1;
+}
+
 int64_t patch_run_enter(struct patch_record *record, uintptr_t *fp)
 {
 	if (unlikely(patch_is_guarded))
 		return -1;
-	int64_t bytes = likely(record->no_stack_arguments) ? 0 : arguments_bytes(fp);
 	const struct patch_callback *only = record->around;
-	uint64_t leaves;
-	if (likely(only && !only->next))
-		leaves = only->on_enter(only->context, fp, bytes >= 0) && bytes >= 0;
-	else
-		leaves = enter_several(record, fp, bytes >= 0);
+	if (unlikely(!record->no_stack_arguments) || unlikely(!only || only->next))
+		return enter_general(record, fp);
+	bool leaves = only->on_enter(only->context, fp, true);
 	fp[PATCH_FRAME_LEAVES] = leaves;
-	return leaves ? bytes : -1;
+	return (int64_t)leaves - 1;
+}
+
+static __attribute__((noinline)) void leave_several(const struct patch_record *record, const uintptr_t *fp)
+{
+	uint64_t leaves = fp[PATCH_FRAME_LEAVES], bit = 1;
+	for (const struct patch_callback *callback = record->around; callback->next; callback = callback->next)
+		bit <<= 1;
+	for (const struct patch_callback *callback = record->around_last; callback; callback = callback->previous, bit >>= 1)
+		if (leaves & bit)
+			callback->on_leave(callback->context, fp);
 }
 
 void patch_run_leave(uintptr_t *fp)
 {
 	const struct patch_record *record = (const struct patch_record *)fp[PATCH_FRAME_RECORD];
-	uint64_t leaves = fp[PATCH_FRAME_LEAVES];
-	if (likely(!record->around_last->previous)) {
-		record->around_last->on_leave(record->around_last->context, fp);
-	} else {
-		uint64_t bit = 1;
-		for (const struct patch_callback *callback = record->around; callback->next; callback = callback->next)
-			bit <<= 1;
-		for (const struct patch_callback *callback = record->around_last; callback;
-		     callback = callback->previous, bit >>= 1)
-			if (leaves & bit)
-				callback->on_leave(callback->context, fp);
-	}
+	const struct patch_callback *last = record->around_last;
+	if (likely(!last->previous))
+		last->on_leave(last->context, fp);
+	else
+		leave_several(record, fp);
 }
 
 enum { UNWIND_CLEANUP_PHASE = 2, UNWIND_CONTINUE = 8, UNWIND_RBP = 6 };

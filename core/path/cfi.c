@@ -96,14 +96,14 @@ static bool rule_plt(struct rules *rules, const struct bytes *code)
 	return true;
 }
 
-/* The two expressions that GCC writes for realigned stacks: CFA = *(rbp + n), rbp saved at rbp + n. */
-static void rule_expression(struct rules *rules, struct bytes *in, bool cfa, uint64_t reg)
+/* The two expressions that GCC writes for realigned stacks: CFA = *(rbp + n), rbp saved at rbp + n. What is behind it. */
+static struct bytes rule_expression(struct rules *rules, struct bytes in, bool cfa, uint64_t reg)
 {
-	uint64_t length = bytes_take_uleb(in);
-	struct bytes code = {.at = in->at, .end = in->at + length, .bad = in->bad};
-	bytes_skip(in, length);
-	if (in->bad || (cfa && rule_plt(rules, &code)))
-		return;
+	uint64_t length = bytes_take_uleb(&in);
+	struct bytes code = {.at = in.at, .end = in.at + length, .bad = in.bad};
+	bytes_skip(&in, length);
+	if (in.bad || (cfa && rule_plt(rules, &code)))
+		return in;
 	uint64_t first = bytes_take(&code, 1);
 	int64_t offset = bytes_take_sleb(&code);
 	bool loaded = code.at < code.end && bytes_take(&code, 1) == 0x06; /* DW_OP_deref */
@@ -118,6 +118,22 @@ static void rule_expression(struct rules *rules, struct bytes *in, bool cfa, uin
 	} else {
 		rule_hard(rules, reg);
 	}
+	return in;
+}
+
+/* The most of all instructions, where registers are pushed and popped: advance_loc and def_cfa_offset in turns. Returns what
+   comes after them, or the first advance that passes `pc`. */
+static always_inline struct bytes run_pushes(struct bytes in, const struct frame_info *info, uintptr_t *location, uintptr_t pc,
+					     struct rules *rules)
+{
+	for (; in.end - in.at >= 3 && in.at[0] >> 6 == 1 && in.at[1] == 0x0e && in.at[2] < 0x80; in.at += 3) {
+		uintptr_t next = *location + (in.at[0] & 0x3f) * info->code_align;
+		if (next > pc)
+			break;
+		*location = next;
+		rules->cfa = in.at[2];
+	}
+	return in;
 }
 
 /* Runs `in` until the location passes `pc`. False: malformed, or an instruction that we do not know. */
@@ -126,7 +142,10 @@ static bool run(struct bytes in, const struct frame_info *info, uintptr_t *locat
 {
 	struct rules remembered[REMEMBERED_MAX];
 	size_t depth = 0;
-	while (in.at < in.end && !in.bad) {
+	for (;;) {
+		in = run_pushes(in, info, location, pc, rules);
+		if (in.at >= in.end)
+			return !in.bad;
 		uint8_t op = (uint8_t)bytes_take(&in, 1);
 		uint64_t low = op & 0x3f, advance = UINT64_MAX, reg;
 		switch (op & 0xc0 ? op & 0xc0 : op) {
@@ -203,11 +222,11 @@ static bool run(struct bytes in, const struct frame_info *info, uintptr_t *locat
 			rules->cfa = bytes_take_sleb(&in) * info->data_align;
 			break;
 		case 0x0f: /* def_cfa_expression */
-			rule_expression(rules, &in, true, 0);
+			in = rule_expression(rules, in, true, 0);
 			break;
 		case 0x10: /* expression */
 			reg = bytes_take_uleb(&in);
-			rule_expression(rules, &in, false, reg);
+			in = rule_expression(rules, in, false, reg);
 			break;
 		case 0x14: /* val_offset, val_offset_sf */
 		case 0x15:
@@ -230,7 +249,6 @@ static bool run(struct bytes in, const struct frame_info *info, uintptr_t *locat
 				return true;
 		}
 	}
-	return !in.bad;
 }
 
 static struct cfi_row row_pack(const struct rules *rules)
@@ -324,11 +342,25 @@ static void row_keep(uintptr_t pc, struct cfi_row row)
 	}
 }
 
+/* From a smaller table, which is used no longer. */
+static bool row_known_before(uintptr_t pc, struct cfi_row *row)
+{
+	uint32_t rows = atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed);
+	while (rows > CFI_ROWS_FIRST)
+		if (cfi_row_in(rows /= 4, pc, row))
+			return true;
+	return false;
+}
+
 struct cfi_row cfi_row_of(uintptr_t pc, bool exact)
 {
 	struct cfi_row row;
 	if (!exact && cfi_row_known(pc, &row))
 		return row;
+	if (!exact && row_known_before(pc, &row)) {
+		row_keep(pc, row);
+		return row;
+	}
 	uintptr_t wanted = exact ? pc : pc - 1;
 	uint32_t index = path_module_of(wanted);
 	if (index == UINT32_MAX) {

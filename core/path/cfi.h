@@ -34,7 +34,8 @@ struct cfi_row {
 
 /* Rows of return addresses that were looked up, by open addressing. A place's key is set once and never changes; its row
    is 0 until known and again after cfi_forget. The table is replaced by a larger one when three quarters of it are used, so
-   that a small program touches few pages; each begins where the one before it could end at most, and begins empty. */
+   that a small program touches few pages; each begins where the one before it could end at most, and begins empty: it takes a
+   row from those before when it is asked for it. */
 #define CFI_ROWS_FIRST (1u << 11)
 #define CFI_ROWS_LAST (1u << 17)
 struct cfi_place {
@@ -54,10 +55,9 @@ static always_inline uint32_t cfi_place_after(uint32_t at, uint32_t rows)
 	return rows | ((at + 1) & (rows - 1));
 }
 
-/* The row for a return address, if it was asked for before. Cost: a hash and one load, mostly. */
-static always_inline bool cfi_row_known(uintptr_t pc, struct cfi_row *row)
+/* The row for a return address, if the table of so many places has it. Cost: a hash and one load, mostly. */
+static always_inline bool cfi_row_in(uint32_t rows, uintptr_t pc, struct cfi_row *row)
 {
-	uint32_t rows = atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed);
 	for (uint32_t at = cfi_place_of(pc, rows);; at = cfi_place_after(at, rows)) {
 		uintptr_t known = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
 		if (known != pc && known)
@@ -66,6 +66,12 @@ static always_inline bool cfi_row_known(uintptr_t pc, struct cfi_row *row)
 		__builtin_memcpy(row, &packed, sizeof *row);
 		return packed != 0;
 	}
+}
+
+/* The same of the table in use. */
+static always_inline bool cfi_row_known(uintptr_t pc, struct cfi_row *row)
+{
+	return cfi_row_in(atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed), pc, row);
 }
 
 /* The row for the instruction at `pc` (exact), or for the call that returns to `pc`. */

@@ -7,42 +7,33 @@
 /* The only return address column of x86-64. */
 enum { REG_RA = 16 };
 
-uint64_t bytes_take_uleb(struct bytes *in)
+struct bytes bytes_after_uleb(struct bytes in, uint64_t *value)
 {
-	uint64_t value = 0;
+	*value = 0;
 	for (unsigned shift = 0;; shift += 7) {
-		uint8_t byte = (uint8_t)bytes_take(in, 1);
+		uint8_t byte = (uint8_t)bytes_take(&in, 1);
 		if (shift < 64)
-			value |= (uint64_t)(byte & 0x7f) << shift;
+			*value |= (uint64_t)(byte & 0x7f) << shift;
 		if (!(byte & 0x80))
-			return value;
+			return in;
 	}
 }
 
-int64_t bytes_take_sleb(struct bytes *in)
+struct bytes bytes_after_sleb(struct bytes in, int64_t *value)
 {
-	uint64_t value = 0;
+	uint64_t bits = 0;
 	unsigned shift = 0;
 	uint8_t byte;
 	do {
-		byte = (uint8_t)bytes_take(in, 1);
+		byte = (uint8_t)bytes_take(&in, 1);
 		if (shift < 64)
-			value |= (uint64_t)(byte & 0x7f) << shift;
+			bits |= (uint64_t)(byte & 0x7f) << shift;
 		shift += 7;
 	} while (byte & 0x80);
 	if (shift < 64 && byte & 0x40)
-		value |= ~(uint64_t)0 << shift;
-	return (int64_t)value;
-}
-
-void bytes_skip(struct bytes *in, uint64_t count)
-{
-	if (count > (uint64_t)(in->end - in->at)) {
-		in->bad = true;
-		in->at = in->end;
-	} else {
-		in->at += count;
-	}
+		bits |= ~(uint64_t)0 << shift;
+	*value = (int64_t)bits;
+	return in;
 }
 
 /* A pointer in one of the DW_EH_PE encodings that code addresses use. */

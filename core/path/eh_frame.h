@@ -36,9 +36,34 @@ static always_inline uint64_t bytes_take(struct bytes *in, size_t count)
 	in->at += count;
 	return value;
 }
-uint64_t bytes_take_uleb(struct bytes *in);
-int64_t bytes_take_sleb(struct bytes *in);
-void bytes_skip(struct bytes *in, uint64_t count);
+
+/* Of a LEB128 number: what is behind it. By value, so that a caller's `in` can stay in registers. */
+struct bytes bytes_after_uleb(struct bytes in, uint64_t *value);
+struct bytes bytes_after_sleb(struct bytes in, int64_t *value);
+
+static always_inline uint64_t bytes_take_uleb(struct bytes *in)
+{
+	if (likely(in->at < in->end) && likely(*in->at < 0x80))
+		return *in->at++;
+	uint64_t value;
+	*in = bytes_after_uleb(*in, &value);
+	return value;
+}
+
+static always_inline int64_t bytes_take_sleb(struct bytes *in)
+{
+	int64_t value;
+	*in = bytes_after_sleb(*in, &value);
+	return value;
+}
+
+static always_inline void bytes_skip(struct bytes *in, uint64_t count)
+{
+	bool within = count <= (uint64_t)(in->end - in->at);
+	in->bad |= !within;
+	in->at = within ? in->at + count : in->end;
+}
+
 uint64_t bytes_take_encoded(struct bytes *in, uint8_t encoding, bool is_length);
 
 /* The FDE that may hold `pc`, by binary search in .eh_frame_hdr; NULL when there is none. */

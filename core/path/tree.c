@@ -104,15 +104,17 @@ static int32_t place_offset(int32_t offset)
 	return offset & ~(int32_t)WALK_POINTER;
 }
 
-/* From the front of `checks`. */
-static void chunk_fill(struct tree_chunk *chunk, struct checks checks)
+/* With the first `count` of `checks`. True: some are of frame pointers. */
+static always_inline bool chunk_fill(struct tree_chunk *chunk, struct checks checks, size_t count)
 {
+	int32_t offsets = 0;
 	for (size_t k = 0; k < TREE_CHUNK; k++) {
-		size_t same = k < 2 ? 0 : k - 2;
-		bool is_one = k < checks.count;
-		chunk->offset[k] = is_one ? place_offset(checks.offset[k]) : chunk->offset[same];
-		chunk->value[k] = is_one ? checks.value[k] : chunk->value[same];
+		size_t repeated = k < 2 || k - 2 >= count ? 0 : k - 2, from = k < count ? k : repeated;
+		offsets |= checks.offset[from];
+		chunk->offset[k] = place_offset(checks.offset[from]);
+		chunk->value[k] = checks.value[from];
 	}
+	return offsets & WALK_POINTER;
 }
 
 static size_t chunks_for(size_t checks)
@@ -122,15 +124,17 @@ static size_t chunks_for(size_t checks)
 
 static void run_fill(struct tree_run *run, struct checks checks)
 {
-	size_t chunks = chunks_for(checks.count);
-	run->has_pointers = false;
-	for (size_t i = 0; i < checks.count; i++)
-		run->has_pointers |= checks.offset[i] & WALK_POINTER;
-	for (size_t i = 0; i < chunks; i++)
-		chunk_fill(&run->chunk[i], checks_after(checks, i * TREE_CHUNK));
-	run->units = (uint16_t)(chunks * sizeof(struct tree_chunk) / TREE_UNIT);
+	struct tree_chunk *chunk = run->chunk;
+	bool pointers = false;
+	struct checks rest = checks;
+	for (; rest.count >= TREE_CHUNK; rest = checks_after(rest, TREE_CHUNK))
+		pointers |= chunk_fill(chunk++, rest, TREE_CHUNK);
+	if (rest.count)
+		pointers |= chunk_fill(chunk++, rest, rest.count);
+	run->units = (uint16_t)((size_t)(chunk - run->chunk) * sizeof *chunk / TREE_UNIT);
+	run->has_pointers = pointers;
 	run->is_plain = !run->branch && run->guess_slot < 0;
-	if (!run->has_pointers)
+	if (!pointers)
 		return;
 	uint8_t *bits = run_pointer_bits(run);
 	memset(bits, 0, (checks.count + 7) / 8);

@@ -1,0 +1,150 @@
+/* Rows of call frame information against libdw's reading of the same sections: of each function of each library that is
+   loaded here, each stretch of its instructions.
+   Sources: core/path/module.c core/path/cfi.c core/path/eh_frame.c core/base.c; libs: -ldl -ldw -lelf */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <dwarf.h>
+#include <elfutils/libdw.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/path/cfi.h"
+#include "core/path/module.h"
+
+enum { REG_RBP = 6, REG_RSP = 7, REG_RA = 16, SLOT = 8 };
+
+static size_t rows, hard, failures;
+
+static bool is_offset(const Dwarf_Op *ops, size_t count, int64_t *offset)
+{
+	*offset = count == 2 ? (int64_t)ops[1].number : 0;
+	return count && ops[0].atom == DW_OP_call_frame_cfa && (count == 1 || (count == 2 && ops[1].atom == DW_OP_plus_uconst));
+}
+
+/* What the row should be. False: it is nothing that a row can express. */
+static bool expected_row(Dwarf_Frame *frame, struct cfi_row *row)
+{
+	Dwarf_Op own[3], *ops;
+	size_t count;
+	int64_t offset;
+	*row = (struct cfi_row){.kind = CFI_HARD};
+	if (dwarf_frame_register(frame, REG_RA, own, &ops, &count) < 0)
+		return false;
+	if (ops && !count) { /* undefined; the same value would be without `ops` */
+		row->kind = CFI_END;
+		return true;
+	}
+	if (!is_offset(ops, count, &offset) || offset != -SLOT)
+		return false;
+	if (dwarf_frame_register(frame, REG_RBP, own, &ops, &count) < 0 || (ops && !count))
+		return false;
+	bool simple = true;
+	if (!count) {
+		row->saved = CFI_KEPT;
+	} else if (is_offset(ops, count, &offset)) {
+		row->saved = CFI_AT_CFA;
+		row->fp_slot = (int16_t)(offset / SLOT);
+	} else if (ops[count - 1].atom == DW_OP_breg6) { /* of an expression; libdw may have pushed the CFA before */
+		row->saved = CFI_AT_FP;
+		row->fp_slot = (int16_t)((int64_t)ops[count - 1].number / SLOT);
+	} else {
+		simple = false;
+	}
+	if (!simple || dwarf_frame_cfa(frame, &ops, &count) < 0 || !count)
+		return false;
+	if (count == 1 && ops[0].atom == DW_OP_bregx) {
+		row->kind = ops[0].number == REG_RSP ? CFI_SP : ops[0].number == REG_RBP ? CFI_FP : CFI_HARD;
+		row->cfa = (int32_t)ops[0].number2;
+	} else if (count == 2 && ops[0].atom == DW_OP_breg6 && ops[1].atom == DW_OP_deref) {
+		row->kind = CFI_FP_LOADED;
+		row->cfa = (int32_t)ops[0].number;
+	}
+	return row->kind != CFI_HARD;
+}
+
+static bool is_plt(Dwarf_Frame *frame)
+{
+	Dwarf_Op *ops;
+	size_t count;
+	return !dwarf_frame_cfa(frame, &ops, &count) && count > 2 && ops[0].atom == DW_OP_breg7 && ops[1].atom == DW_OP_breg16;
+}
+
+static void compare(const struct path_module *module, uintptr_t pc, Dwarf_Frame *frame, bool signal)
+{
+	struct cfi_row row = cfi_row_of(pc, true), expected;
+	rows++;
+	if (is_plt(frame)) /* its CFA depends on the address */
+		expected = (struct cfi_row){.kind = CFI_SP, .cfa = row.cfa == 16 ? 16 : 8};
+	else if (signal)
+		expected = (struct cfi_row){.kind = CFI_SIGNAL};
+	else if (!expected_row(frame, &expected))
+		expected = (struct cfi_row){.kind = CFI_HARD};
+	hard += expected.kind == CFI_HARD;
+	if (expected.kind == CFI_END || expected.kind == CFI_HARD ? row.kind == expected.kind : !memcmp(&row, &expected, sizeof row))
+		return;
+	if (failures++ < 10)
+		printf("%s+%#zx: kind %d saved %d slot %d cfa %d, expected %d %d %d %d\n", module->path, pc - module->base, row.kind,
+		       row.saved, row.fp_slot, row.cfa, expected.kind, expected.saved, expected.fp_slot, expected.cfa);
+}
+
+/* A function from its first address on, up to `limit`, where the next one begins. */
+static void compare_function(const struct path_module *module, Dwarf_CFI *cfi, Dwarf_Addr at, Dwarf_Addr limit)
+{
+	Dwarf_Frame *frame;
+	Dwarf_Addr start, end;
+	bool signal;
+	while (at < limit && !dwarf_cfi_addrframe(cfi, at, &frame)) {
+		if (dwarf_frame_info(frame, &start, &end, &signal) < 0)
+			end = limit;
+		else
+			compare(module, module->base + at, frame, signal);
+		if (end < limit && end - 1 > at)
+			compare(module, module->base + end - 1, frame, signal);
+		free(frame);
+		at = end;
+	}
+}
+
+static void compare_module(uint32_t index)
+{
+	const struct path_module *module = path_module_at(index);
+	const struct module_unwind *unwind = module_unwind_at(index);
+	int fd = open(module->path, O_RDONLY);
+	Elf *elf = fd < 0 ? NULL : elf_begin(fd, ELF_C_READ_MMAP, NULL);
+	Dwarf_CFI *cfi = elf ? dwarf_getcfi_elf(elf) : NULL;
+	for (size_t i = 0; cfi && i < unwind->entries; i++) {
+		Dwarf_Addr base = (uintptr_t)unwind->header - module->base;
+		Dwarf_Addr start = base + (Dwarf_Addr)unwind->table[2 * i];
+		bool last = i + 1 == unwind->entries;
+		compare_function(module, cfi, start, last ? UINT64_MAX : base + (Dwarf_Addr)unwind->table[2 * i + 2]);
+	}
+	if (cfi)
+		dwarf_cfi_end(cfi);
+	if (elf)
+		elf_end(elf);
+	if (fd >= 0)
+		close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const usual[] = {"libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libunwind.so.8", "libzstd.so.1"};
+	for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+		dlopen(usual[i], RTLD_LAZY);
+	for (int i = 1; i < argc; i++)
+		if (!dlopen(argv[i], RTLD_LAZY))
+			printf("%s\n", dlerror());
+	elf_version(EV_CURRENT);
+	if (cfi_init() || module_init())
+		return 1;
+	for (uint32_t i = 0; i < path_modules_count(); i++) {
+		size_t before = rows, failed = failures;
+		compare_module(i);
+		printf("%s: %zu rows, %zu wrong\n", path_module_at(i)->path, rows - before, failures - failed);
+	}
+	printf("%zu rows, %zu of them not to be expressed, %zu wrong\n", rows, hard, failures);
+	return failures || rows < 10000;
+}

@@ -1,7 +1,7 @@
 /* The slow parts of the accounts: per-frame counts and peaks. */
 #include "core/account.h"
 
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/scope.h"
 #include "core/violation.h"
 

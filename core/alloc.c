@@ -22,7 +22,7 @@ enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, 
 
 void *operation_heap_in_need(struct thread *thread, size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed)
 {
-	if (!region.unreserved) /* addresses are not what is wanting */
+	if (!region_is_limited()) /* addresses are not what is wanting */
 		return NULL;
 	pool_empty_caches(thread);
 	thread->spans_empty_low = thread->spans_empty;

@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 
 #include "core/block.h"
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/store.h"
 
 #define PARTS 64u

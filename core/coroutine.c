@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 
 #include "core/attach.h"
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/scope.h"
 #include "core/scope_stack.h"
 #include "core/segment.h"

@@ -14,7 +14,7 @@
 #include "core/alloc.h"
 #include "core/block.h"
 #include "core/path/lookup.h"
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/site.h"
 #include "core/thread.h"
 #include "core/tier/frame.h"

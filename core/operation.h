@@ -14,7 +14,7 @@
 #include "core/block.h"
 #include "core/death.h"
 #include "core/events.h"
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/route.h"
 #include "core/rule.h"
 #include "core/runtime.h"

@@ -29,7 +29,7 @@
 #include "core/path/path.h"
 #include "core/policy.h"
 #include "core/recording.h"
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/registry/codes.h"
 #include "core/role.h"
 #include "core/segment.h"

@@ -5,7 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/runtime.h"
 #include "core/trace/writer.h"
 #include "shim/hooks.h"

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include "core/mark/mark.h"
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/runtime.h"
 #include "core/tier/heap.h"
 #include "core/trace/writer.h"

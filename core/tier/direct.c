@@ -3,7 +3,7 @@
 
 #include <sys/mman.h>
 
-#include "core/region.h"
+#include "core/region/region.h"
 
 /* Stands right before the block's header. */
 struct mapping {

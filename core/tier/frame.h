@@ -10,7 +10,7 @@
 #define FA_TIER_FRAME_H
 
 #include "core/block.h"
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/thread.h"
 
 struct frame_span {

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/runtime.h"
 #include "core/tier/direct.h"
 

@@ -14,7 +14,7 @@
 #define FA_TIER_POOL_H
 
 #include "core/block.h"
-#include "core/region.h"
+#include "core/region/region.h"
 #include "core/thread.h"
 
 struct pool_slab {

@@ -1,4 +1,4 @@
-/* sources: core/base.c; libs: -pthread */
+/* sources: core/base.c core/region/place.c core/region/span_half.c; libs: -pthread */
 /* What a signal handler inside an operation may wait for: nothing. Neither a lock that another thread holds, nor addresses. */
 #define _GNU_SOURCE
 #include <assert.h>
@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-#include "core/region.c" /* whose locks are its own */
+#include "core/region/heap_half.c" /* whose locks are its own */
 
 static struct base_lock lock, other;
 static _Atomic int stage; /* 1: the thread has the lock, 2: it may give it back */

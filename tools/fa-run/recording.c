@@ -236,7 +236,7 @@ static const char *write_obstacle(const struct recording *recording)
 	return NULL;
 }
 
-/* core/region.c asks for 96 MiB beside what the program has mapped at its start. */
+/* core/region/place.c asks for 96 MiB beside what the program has mapped at its start. */
 #define SPACE_MIN (160ul << 20)
 static bool space_is_small(void)
 {

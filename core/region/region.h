@@ -20,19 +20,24 @@
 
 enum region_owner { REGION_NONE = 0, REGION_HEAP = 1, REGION_FRAME = 2, REGION_POOL = 3 };
 
-/* Set once by region_init; only the last three change afterwards. */
+/* Set once by region_init; what a limit changes changes afterwards: the last three. */
 struct region {
 	uintptr_t base;
 	size_t bytes; /* 0: no region */
 	uint8_t *owner;
 	size_t heap_end, span_end; /* how far the two halves may be used, as offsets from base: less where a limit allows no more */
 	size_t exact_min;          /* blocks of so many bytes are to take no more addresses than they need */
-	bool unreserved;           /* what nobody uses is not mapped */
 };
 extern struct region region own_data;
 
 /* Finds the region's place. 0, or -ENOMEM, also where a limit leaves too little for the program and us. */
 int region_init(void);
+
+/* Whether the address space is, or was once: what nobody uses is not mapped. */
+static always_inline bool region_is_limited(void)
+{
+	return region.exact_min < SIZE_MAX;
+}
 
 /* Cost: subtraction, compare, shift, byte load. */
 static always_inline enum region_owner region_owner_of(const void *pointer)

@@ -1,0 +1,159 @@
+/* Where the region lies, what a limit of the address space does to that, and how addresses in it become memory. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/region/half.h"
+
+#define RESERVED_MAX (1ul << 40)
+#define RESERVED_MIN (64ul << 20)
+#define UNRESERVED_MIN (64ul << 30)  /* where the limit is low: it may be raised */
+#define LIBRARY_BYTES (96ul << 20)   /* where we would take the most of what there is, we had better stand aside */
+#define UNRESERVED_BELOW (8ul << 40) /* so far below what the kernel finds a place for */
+#define EXACT_SHARE 32u /* of the limit: smaller blocks may take more addresses than they need */
+#define EXACT_MIN (1ul << 20)
+
+struct region region = {.exact_min = SIZE_MAX};
+
+size_t half_end(const struct half *half, size_t used, size_t more)
+{
+	size_t end = used < half->max && more < half->max - used ? used + more : half->max;
+	return end > used ? end : used;
+}
+
+int half_map(struct taken taken, size_t bytes, int prot)
+{
+	int saved = errno, error = 0;
+	void *start = (void *)taken.start;
+	if (taken.unmapped) {
+		void *mapped = mmap(start, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		if (mapped == MAP_FAILED) {
+			error = errno == EEXIST ? -EEXIST : -ENOMEM;
+		} else if (mapped != start) { /* before Linux 4.17 the address is no more than a wish */
+			munmap(mapped, bytes);
+			error = -EEXIST;
+		}
+	} else if (prot != PROT_NONE && mprotect(start, bytes, prot)) {
+		error = -ENOMEM;
+	} else {
+		madvise(start, bytes, MADV_DODUMP);
+	}
+	errno = saved;
+	return error;
+}
+
+void half_mark(uintptr_t start, size_t bytes, enum region_owner owner)
+{
+	size_t first = (start - region.base) >> REGION_CHUNK_BITS;
+	size_t last = (start + bytes - 1 - region.base) >> REGION_CHUNK_BITS;
+	for (size_t i = first; i <= last; i++)
+		region.owner[i] = (uint8_t)owner;
+}
+
+/* From which size on a block is mapped by itself, exactly. */
+static void note_limit(size_t limit)
+{
+	region.exact_min = limit / EXACT_SHARE > EXACT_MIN ? limit / EXACT_SHARE : EXACT_MIN;
+}
+
+/* What each half of an unreserved region may use within such a limit: what is given back leaves gaps. */
+static size_t half_within(size_t limit)
+{
+	size_t half = UNRESERVED_MIN / 2;
+	while (half < RESERVED_MAX / 2 && half / 4 < limit)
+		half *= 2;
+	return half;
+}
+
+static size_t tables_bytes(size_t bytes)
+{
+	size_t chunks = bytes >> REGION_CHUNK_BITS;
+	return round_up(chunks + chunks / 2 * sizeof(uint32_t), 4096);
+}
+
+static void begin(uintptr_t base, size_t bytes, void *tables, bool unreserved)
+{
+	size_t chunks = bytes >> REGION_CHUNK_BITS;
+	region.owner = (uint8_t *)tables;
+	region.base = base;
+	region.bytes = bytes;
+	heap_half_begin(base, bytes / 2, unreserved);
+	span_half_begin(base + bytes / 2, bytes / 2, (uint32_t *)((char *)tables + chunks), unreserved);
+}
+
+static bool begin_reserved(size_t bytes)
+{
+	/* Up to 2 MiB of slack align the base; the tables follow the blocks so that one mapping serves all. Without
+	   MAP_NORESERVE: a request beyond the machine's memory is then refused as glibc's would be. */
+	size_t tables = tables_bytes(bytes), total = bytes + HUGE_BYTES + tables;
+	char *start = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (start == MAP_FAILED)
+		return false;
+	uintptr_t base = round_up((uintptr_t)start, HUGE_BYTES);
+	if (mprotect((char *)base + bytes, tables, PROT_READ | PROT_WRITE)) {
+		munmap(start, total);
+		return false;
+	}
+	madvise((void *)base, bytes, MADV_DONTDUMP);
+	begin(base, bytes, (char *)base + bytes, false);
+	return true;
+}
+
+/* Far below where the kernel puts what has no place of its own, far from where it puts programs: hardly anybody comes there,
+   and where somebody has come, half_map tells. */
+static bool begin_unreserved(size_t bytes)
+{
+	size_t tables_length = tables_bytes(bytes);
+	void *tables = mmap(NULL, tables_length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (tables == MAP_FAILED)
+		return false;
+	struct taken first = {((uintptr_t)tables - UNRESERVED_BELOW - bytes) & ~(HUGE_BYTES - 1), true};
+	if ((uintptr_t)tables < UNRESERVED_BELOW + bytes || half_map(first, REGION_CHUNK_BYTES, PROT_NONE)) {
+		munmap(tables, tables_length);
+		return false;
+	}
+	munmap((void *)first.start, REGION_CHUNK_BYTES);
+	begin(first.start, bytes, tables, true);
+	return true;
+}
+
+/* Of address space, by the whole process; 0 when it cannot be told. */
+static size_t mapped_bytes(void)
+{
+	char text[64];
+	int fd = base_open("/proc/self/statm", O_RDONLY | O_CLOEXEC, 0);
+	ssize_t bytes = fd < 0 ? -1 : base_read(fd, text, sizeof text - 1);
+	if (fd >= 0)
+		base_close(fd);
+	size_t pages = 0;
+	for (ssize_t i = 0; i < bytes && text[i] >= '0' && text[i] <= '9'; i++)
+		pages = pages * 10 + (size_t)(text[i] - '0');
+	return pages * 4096;
+}
+
+int region_init(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+		if (limit.rlim_cur < mapped_bytes() + LIBRARY_BYTES)
+			return -ENOMEM;
+		note_limit(limit.rlim_cur);
+		return begin_unreserved(2 * half_within(limit.rlim_cur)) ? 0 : -ENOMEM;
+	}
+	for (size_t bytes = RESERVED_MAX; bytes >= RESERVED_MIN; bytes >>= 1) /* valgrind allows no more than a part */
+		if (begin_reserved(bytes))
+			return 0;
+	return -ENOMEM;
+}
+
+void region_limit(size_t limit)
+{
+	if (!region.bytes || (limit == SIZE_MAX && !region_is_limited()))
+		return;
+	note_limit(limit);
+	heap_half_limit(half_within(limit));
+	span_half_limit(half_within(limit));
+}

@@ -1,0 +1,217 @@
+/* The half that is cut into spans: it grows by bumping an index, freed spans go to chains that are kept beside them (their own
+   memory may be purged). */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "core/region/half.h"
+
+#define HUGE_SPANS (uint32_t)(HUGE_BYTES >> REGION_CHUNK_BITS)
+#define COMMIT_SPANS 16u   /* spans made accessible by one system call, */
+#define SMALL_SPANS 512u   /* as long as there are no more than these: huge pages would be felt in what is resident */
+#define USER_SPANS 64u     /* nor so many for each thread, which has slabs of some thirty sizes, most of them hardly used */
+#define PURGE_AFTER 128u   /* spans given back: what nobody needed meanwhile goes to the system, also where no frame ends */
+#define NO_SPAN UINT32_MAX
+
+static struct {
+	struct base_lock lock;
+	struct half half;
+	uintptr_t start;
+	uint32_t taken, committed, limit; /* span indices: [0, taken) handed out once, [0, committed) accessible */
+	struct chain {
+		uint32_t head, count;
+	} free, purged, unmapped;         /* free spans: with their pages, without, and not even mapped */
+	uint32_t skipped;                 /* of `taken`: somebody else's mappings lie there */
+	uint32_t free_low;                /* lowest free.count since the last purge */
+	uint32_t given;                   /* since then */
+	uint32_t *next;                   /* chain links, by span index */
+} spans;
+
+/* Lock held, in all that takes a chain. NO_SPAN: it is empty. */
+static uint32_t chain_take(struct chain *chain)
+{
+	uint32_t index = chain->head;
+	if (index != NO_SPAN) {
+		chain->head = spans.next[index];
+		chain->count--;
+	}
+	return index;
+}
+
+static void chain_put(struct chain *chain, uint32_t index)
+{
+	spans.next[index] = chain->head;
+	chain->head = index;
+	chain->count++;
+}
+
+void span_half_begin(uintptr_t start, size_t bytes, uint32_t *links, bool unreserved)
+{
+	spans.half = (struct half){unreserved, bytes};
+	spans.start = start;
+	spans.limit = (uint32_t)(bytes >> REGION_CHUNK_BITS);
+	spans.next = links;
+	spans.free.head = spans.purged.head = spans.unmapped.head = NO_SPAN;
+	region.span_end = region.bytes;
+}
+
+static void *span_at(uint32_t index)
+{
+	return (void *)(spans.start + ((uintptr_t)index << REGION_CHUNK_BITS));
+}
+
+static void unmap_chain(struct chain *chain)
+{
+	for (uint32_t index; (index = chain_take(chain)) != NO_SPAN;) {
+		half_mark((uintptr_t)span_at(index), REGION_CHUNK_BYTES, REGION_NONE);
+		munmap(span_at(index), REGION_CHUNK_BYTES);
+		chain_put(&spans.unmapped, index);
+	}
+}
+
+bool span_half_unmap_free(void)
+{
+	if (!base_lock(&spans.lock))
+		return false;
+	uint32_t before = spans.unmapped.count;
+	if (spans.half.unreserved) {
+		unmap_chain(&spans.free);
+		unmap_chain(&spans.purged);
+		spans.free_low = 0;
+	}
+	bool some = spans.unmapped.count != before;
+	base_unlock(&spans.lock);
+	return some;
+}
+
+static _Atomic uint32_t span_users;
+
+void region_span_users(uint32_t users)
+{
+	atomic_store_explicit(&span_users, users, memory_order_relaxed);
+}
+
+/* Lock held. */
+static int map_spans(uint32_t index, uint32_t count)
+{
+	return half_map((struct taken){(uintptr_t)span_at(index), spans.half.unreserved}, (size_t)count << REGION_CHUNK_BITS,
+	                 PROT_READ | PROT_WRITE);
+}
+
+/* Lock held. One that was given back and has been unmapped since, or NO_SPAN. */
+static uint32_t take_unmapped(void)
+{
+	for (uint32_t index; (index = chain_take(&spans.unmapped)) != NO_SPAN; spans.skipped++) {
+		int error = map_spans(index, 1);
+		if (!error)
+			return index;
+		if (error == -ENOMEM) {
+			chain_put(&spans.unmapped, index);
+			break;
+		}
+	}
+	return NO_SPAN;
+}
+
+/* Lock held. Maps the spans that come next, one at least; where nothing more can be had, none. */
+static void commit_spans(void)
+{
+	uint64_t users = atomic_load_explicit(&span_users, memory_order_relaxed);
+	bool huge = spans.committed >= SMALL_SPANS && spans.committed >= users * USER_SPANS;
+	uint32_t count = huge ? HUGE_SPANS - spans.committed % HUGE_SPANS : COMMIT_SPANS;
+	for (uint32_t beyond = 1; spans.committed < spans.limit;) {
+		if (count > spans.limit - spans.committed)
+			count = spans.limit - spans.committed;
+		int error = map_spans(spans.committed, count);
+		if (!error) {
+			if (huge) /* what a program touches every frame then needs few entries of the TLB */
+				madvise(span_at(spans.committed), (size_t)count << REGION_CHUNK_BITS, MADV_HUGEPAGE);
+			spans.committed += count;
+			return;
+		}
+		if (count > 1) {
+			count = 1;
+		} else if (error == -EEXIST) {
+			uint32_t skipped = spans.limit - spans.committed < beyond ? spans.limit - spans.committed : beyond;
+			spans.taken = spans.committed += skipped;
+			spans.skipped += skipped;
+			beyond *= 2;
+		} else {
+			return;
+		}
+	}
+}
+
+void *region_span_take(enum region_owner owner)
+{
+	if (!base_lock(&spans.lock))
+		return NULL;
+	uint32_t index = chain_take(&spans.free);
+	if (index != NO_SPAN) {
+		if (spans.free.count < spans.free_low)
+			spans.free_low = spans.free.count;
+	} else if ((index = chain_take(&spans.purged)) == NO_SPAN && (index = take_unmapped()) == NO_SPAN) {
+		if (spans.taken == spans.committed)
+			commit_spans();
+		if (spans.taken < spans.committed)
+			index = spans.taken++;
+	}
+	base_unlock(&spans.lock);
+	if (index == NO_SPAN)
+		return NULL;
+	half_mark((uintptr_t)span_at(index), REGION_CHUNK_BYTES, owner);
+	return span_at(index);
+}
+
+void region_span_give(void *span)
+{
+	uint32_t index = (uint32_t)(((uintptr_t)span - spans.start) >> REGION_CHUNK_BITS);
+	/* The chunk stays readable, so a stale pointer into it is still judged by its header. */
+	if (!base_lock(&spans.lock)) {
+		madvise(span, REGION_CHUNK_BYTES, MADV_DONTNEED); /* its addresses are lost, its memory is not */
+		return;
+	}
+	chain_put(&spans.free, index);
+	bool due = ++spans.given >= PURGE_AFTER;
+	base_unlock(&spans.lock);
+	if (unlikely(due))
+		region_span_purge();
+}
+
+void region_span_purge(void)
+{
+	if (!base_lock(&spans.lock))
+		return;
+	uint32_t idle = spans.free_low;
+	for (uint32_t index; idle-- && (index = chain_take(&spans.free)) != NO_SPAN;) {
+		madvise(span_at(index), REGION_CHUNK_BYTES, MADV_DONTNEED);
+		chain_put(&spans.purged, index);
+	}
+	spans.free_low = spans.free.count;
+	spans.given = 0;
+	base_unlock(&spans.lock);
+}
+
+size_t region_span_committed(void)
+{
+	return (size_t)(spans.taken - spans.skipped - spans.purged.count - spans.unmapped.count) << REGION_CHUNK_BITS;
+}
+
+/* Lock held. What nobody uses is mapped no longer. */
+static void unreserve(void)
+{
+	munmap(span_at(spans.committed), (size_t)(spans.limit - spans.committed) << REGION_CHUNK_BITS);
+	spans.half = half_unreserved();
+}
+
+void span_half_limit(size_t more)
+{
+	if (!base_lock(&spans.lock))
+		return;
+	if (!spans.half.unreserved)
+		unreserve();
+	size_t end = half_end(&spans.half, (size_t)spans.committed << REGION_CHUNK_BITS, more);
+	region.span_end = spans.start - region.base + end;
+	spans.limit = (uint32_t)(end >> REGION_CHUNK_BITS);
+	base_unlock(&spans.lock);
+}

@@ -108,6 +108,7 @@ static int32_t place_offset(int32_t offset)
 static always_inline bool chunk_fill(struct tree_chunk *chunk, struct checks checks, size_t count)
 {
 	int32_t offsets = 0;
+#pragma GCC unroll 4
 	for (size_t k = 0; k < TREE_CHUNK; k++) {
 		size_t repeated = k < 2 || k - 2 >= count ? 0 : k - 2, from = k < count ? k : repeated;
 		offsets |= checks.offset[from];

@@ -1,10 +1,9 @@
 /* What a marker does when the program comes by: bindings' kinds turned into frames, awaits, regions and evidence. Inside
    a patched function: general registers only; what takes more is called through patch_guarded. */
 #define _GNU_SOURCE
-#include "core/marker.h"
+#include "core/marker_kinds.h"
 
 #include "core/alloc.h"
-#include "core/attach.h"
 #include "core/automatic.h"
 #include "core/coroutine.h"
 #include "core/mark/mark.h"
@@ -12,10 +11,6 @@
 #include "core/role.h"
 #include "core/runtime.h"
 #include "core/scope.h"
-#include "core/scope_stack.h"
-#include "core/task.h"
-#include "core/thread.h"
-#include "core/trace/writer.h"
 
 #define AWAIT_NS 20000u /* a wait shorter than this has not given the thread away */
 
@@ -81,21 +76,6 @@ static bool frames_here(struct thread *thread, const struct binding *binding)
 	return thread->role == TRACE_ROLE_FRAME;
 }
 
-/* The first thread to come by counts for itself, without a locked instruction. */
-static always_inline void count_call(const struct thread *thread, struct binding *binding)
-{
-	struct trace_marker *record = binding->record;
-	if (unlikely(!record))
-		return;
-	if (unlikely(!binding->owner))
-		__atomic_compare_exchange_n(&binding->owner, &(const struct thread *){NULL}, thread, false, __ATOMIC_RELAXED,
-		                            __ATOMIC_RELAXED);
-	if (likely(__atomic_load_n(&binding->owner, __ATOMIC_RELAXED) == thread))
-		__atomic_store_n(&record->calls, record->calls + 1, __ATOMIC_RELAXED);
-	else
-		trace_add(&record->calls_elsewhere, 1);
-}
-
 /* Does what must not be left half done. */
 static always_inline void whole(void (*work)(void *a, void *b), void *a, void *b)
 {
@@ -140,25 +120,6 @@ static void close_tag(struct thread *thread, uintptr_t saved)
 	scope_tag(thread, (uint32_t)saved);
 }
 
-static void close_task(struct thread *thread, uintptr_t outer)
-{
-	task_leave_api(thread, NULL);
-	if (thread->task)
-		task_leave(thread, (struct task *)outer);
-}
-
-static void end_task(void *thread, void *id)
-{
-	struct task *task = task_of_id((uint32_t)(uintptr_t)id);
-	if (task)
-		task_end(thread, task);
-}
-
-static void close_task_end(struct thread *thread, uintptr_t id)
-{
-	patch_guarded(end_task, thread, (void *)id);
-}
-
 static void waited(void *binding, void *unused)
 {
 	(void)unused;
@@ -171,46 +132,32 @@ static void close_candidate(struct thread *thread, uintptr_t binding)
 	patch_guarded(waited, (void *)binding, NULL);
 }
 
-static bool open_scope(struct thread *thread, const uintptr_t *fp, const void *marker, scope_close_fn close,
-		       uintptr_t saved)
-{
-	struct scope_entry entry = {fp, fp[1], close, saved, marker};
-	return scope_stack_push(thread, &entry);
-}
-
 /* Openings: each answers whether the end must be seen. */
-
-struct event {
-	struct thread *thread;
-	struct binding *binding;
-	const uintptr_t *fp;
-	bool answer;
-};
 
 static void make_boundary(void *given, void *unused)
 {
-	const struct event *event = given;
+	const struct marker_event *event = given;
 	(void)unused;
-	count_call(event->thread, event->binding);
+	marker_count_call(event->thread, event->binding);
 	scope_frame_boundary(event->thread, event->binding->index, event->fp);
 }
 
 static void boundary(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
-	struct event event = {thread, binding, fp, false};
+	struct marker_event event = {thread, binding, fp, false};
 	whole(make_boundary, &event, NULL);
 }
 
 static void see_candidate(void *given, void *unused)
 {
 	(void)unused;
-	struct event *event = given;
+	struct marker_event *event = given;
 	event->answer = automatic_seen(event->thread, event->binding);
 }
 
 static bool is_boundary_now(struct thread *thread, struct binding *binding)
 {
-	struct event event = {thread, binding, NULL, false};
+	struct marker_event event = {thread, binding, NULL, false};
 	patch_guarded(see_candidate, &event, NULL);
 	return event.answer;
 }
@@ -220,7 +167,7 @@ static bool enter_wait(struct thread *thread, struct binding *binding, const uin
 	if (scope_stack_holds(thread, &frame_wait) || !frames_here(thread, binding))
 		return false;
 	boundary(thread, binding, fp);
-	return open_scope(thread, fp, &frame_wait, close_wait, 0);
+	return marker_open_scope(thread, fp, &frame_wait, close_wait, 0);
 }
 
 static bool enter_frame_scope(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns)
@@ -228,121 +175,18 @@ static bool enter_frame_scope(struct thread *thread, struct binding *binding, co
 	if (scope_stack_holds(thread, &frame_scope) || !frames_here(thread, binding))
 		return false;
 	boundary(thread, binding, fp);
-	return returns && open_scope(thread, fp, &frame_scope, close_frame, 0);
+	return returns && marker_open_scope(thread, fp, &frame_scope, close_frame, 0);
 }
 
 static always_inline bool enter_tag(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns)
 {
 	if (thread->tag == binding->tag || !returns)
 		return false;
-	count_call(thread, binding);
-	if (!open_scope(thread, fp, binding, close_tag, thread->tag))
+	marker_count_call(thread, binding);
+	if (!marker_open_scope(thread, fp, binding, close_tag, thread->tag))
 		return false;
 	scope_tag(thread, binding->tag);
 	return true;
-}
-
-/* Tasks: the first argument is the task. */
-
-static void find_task(void *given, void *found)
-{
-	const struct event *event = given;
-	const struct trace_marker *described = &event->binding->described;
-	struct task_type type = {TRACE_TASK_POLL, event->binding->address, described->name};
-	if (!type.function && described->module != TRACE_NO_MODULE)
-		type.function = ((struct trace_module *)trace_at(&trace_modules, described->module))->base + described->offset;
-	uint32_t *number = &event->binding->task_type;
-	if (!*number)
-		*number = task_type_of(&type);
-	if (event->thread->role == TRACE_ROLE_NONE && !(event->thread->record->flags & TRACE_THREAD_MAIN))
-		role_set(event->thread, TRACE_ROLE_ASYNC);
-	*(struct task **)found = task_of_key(event->thread, *number, patch_around_argument(event->fp));
-}
-
-static struct task *task_here(struct thread *thread, struct binding *binding, const uintptr_t *fp)
-{
-	uintptr_t key = patch_around_argument(fp);
-	uint32_t place = (uint32_t)((key >> 4) * 0x9e3779b97f4a7c15u >> 54) % THREAD_TASK_CACHE;
-	struct task *task = thread->task_cache[place].task;
-	if (likely(task && thread->task_cache[place].key == key && task->id == thread->task_cache[place].id))
-		return task;
-	struct event event = {thread, binding, fp, false};
-	task = NULL;
-	patch_guarded(find_task, &event, &task);
-	if (task) {
-		thread->task_cache[place].key = key;
-		thread->task_cache[place].task = task;
-		thread->task_cache[place].id = task->id;
-	}
-	return task;
-}
-
-static bool enter_task(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns)
-{
-	if (!returns)
-		return false;
-	count_call(thread, binding);
-	struct task *task = task_here(thread, binding, fp);
-	if (!task || !task_claim_marked(thread, task))
-		return false;
-	struct task *outer = task_enter(thread, task);
-	if (likely(open_scope(thread, fp, binding, close_task, (uintptr_t)outer)))
-		return true;
-	task_leave(thread, outer);
-	return false;
-}
-
-static void find_ending(void *given, void *found)
-{
-	const struct event *event = given;
-	struct attachment attached;
-	struct task *task = NULL;
-	if (attach_find(patch_around_argument(event->fp), ATTACH_TASK, &attached))
-		task = task_of_id((uint32_t)attached.mark);
-	*(struct task **)found = task;
-}
-
-static bool enter_task_end(struct thread *thread, struct binding *binding, const uintptr_t *fp, bool returns)
-{
-	struct event event = {thread, binding, fp, false};
-	struct task *task = NULL;
-	count_call(thread, binding);
-	patch_guarded(find_ending, &event, &task);
-	if (!task)
-		return false;
-	task->ending = true;
-	if (returns && open_scope(thread, fp, binding, close_task_end, task->id))
-		return true;
-	close_task_end(thread, task->id);
-	return false;
-}
-
-static uintptr_t value_at(struct policy_where where, const uintptr_t *fp)
-{
-	if (!where.argument)
-		return 0;
-	uintptr_t value = patch_argument(fp, where.argument);
-	return where.memory ? *(const uintptr_t *)(value + where.offset) : value;
-}
-
-/* The words lie where the marked function is about to read them itself. */
-static void prepare_stack(void *given, void *unused)
-{
-	(void)unused;
-	const struct event *event = given;
-	const struct policy_marker *marker = &policy_in_force.marker[event->binding->marker];
-	uintptr_t size = value_at(marker->size, event->fp), low = value_at(marker->low, event->fp);
-	if (marker->top.argument)
-		low = value_at(marker->top, event->fp) - size;
-	coroutine_prepare(event->thread, low, low + size, value_at(marker->entry, event->fp));
-}
-
-static void switch_stack(void *given, void *unused)
-{
-	(void)unused;
-	const struct event *event = given;
-	const struct policy_marker *marker = &policy_in_force.marker[event->binding->marker];
-	coroutine_switch(event->thread, (uintptr_t)(event->fp + 2), value_at(marker->to, event->fp), marker->function);
 }
 
 static void learn_await_path(void *thread, void *fp)
@@ -352,7 +196,7 @@ static void learn_await_path(void *thread, void *fp)
 
 static void count_await(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
-	count_call(thread, binding);
+	marker_count_call(thread, binding);
 	if (!scope_await_path_known(thread, fp))
 		patch_guarded(learn_await_path, thread, (void *)fp);
 }
@@ -362,7 +206,7 @@ static bool enter_await(struct thread *thread, struct binding *binding, const ui
 	if (scope_stack_holds(thread, binding))
 		return false;
 	count_await(thread, binding, fp);
-	return open_scope(thread, fp, binding, close_await, clock_now(&thread->clock));
+	return marker_open_scope(thread, fp, binding, close_await, clock_now(&thread->clock));
 }
 
 static void note(void *reason, void *unused)
@@ -391,9 +235,9 @@ static bool enter(struct thread *thread, struct binding *binding, const uintptr_
 	case POLICY_REGION:
 		return enter_tag(thread, binding, fp, returns);
 	case POLICY_TASK:
-		return enter_task(thread, binding, fp, returns);
+		return marker_enter_task(thread, binding, fp, returns);
 	case POLICY_TASK_END:
-		return enter_task_end(thread, binding, fp, returns);
+		return marker_enter_task_end(thread, binding, fp, returns);
 	case POLICY_AWAIT:
 		return may_wait && enter_await(thread, binding, fp);
 	case POLICY_WAIT:
@@ -402,7 +246,7 @@ static bool enter(struct thread *thread, struct binding *binding, const uintptr_
 			return false;
 		if (is_boundary_now(thread, binding))
 			return enter_wait(thread, binding, fp);
-		return automatic_wants_return(binding) && open_scope(thread, fp, binding, close_candidate, (uintptr_t)binding);
+		return automatic_wants_return(binding) && marker_open_scope(thread, fp, binding, close_candidate, (uintptr_t)binding);
 	case POLICY_PRESENT:
 	case POLICY_TRANSFER:
 	case POLICY_STACK:
@@ -441,7 +285,7 @@ static void pass_boundary(struct thread *thread, struct binding *binding, const 
 /* The same for places that are bound at their entry only. */
 static __attribute__((noinline)) void pass_other(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
-	struct event event = {thread, binding, fp, false};
+	struct marker_event event = {thread, binding, fp, false};
 	switch ((enum policy_marker_kind)atomic_load_explicit(&binding->kind, memory_order_relaxed)) {
 	case POLICY_PRESENT:
 	case POLICY_WAIT:
@@ -461,16 +305,16 @@ static __attribute__((noinline)) void pass_other(struct thread *thread, struct b
 		scope_await(thread);
 		break;
 	case POLICY_TRANSFER:
-		count_call(thread, binding);
+		marker_count_call(thread, binding);
 		patch_guarded(hand_over, (void *)patch_argument(fp, 1), NULL);
 		break;
 	case POLICY_STACK:
-		count_call(thread, binding);
-		patch_guarded(prepare_stack, &event, NULL);
+		marker_count_call(thread, binding);
+		patch_guarded(marker_prepare_stack, &event, NULL);
 		break;
 	case POLICY_SWITCH:
-		count_call(thread, binding);
-		patch_guarded(switch_stack, &event, NULL);
+		marker_count_call(thread, binding);
+		patch_guarded(marker_switch_stack, &event, NULL);
 		break;
 	case POLICY_FRAME_SCOPE:
 	case POLICY_REGION:
@@ -500,7 +344,7 @@ void marker_entry(void *context, const uintptr_t *fp)
 	thread_open(thread);
 }
 
-/* A region is entered time and again in a frame; alone on its function it needs few of the registers that enter_all saves. */
+/* A region is entered time and again in a frame: alone on its function, as most are, without the loop and the switch. */
 static bool enter_region(struct binding *binding, const uintptr_t *fp)
 {
 	struct thread *thread = present_thread();

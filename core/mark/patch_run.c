@@ -36,22 +36,15 @@ static __attribute__((noinline)) int64_t arguments_bytes(const uintptr_t *fp)
 	return cfa >= sp + 8 && cfa - 8 - sp <= ARGUMENTS_MAX_BYTES && !(cfa & 7) ? (int64_t)(cfa - 8 - sp) : -1;
 }
 
-/* A bit for each callback that is to see the return. */
-static __attribute__((noinline)) uint64_t enter_several(const struct patch_record *record, const uintptr_t *fp, bool returns)
-{
-	uint64_t leaves = 0, bit = 1;
-	for (const struct patch_callback *callback = record->around; callback; callback = callback->next, bit <<= 1)
-		if (callback->on_enter(callback->context, fp, returns) && returns)
-			leaves |= bit;
-	return leaves;
-}
-
-/* Any number of callbacks, any arguments. Like the two below, apart from the plain case: that needs none of the registers
-   that these save. */
+/* Any number of callbacks, any arguments: apart from the plain case, which needs none of the registers that this saves. */
 static __attribute__((noinline)) int64_t enter_general(const struct patch_record *record, uintptr_t *fp)
 {
 	int64_t bytes = record->no_stack_arguments ? 0 : arguments_bytes(fp);
-	uint64_t leaves = enter_several(record, fp, bytes >= 0);
+	bool returns = bytes >= 0;
+	uint64_t leaves = 0, bit = 1; /* a bit for each callback that is to see the return */
+	for (const struct patch_callback *callback = record->around; callback; callback = callback->next, bit <<= 1)
+		if (callback->on_enter(callback->context, fp, returns) && returns)
+			leaves |= bit;
 	fp[PATCH_FRAME_LEAVES] = leaves;
 	return leaves ? bytes : -1;
 }
@@ -68,6 +61,7 @@ int64_t patch_run_enter(struct patch_record *record, uintptr_t *fp)
 	return (int64_t)leaves - 1;
 }
 
+/* Apart as well. */
 static __attribute__((noinline)) void leave_several(const struct patch_record *record, const uintptr_t *fp)
 {
 	uint64_t leaves = fp[PATCH_FRAME_LEAVES], bit = 1;

@@ -307,7 +307,7 @@ static bool is_put_by_hand(uintptr_t pc, uint32_t index)
 }
 
 /* The table that has room for one more; 0: none has. A thread that still adds to the one before fills the quarter of it that
-   is left free: what it adds is looked up anew. */
+   is left free. */
 static uint32_t rows_with_room(void)
 {
 	uint32_t rows = atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed);
@@ -342,7 +342,7 @@ static void row_keep(uintptr_t pc, struct cfi_row row)
 	}
 }
 
-/* From a smaller table, which is used no longer. */
+/* From a smaller table, to which nothing is added any more. */
 static bool row_known_before(uintptr_t pc, struct cfi_row *row)
 {
 	uint32_t rows = atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed);
@@ -381,8 +381,8 @@ struct cfi_row cfi_row_of(uintptr_t pc, bool exact)
 
 void cfi_forget(uintptr_t start, uintptr_t end)
 {
-	uint32_t end_of_rows = 2 * atomic_load(&cfi_rows_in_use);
-	for (uint32_t at = 0; cfi_rows && at < end_of_rows; at++) {
+	/* Of all tables: rows are taken from those before. */
+	for (uint32_t at = 0; cfi_rows && at < 2 * atomic_load(&cfi_rows_in_use); at++) {
 		uintptr_t pc = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
 		if (pc > start && pc <= end)
 			atomic_store_explicit(&cfi_rows[at].row, 0, memory_order_release);

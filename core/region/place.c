@@ -153,6 +153,8 @@ void region_limit(size_t limit)
 {
 	if (!region.bytes || (limit == SIZE_MAX && !region_is_limited()))
 		return;
+	if (base_holds_locks()) /* a signal handler's, inside one of ours: it may be a half's, and one half alone is worse than none */
+		return;
 	note_limit(limit);
 	heap_half_limit(half_within(limit));
 	span_half_limit(half_within(limit));

@@ -94,10 +94,23 @@ static void test_who_hurries_finds_addresses(void)
 	assert(plain && !plain[RESERVE_CHUNKS * REGION_CHUNK_BYTES - 1]);
 }
 
+/* A limit is for both halves or for none: a handler that has interrupted one of them comes too early. */
+static void test_who_holds_a_lock_limits_nothing(void)
+{
+	assert(base_lock(&heap_half.lock));
+	region_limit(1ul << 30);
+	assert(!region_is_limited() && !heap_half.half.unreserved && region.span_end == region.bytes);
+	base_unlock(&heap_half.lock);
+	region_limit(1ul << 30);
+	assert(region_is_limited() && heap_half.half.unreserved && region.span_end < region.bytes);
+	assert(region_heap_map(REGION_CHUNK_BYTES, PROT_READ | PROT_WRITE) && region_span_take(REGION_FRAME));
+}
+
 int main(void)
 {
 	test_who_hurries_does_not_wait();
 	test_who_hurries_finds_addresses();
-	puts("2");
+	test_who_holds_a_lock_limits_nothing();
+	puts("3");
 	return 0;
 }

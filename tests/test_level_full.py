@@ -3,6 +3,7 @@ the file harms the program or the report."""
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -142,6 +143,23 @@ def test_a_killed_program_leaves_all_its_events(built, tmp_path):
     assert events["whole"] and events["lost"] <= 1
     # The one operation that the kill came into may be in one of both only
     assert abs(events["births"] - report["totals"]["allocs"]) <= 1 and events["births"] > 1000
+
+
+def test_a_disk_that_fills_up_is_told_once_and_what_was_written_counts(built, tmp_path):
+    """A limit of the file's length stands for the disk: the queue, of 8 MiB, is below it."""
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9 << 20, 9 << 20))
+    churn = ("import random\nnext = random.Random(1).randrange\nkept = [None] * 5000\n"
+             "for i in range(900000): kept[next(5000)] = bytearray(next(600, 6000))")
+    recording = tmp_path / "x.fatrace"
+    done = subprocess.run([harness.FA_RUN, "--level", "full", "--no-report", "-o", recording, "--", "/usr/bin/python3", "-c", churn],
+                          capture_output=True, text=True, timeout=120, env=harness.clean_environment({"PYTHONMALLOC": "malloc"}),
+                          preexec_fn=limit, restore_signals=False)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == ["fa-run: events are not whole from here on: File too large"]
+    events, report = events_of(recording)
+    assert not events["whole"] and 1_000_000 < events["births"] < report["totals"]["allocs"]
 
 
 def test_a_program_that_waits_has_a_file_of_events(built, tmp_path):

@@ -71,12 +71,26 @@ void drain_admit(struct drain *drain)
 	atomic_store(&drain->area->pid, (uint32_t)getpid());
 }
 
+/* Once for each file. */
+static void tell(struct drain *drain, const char *what, int error)
+{
+	if (error && !drain->said)
+		say("%s: %s", what, strerror(-error));
+	drain->said |= error != 0;
+}
+
+static void end_file(struct drain *drain, const char *what)
+{
+	if (drain->pack)
+		tell(drain, what, pack_close(drain->pack, atomic_load(&drain->area->lost)));
+	drain->pack = NULL;
+	drain->said = false;
+}
+
 static void begin_file(struct drain *drain, uint32_t place)
 {
 	char path[EVENTS_PATH_BYTES + 8];
-	if (drain->pack && !pack_close(drain->pack, atomic_load(&drain->area->lost)))
-		say("events of an earlier program are not whole: %s", strerror(errno));
-	drain->pack = NULL;
+	end_file(drain, "events of an earlier program are not whole");
 	if (place >= EVENTS_RECORDINGS_MAX)
 		return;
 	snprintf(path, sizeof path, "%.*s.events", (int)EVENTS_PATH_BYTES - 1, drain->area->path[place]);
@@ -91,10 +105,8 @@ static void take(struct drain *drain, const struct events_raw *event)
 		begin_file(drain, event->site);
 		return;
 	}
-	if (drain->pack && !pack_event(drain->pack, event) && !drain->said) {
-		say("events are not whole from here on: %s", strerror(errno));
-		drain->said = true;
-	}
+	if (drain->pack)
+		tell(drain, "events are not whole from here on", pack_event(drain->pack, event));
 }
 
 /* Everything that is there. False: nothing was. A place that is given out and not filled ends it, unless `passes`. */
@@ -142,9 +154,10 @@ static void *run(void *given)
 
 void drain_start(struct drain *drain)
 {
-	drain->runs = pthread_create(&drain->thread, NULL, run, drain) == 0;
-	if (!drain->runs)
-		say("level=full: no thread to take the events: %s", strerror(errno));
+	int error = pthread_create(&drain->thread, NULL, run, drain);
+	drain->runs = !error;
+	if (error)
+		say("level=full: no thread to take the events: %s", strerror(error));
 }
 
 void drain_finish(struct drain *drain)
@@ -152,8 +165,7 @@ void drain_finish(struct drain *drain)
 	atomic_store(&drain->over, true);
 	if (drain->runs)
 		pthread_join(drain->thread, NULL);
-	if (drain->pack && !pack_close(drain->pack, atomic_load(&drain->area->lost)))
-		say("events are not whole: %s", strerror(errno));
+	end_file(drain, "events are not whole");
 	close(drain->fd);
 	munmap(drain->area, sizeof *drain->area);
 	free(drain);

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "tools/fa-run/pack.h"
 
+#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +21,7 @@ struct live {
 struct pack {
 	FILE *file;
 	ZSTD_CCtx *zstd;
-	bool failed;
+	int error; /* of what failed first; nothing is written since */
 	uint64_t births, first_birth; /* so far; before the open block */
 	uint32_t events;
 	uint8_t *column[EVENTS_COLUMNS];
@@ -93,11 +95,22 @@ static void forget(struct pack *pack, struct live *gone)
 	pack->table_used--;
 }
 
-static bool write_all(struct pack *pack, const void *data, size_t bytes)
+static void fail(struct pack *pack, int error)
 {
-	if (!pack->failed && fwrite(data, 1, bytes, pack->file) != bytes)
-		pack->failed = true;
-	return !pack->failed;
+	if (!pack->error)
+		pack->error = error;
+}
+
+static void write_all(struct pack *pack, const void *data, size_t bytes)
+{
+	if (!pack->error && fwrite(data, 1, bytes, pack->file) != bytes)
+		fail(pack, errno);
+}
+
+static void write_through(struct pack *pack)
+{
+	if (!pack->error && fflush(pack->file))
+		fail(pack, errno);
 }
 
 static void block_begin(struct pack *pack)
@@ -109,7 +122,7 @@ static void block_begin(struct pack *pack)
 	pack->first_birth = pack->births;
 }
 
-static bool block_write(struct pack *pack)
+static void block_write(struct pack *pack)
 {
 	uint8_t *at = pack->raw;
 	for (int c = 0; c < EVENTS_COLUMNS; c++, at += sizeof(uint32_t)) {
@@ -120,11 +133,12 @@ static bool block_write(struct pack *pack)
 		memcpy(at, pack->column[c], pack->used[c]);
 	size_t raw = (size_t)(at - pack->raw), packed = ZSTD_compress2(pack->zstd, pack->packed, pack->packed_room, pack->raw, raw);
 	struct events_block block = {EVENTS_BLOCK_MAGIC, pack->events, (uint32_t)raw, (uint32_t)packed, pack->first_birth};
-	pack->failed |= ZSTD_isError(packed) != 0;
-	if (!pack->failed && write_all(pack, &block, sizeof block) && write_all(pack, pack->packed, packed) && fflush(pack->file))
-		pack->failed = true;
+	if (ZSTD_isError(packed)) /* there is room for whatever comes out */
+		fail(pack, ENOMEM);
+	write_all(pack, &block, sizeof block);
+	write_all(pack, pack->packed, packed);
+	write_through(pack);
 	block_begin(pack);
-	return !pack->failed;
 }
 
 static void pack_free(struct pack *pack)
@@ -153,9 +167,16 @@ struct pack *pack_open(const char *path)
 	for (int c = 0; c < EVENTS_COLUMNS; c++)
 		whole = (pack->column[c] = malloc((size_t)EVENTS_BLOCK_MAX * NUMBER_BYTES)) && whole;
 	struct events_header header = {.magic = EVENTS_MAGIC, .version = EVENTS_VERSION};
-	if (!whole || !(pack->file = fopen(path, "we")) || !write_all(pack, &header, sizeof header) ||
-	    fflush(pack->file)) {
+	if (!whole || !(pack->file = fopen(path, "we"))) {
+		fail(pack, whole ? errno : ENOMEM);
+	} else {
+		write_all(pack, &header, sizeof header);
+		write_through(pack);
+	}
+	if (pack->error) {
+		int error = pack->error;
 		pack_free(pack);
+		errno = error;
 		return NULL;
 	}
 	ZSTD_CCtx_setParameter(pack->zstd, ZSTD_c_compressionLevel, LEVEL);
@@ -190,7 +211,8 @@ static void put_birth(struct pack *pack, const struct events_raw *event, uint64_
 	*last = size;
 	struct live *place = find(pack, address);
 	if (!place->address && (pack->table_used + 1) * 4 > pack->table_room * 3) {
-		pack->failed |= !grow(pack);
+		if (!grow(pack))
+			fail(pack, ENOMEM);
 		place = find(pack, address);
 	}
 	pack->table_used += !place->address; /* else its death was lost */
@@ -210,7 +232,7 @@ static void put_death(struct pack *pack, const struct events_raw *event, uint64_
 	forget(pack, place);
 }
 
-bool pack_event(struct pack *pack, const struct events_raw *event)
+int pack_event(struct pack *pack, const struct events_raw *event)
 {
 	uint32_t tier = (uint32_t)(event->address >> 2) & 3;
 	uint64_t address = event->address & ~15ull;
@@ -226,15 +248,20 @@ bool pack_event(struct pack *pack, const struct events_raw *event)
 		op_put(pack, EVENTS_MARK, tier, (uint32_t)(event->size >> EVENTS_THREAD_SHIFT), &event->frame);
 		break;
 	}
-	return ++pack->events < EVENTS_BLOCK_MAX || block_write(pack);
+	if (++pack->events == EVENTS_BLOCK_MAX)
+		block_write(pack);
+	return -pack->error;
 }
 
-bool pack_close(struct pack *pack, uint64_t lost)
+int pack_close(struct pack *pack, uint64_t lost)
 {
 	struct events_header header = {.magic = EVENTS_MAGIC, .version = EVENTS_VERSION, .closed = 1, .lost = lost};
-	bool whole = !pack->events || block_write(pack);
+	if (pack->events)
+		block_write(pack);
+	/* Also where something failed: what is there is whole, and the header's room is. */
 	if (fseek(pack->file, 0, SEEK_SET) || fwrite(&header, sizeof header, 1, pack->file) != 1 || fflush(pack->file))
-		whole = false;
+		fail(pack, errno);
+	int error = pack->error;
 	pack_free(pack);
-	return whole;
+	return -error;
 }

@@ -2,8 +2,6 @@
 #ifndef FA_RUN_PACK_H
 #define FA_RUN_PACK_H
 
-#include <stdbool.h>
-
 #include "core/trace/events.h"
 
 struct pack;
@@ -11,10 +9,11 @@ struct pack;
 /* Begins the file at `path`, replacing what stands there. NULL, with errno. */
 struct pack *pack_open(const char *path);
 
-/* The next event. False: the disk is full or gone; nothing more is written, what was stays whole. */
-bool pack_event(struct pack *pack, const struct events_raw *event);
+/* The next event. 0, or the -errno of what failed first: the disk is full or gone; nothing more is written, what was stays
+   whole. */
+int pack_event(struct pack *pack, const struct events_raw *event);
 
-/* Writes what is left and how many events were lost. False as above. */
-bool pack_close(struct pack *pack, uint64_t lost);
+/* Writes what is left and how many events were lost. As above. */
+int pack_close(struct pack *pack, uint64_t lost);
 
 #endif

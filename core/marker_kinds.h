@@ -35,7 +35,7 @@ static always_inline void marker_count_call(const struct thread *thread, struct 
 
 /* Opens a scope that ends when the marked function returns. False: too deep. */
 static always_inline bool marker_open_scope(struct thread *thread, const uintptr_t *fp, const void *marker, scope_close_fn close,
-		       uintptr_t saved)
+                                            uintptr_t saved)
 {
 	struct scope_entry entry = {fp, fp[1], close, saved, marker};
 	return scope_stack_push(thread, &entry);

@@ -72,9 +72,10 @@ static void peek(void *request, void *unused)
 /* Scopes of a coroutine's stack that is not the present one are left alone: it may go on. */
 static bool is_gone(struct thread *thread, const struct scope_entry *entry, const uintptr_t *fp)
 {
-	bool here = on_present_stack(thread, (uintptr_t)fp);
-	if (here && on_present_stack(thread, (uintptr_t)entry->fp))
-		return entry->fp <= fp || entry->fp[1] != entry->return_address;
+	if (scope_stands(thread, entry, fp))
+		return false;
+	if (on_present_stack(thread, (uintptr_t)fp) && on_present_stack(thread, (uintptr_t)entry->fp))
+		return true;
 	if (entry->fp == fp)
 		return true;
 	struct peek word = {.at = (uintptr_t)(entry->fp + 1)};

@@ -26,17 +26,16 @@ struct scope_entry {
 /* Closes what has ended unseen: to be called before anything is asked of the stack. `fp`: frame of the present event. */
 void scope_stack_prune_open(struct thread *thread, const uintptr_t *fp);
 
-/* Whether the innermost scope, of which there is one, certainly lasts: it lies further out on the stack that `fp` is on. */
-static always_inline bool scope_stack_stands(const struct thread *thread, const uintptr_t *fp)
+/* Whether a scope certainly lasts: it lies further out on the present stack, which `fp` is on too. */
+static always_inline bool scope_stands(const struct thread *thread, const struct scope_entry *entry, const uintptr_t *fp)
 {
-	const struct scope_entry *top = &thread->scopes[thread->scope_depth - 1];
-	return (uintptr_t)fp >= thread->stack_low && fp < top->fp && (uintptr_t)top->fp < thread->stack_high &&
-	       top->fp[1] == top->return_address;
+	return (uintptr_t)fp >= thread->stack_low && fp < entry->fp && (uintptr_t)entry->fp < thread->stack_high &&
+	       entry->fp[1] == entry->return_address;
 }
 
 static always_inline void scope_stack_prune(struct thread *thread, const uintptr_t *fp)
 {
-	if (unlikely(thread->scope_depth) && !scope_stack_stands(thread, fp))
+	if (unlikely(thread->scope_depth) && !scope_stands(thread, &thread->scopes[thread->scope_depth - 1], fp))
 		scope_stack_prune_open(thread, fp);
 }
 

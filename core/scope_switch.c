@@ -97,6 +97,7 @@ void thread_choose_classes(struct thread *thread)
 	choose_classes(thread);
 }
 
+/* What was allocated since the last call belongs to the present region. Before thread->tag changes. */
 static always_inline void account_tag(struct thread *thread)
 {
 	uint64_t now = tag_bytes_so_far(thread);

@@ -156,6 +156,7 @@ void region_limit(size_t limit)
 	if (base_holds_locks()) /* a signal handler's, inside one of ours: it may be a half's, and one half alone is worse than none */
 		return;
 	note_limit(limit);
-	heap_half_limit(half_within(limit));
-	span_half_limit(half_within(limit));
+	size_t more = half_within(limit);
+	heap_half_limit(more);
+	span_half_limit(more);
 }

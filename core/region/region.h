@@ -20,7 +20,7 @@
 
 enum region_owner { REGION_NONE = 0, REGION_HEAP = 1, REGION_FRAME = 2, REGION_POOL = 3 };
 
-/* Set once by region_init; what a limit changes changes afterwards: the last three. */
+/* Set once by region_init; only the last three change afterwards, when a limit comes. */
 struct region {
 	uintptr_t base;
 	size_t bytes; /* 0: no region */
@@ -33,7 +33,7 @@ extern struct region region own_data;
 /* Finds the region's place. 0, or -ENOMEM, also where a limit leaves too little for the program and us. */
 int region_init(void);
 
-/* Whether the address space is, or was once: what nobody uses is not mapped. */
+/* Whether the address space is limited, or was once: what nobody uses is not mapped. */
 static always_inline bool region_is_limited(void)
 {
 	return region.exact_min < SIZE_MAX;

@@ -64,6 +64,14 @@ def test_nothing_deceives_it(checker, tmp_path, compiler, flags):
     assert found["compared"] > 20000 and found["hits"] > found["compared"] // 4
 
 
+@pytest.mark.parametrize("flags", [["-O0"], ["-O2"], ["-O2", "-fno-omit-frame-pointer"]], ids=" ".join)
+@pytest.mark.parametrize("depth", [3, 9, 20])
+def test_nothing_deceives_it_where_paths_are_cut(checker, tmp_path, flags, depth):
+    """What is cut is found again at any depth of the stack, by its innermost frames."""
+    found = judged(checker, tmp_path, [deceiver("g++", flags), "3000", *places(tmp_path)], PATHCHECK_DEPTH=depth)
+    assert found["compared"] > 20000 and found["hits"] > found["compared"] // 4
+
+
 RUST = """use std::collections::{BTreeMap, HashMap};
 fn grow(n: u32, map: &mut BTreeMap<String, Vec<u32>>) -> u32 {
     map.entry(format!("{}-{}", n, map.len() % 100)).or_default().push(n);

@@ -82,23 +82,20 @@ static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, uint
 	return value;
 }
 
-/* Its `kept` innermost frames. Where no frame pointer takes part they lie in the same distances at any depth. */
+/* Its `kept` innermost frames. */
 static void insert_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, struct walk walk, size_t kept,
                           uint32_t value)
 {
 	walk.checks = walk.frames[kept - 1].checks;
 	walk.guessed = false;
-	bool fixed = false;
-	for (size_t i = 0; i < walk.checks; i++)
-		fixed |= walk.offsets[i] & WALK_POINTER;
-	cache->folded_fixed |= fixed;
-	tree_insert(&cache->folded, fp, fixed ? tree_root_owner(fp, tag) : tree_folded_owner(tag), &walk, value);
+	tree_insert_at_any_depth(&cache->folded, fp, tag, &walk, value);
 }
 
-static const struct tree_run *find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
+/* What was cut is innermost frames, too: a recursion comes by with the same ones at each depth. That there are more of them
+   must be told by the last one's row. */
+static bool is_cut_for_sure(const struct walk *walk)
 {
-	const struct tree_run *run = tree_find(&cache->folded, fp, tree_folded_owner(tag));
-	return run || !cache->folded_fixed ? run : tree_find(&cache->folded, fp, tree_root_owner(fp, tag));
+	return walk->cut && walk->frames[walk->count - 1].steps_by_row;
 }
 
 static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
@@ -116,7 +113,7 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	if (by_loader) {
 		module_suspect();
 	} else if (walk.cacheable && kept) {
-		if (kept < walk.count)
+		if (kept < walk.count || is_cut_for_sure(&walk))
 			insert_folded(cache, fp, tag, walk, kept, value);
 		else
 			tree_insert(&cache->tree, fp, tree_root_owner(fp, tag), &walk, value);
@@ -129,7 +126,7 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 /* Now and then it is walked all the same: a path that has a value of its own is found again. */
 const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
-	const struct tree_run *run = find_folded(cache, fp, tag);
+	const struct tree_run *run = tree_find_at_any_depth(&cache->folded, fp, tag);
 	return run && ++cache->folded_hits % FOLDED_WALKED ? run : NULL;
 }
 
@@ -177,7 +174,7 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 		bool missed = !changed && cache->missed == fp;
 		cache->missed = NULL;
 		const struct tree_run *run = missed ? NULL : tree_find(tree, fp, tree_root_owner(fp, tag));
-		if (!run && !missed && (run = find_folded(cache, fp, tag)))
+		if (!run && !missed && (run = tree_find_at_any_depth(&cache->folded, fp, tag)))
 			tree = &cache->folded;
 		if (!run)
 			value = value_miss(cache, fp, tag, intern);

@@ -24,7 +24,6 @@ struct path_cache {
 	uint32_t changes; /* module_changes when last looked at */
 	bool nested;
 	bool deep; /* a path was longer than PATH_SHALLOW */
-	bool folded_fixed; /* some of `folded` are of one depth only */
 	uint8_t turn; /* the room that `last` is not in */
 
 	_Alignas(TREE_UNIT) struct tree tree;
@@ -35,7 +34,7 @@ struct path_cache {
 	uintptr_t checked_pcs[PATH_DEPTH_MAX]; /* begins on the page of the shallow rooms */
 	WALK_ROOM(PATH_DEPTH_MAX) deep_room[2];
 	uintptr_t nested_pcs[PATH_DEPTH_MAX];
-	/* What was folded: by the innermost frames only. Asked where `tree` has no answer. */
+	/* What was folded, or cut: by the innermost frames only. Asked where `tree` has no answer. */
 	_Alignas(TREE_UNIT) struct tree folded;
 };
 static_assert(offsetof(struct path_cache, tree.mask) < 64 && offsetof(struct path_cache, tree) % TREE_UNIT == 0, "one line");

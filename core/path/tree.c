@@ -104,13 +104,19 @@ static int32_t place_offset(int32_t offset)
 	return offset & ~(int32_t)WALK_POINTER;
 }
 
+/* Which of `count` checks stands in place k of a chunk that they leave room in. */
+static always_inline size_t repeated_at(size_t k, size_t count)
+{
+	return k < 2 || k - 2 >= count ? 0 : k - 2;
+}
+
 /* With the first `count` of `checks`. True: some are of frame pointers. */
 static always_inline bool chunk_fill(struct tree_chunk *chunk, struct checks checks, size_t count)
 {
 	int32_t offsets = 0;
 #pragma GCC unroll 4
 	for (size_t k = 0; k < TREE_CHUNK; k++) {
-		size_t repeated = k < 2 || k - 2 >= count ? 0 : k - 2, from = k < count ? k : repeated;
+		size_t from = k < count ? k : repeated_at(k, count);
 		offsets |= checks.offset[from];
 		chunk->offset[k] = place_offset(checks.offset[from]);
 		chunk->value[k] = checks.value[from];
@@ -138,9 +144,12 @@ static void run_fill(struct tree_run *run, struct checks checks)
 	if (!pointers)
 		return;
 	uint8_t *bits = run_pointer_bits(run);
-	memset(bits, 0, (checks.count + 7) / 8);
-	for (size_t i = 0; i < checks.count; i++)
-		bits[i / 8] |= (uint8_t)((checks.offset[i] & WALK_POINTER) << i % 8);
+	size_t count = (size_t)(chunk - run->chunk) * TREE_CHUNK;
+	memset(bits, 0, (count + 7) / 8);
+	for (size_t i = 0; i < count; i++) {
+		size_t k = i % TREE_CHUNK, first = i - k, from = i < checks.count ? i : first + repeated_at(k, checks.count - first);
+		bits[i / 8] |= (uint8_t)((checks.offset[from] & WALK_POINTER) << i % 8);
+	}
 }
 
 static size_t bit_units(size_t checks)
@@ -267,6 +276,51 @@ void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, co
 	struct tree_run *run = run_make(tree, word, owner, 0, rest);
 	run_end(run, walk, answer);
 	run_put(tree, run);
+}
+
+/* Its frame pointers moved by so many bytes. */
+static void move_pointers(const struct walk *walk, uintptr_t by)
+{
+	for (size_t i = 0; i < walk->checks; i++)
+		if (walk->offsets[i] & WALK_POINTER)
+			walk->values[i] += by;
+}
+
+void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t tag, const struct walk *walk, uint32_t answer)
+{
+	move_pointers(walk, -(uintptr_t)fp);
+	tree_insert(tree, fp, tree_any_depth_owner(tag), walk, answer);
+	move_pointers(walk, (uintptr_t)fp);
+}
+
+/* tree_run_holds where frame pointers count from `base`. */
+static __attribute__((noinline)) bool pointers_hold(const struct tree_run *run, const uint8_t *base)
+{
+	const uint8_t *bits = run_pointer_bits(run);
+	const struct tree_chunk *chunk = run->chunk, *end = (const void *)bits;
+	for (size_t i = 0; chunk != end; chunk++)
+		for (size_t k = 0; k < TREE_CHUNK; k++, i++) {
+			uintptr_t from = bits[i / 8] >> i % 8 & 1 ? (uintptr_t)base : 0;
+			if (tree_word(base, chunk->offset[k]) - from != chunk->value[k])
+				return false;
+		}
+	return true;
+}
+
+const struct tree_run *tree_find_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t tag)
+{
+	const uint8_t *base = (const uint8_t *)fp;
+	struct tree_run *run = tree_root(tree, fp[1], tree_any_depth_owner(tag));
+	for (;;) {
+		if (unlikely(!run) || unlikely(run->has_pointers ? !pointers_hold(run, base) : !tree_run_holds(run, base)))
+			return NULL;
+		if (likely(run->is_plain))
+			return run;
+		uint64_t word = tree_word(base, run->branch);
+		if (unlikely(run->branch & WALK_POINTER))
+			word -= (uintptr_t)base;
+		run = tree_way(tree, run, word);
+	}
 }
 
 /* Whether a run's word is a return address. */

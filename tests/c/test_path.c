@@ -103,6 +103,33 @@ static NOINLINE void test_recursion(void)
 	plain(PATH_DEPTH_MAX + 30);
 }
 
+/* Frames that are found by their frame pointers. */
+static NOINLINE void pointed(int depth)
+{
+	volatile char *area = alloca((size_t)(keep * 0 + 16 + depth % 3 * 16));
+	area[0] = 0;
+	if (depth > 0)
+		pointed(depth - 1);
+	else
+		hook();
+	keep += area[0];
+}
+
+/* Of a recursion beyond the cap the innermost frames are the same ones at any depth: found, not walked. */
+static NOINLINE void test_beyond_the_cap(void)
+{
+	static void (*const recursions[])(int) = {plain, pointed};
+	for (size_t i = 0; i < sizeof recursions / sizeof recursions[0]; i++) {
+		for (int depth = PATH_DEPTH_MAX - 12; depth < PATH_DEPTH_MAX + 12; depth++)
+			recursions[i](depth); /* and those that end just there */
+		uint64_t before = stats().captures;
+		for (int depth = PATH_DEPTH_MAX + 12; depth < PATH_DEPTH_MAX + 90; depth++)
+			recursions[i](depth);
+		uint64_t walked = stats().captures - before;
+		CHECK(walked <= 2, "recursion %zu: %lu of 78 walked", i, walked);
+	}
+}
+
 /* The same stack depth and return address, but a local array of changing size between, filled with return addresses
    that other paths left: each was true once at some offset. */
 static uintptr_t stale[64];
@@ -659,6 +686,7 @@ int main(int argc, char **argv)
 		bench();
 		return failures != 0;
 	}
+	test_beyond_the_cap();
 	test_deception();
 	test_realigned();
 	test_noreturn();

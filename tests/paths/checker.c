@@ -233,7 +233,8 @@ __attribute__((constructor)) static void start(void)
 		every = strtoull(getenv("PATHCHECK_EVERY"), NULL, 10);
 	pthread_key_create(&thread_end, end_of_thread);
 	unw_set_caching_policy(unw_local_addr_space, UNW_CACHE_PER_THREAD);
-	if (path_init(PATH_DEPTH_MAX))
+	const char *depth = getenv("PATHCHECK_DEPTH");
+	if (path_init(depth ? strtoul(depth, NULL, 10) : PATH_DEPTH_MAX))
 		abort();
 	started = true;
 	inside = false;

@@ -61,6 +61,21 @@ def test_one_escape_a_frame_for_long(shim, mode):
     escapes(shim, 10 ** 6, 1000, mode)
 
 
+@pytest.mark.parametrize("stacks", ["full", "none"])
+def test_rare_escapes_do_not_pile_up(shim, stacks):
+    """One block of 400 from a path that pins little of what it allocates, in each of many frames: 38 MiB of spans for
+    600 KB, until the path leaves the frame tier. One that loses nothing stays there."""
+    frames = 600
+    run = shim.run([harness.program("rare_escapes"), frames], {"frame": "frame_mark", "stacks": stacks})
+    tiers = run.report["tiers"]
+    assert run.report["totals"]["live_blocks"] >= frames
+    assert footprint(run) < 4 * MIB
+    assert tiers["frame"]["live_bytes"] < tiers["pool"]["live_bytes"]
+    if stacks == "full":
+        assert run.site_sum("request", "demotions") == 1 and run.site_sum("scratch", "demotions") == 0
+        assert run.site_sum("scratch", "tier", "frame") == 400 * frames
+
+
 @pytest.mark.parametrize("mode", ["observe", "route"])
 def test_call_paths_without_end(shim, mode):
     count = 150000

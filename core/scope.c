@@ -4,15 +4,12 @@
 
 #include "core/account.h"
 #include "core/node.h"
-#include "core/region/region.h"
 #include "core/role.h"
 #include "core/runtime.h"
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
 #define DEMOTIONS_JUDGED 8u /* a boundary looks at this many demoted sites */
-#define PINNED_IN_VAIN_BYTES (1 << 20) /* that a thread may have besides a share of what it has alive */
-#define PINNED_SHARE 16
 
 void scope_demote(struct thread *thread, uint32_t site)
 {
@@ -65,24 +62,14 @@ void scope_judge_demotions(struct thread *thread)
 	}
 }
 
-/* Whether the thread's pinned spans hold much more than lives in them: however little of its blocks a site loses, they pile up
-   where many frames come by. */
-static bool pins_much(const struct thread *thread)
-{
-	const struct trace_thread *record = thread->record;
-	int64_t pinned = (int64_t)(thread->spans_owned - thread->spans_empty) << REGION_CHUNK_BITS;
-	int64_t live = trace_thread_sums(record).live_bytes;
-	return pinned - record->tier[TRACE_TIER_FRAME].live_bytes > PINNED_IN_VAIN_BYTES + (live > 0 ? live / PINNED_SHARE : 0);
-}
-
 void scope_survivor(struct thread *thread, uint32_t site, size_t share)
 {
 	struct trace_counter *counter = thread_counter(thread, site);
 	counter->pinned_bytes += share;
 	if (counter->route & TRACE_ROUTE_DEMOTED || counter->pinned_bytes < runtime.demote_bytes)
 		return;
-	/* A site that escapes now and then earns its place as long as it pins little of what it allocates. */
-	if (counter->pinned_bytes > counter->bytes / 4 || pins_much(thread))
+	/* A site that escapes now and then earns its place as long as it pins little of what it allocates, and little is pinned. */
+	if (counter->pinned_bytes > counter->bytes / 4 || thread->pins_much)
 		scope_demote(thread, site);
 }
 

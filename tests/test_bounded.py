@@ -61,12 +61,12 @@ def test_one_escape_a_frame_for_long(shim, mode):
     escapes(shim, 10 ** 6, 1000, mode)
 
 
-@pytest.mark.parametrize("stacks", ["full", "none"])
-def test_rare_escapes_do_not_pile_up(shim, stacks):
+@pytest.mark.parametrize("stacks, handed", [("full", 0), ("full", 120), ("none", 0)])
+def test_rare_escapes_do_not_pile_up(shim, stacks, handed):
     """One block of 400 from a path that pins little of what it allocates, in each of many frames: 38 MiB of spans for
-    600 KB, until the path leaves the frame tier. One that loses nothing stays there."""
+    600 KB, until the path leaves the frame tier. One that loses nothing stays there. What other threads freed counts as dead."""
     frames = 600
-    run = shim.run([harness.program("rare_escapes"), frames], {"frame": "frame_mark", "stacks": stacks})
+    run = shim.run([harness.program("rare_escapes"), frames, handed], {"frame": "frame_mark", "stacks": stacks})
     tiers = run.report["tiers"]
     assert run.report["totals"]["live_blocks"] >= frames
     assert footprint(run) < 4 * MIB

@@ -1,6 +1,7 @@
 /*
  * The verified call-path cache (DESIGN §6): answers come from a tree of checks (tree.h) that leave no other path possible,
- * or from a full walk. Where the owner tells paths apart by their innermost frames only, these are all that is checked.
+ * or from a full walk. Where the owner tells paths apart by their innermost frames only, or the cap does, these are all that is
+ * checked, at any depth of the stack.
  * Unmapped code drops its candidates before the next answer. One thread uses a cache; a signal handler that finds it in use
  * walks without it.
  */
@@ -88,14 +89,25 @@ static void insert_folded(struct path_cache *cache, const uintptr_t *fp, uint32_
 {
 	walk.checks = walk.frames[kept - 1].checks;
 	walk.guessed = false;
-	tree_insert_at_any_depth(&cache->folded, fp, tag, &walk, value);
+	walk.beyond = 0;
+	tree_insert_at_any_depth(&cache->folded, fp, tree_folded_owner(tag), &walk, value);
 }
 
-/* What was cut is innermost frames, too: a recursion comes by with the same ones at each depth. That there are more of them
-   must be told by the last one's row. */
-static bool is_cut_for_sure(const struct walk *walk)
+/* What was cut is innermost frames, too: a recursion comes by with the same ones at each depth. */
+static void insert_cut(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, const struct walk *walk, uint32_t value)
 {
-	return walk->cut && walk->frames[walk->count - 1].steps_by_row;
+	cache->has_cut = true;
+	tree_insert_at_any_depth(&cache->folded, fp, tree_cut_owner(tag), walk, value);
+}
+
+static const struct tree_run *find_at_any_depth(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
+{
+	if (cache->has_cut) {
+		const struct tree_run *run = tree_find_at_any_depth(&cache->folded, fp, tree_cut_owner(tag));
+		if (run && *(const uintptr_t *)((const uint8_t *)fp + run->guess_sp)) /* else it ends just there */
+			return run;
+	}
+	return tree_find_at_any_depth(&cache->folded, fp, tree_folded_owner(tag));
 }
 
 static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
@@ -113,8 +125,10 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	if (by_loader) {
 		module_suspect();
 	} else if (walk.cacheable && kept) {
-		if (kept < walk.count || is_cut_for_sure(&walk))
+		if (kept < walk.count)
 			insert_folded(cache, fp, tag, walk, kept, value);
+		else if (walk.beyond)
+			insert_cut(cache, fp, tag, &walk, value);
 		else
 			tree_insert(&cache->tree, fp, tree_root_owner(fp, tag), &walk, value);
 		cache->last = walk;
@@ -123,11 +137,11 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	return value;
 }
 
-/* Now and then it is walked all the same: a path that has a value of its own is found again. */
+/* Now and then a folded one is walked all the same: a path that has a value of its own is found again. */
 const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
-	const struct tree_run *run = tree_find_at_any_depth(&cache->folded, fp, tag);
-	return run && ++cache->folded_hits % FOLDED_WALKED ? run : NULL;
+	const struct tree_run *run = find_at_any_depth(cache, fp, tag);
+	return run && (run->guess_sp || ++cache->folded_hits % FOLDED_WALKED) ? run : NULL;
 }
 
 /* A sampled hit: would a full walk have said the same? The next one is somewhere in twice the interval from here, so that
@@ -144,7 +158,8 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	cache->stats.checks++;
 	uint32_t value = run->answer;
 	size_t count = tree_path(tree, run, cache->checked_pcs, PATH_DEPTH_MAX);
-	bool as_long = tree == &cache->folded ? count <= walk.count : count == walk.count;
+	bool is_folded = tree == &cache->folded && !run->guess_sp, is_cut = tree == &cache->folded && run->guess_sp;
+	bool as_long = is_folded ? count <= walk.count : count == walk.count && (!is_cut || walk.cut);
 	if (!as_long || memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0])) {
 		cache->stats.wrong++;
 		tree_remove(tree, run);
@@ -174,7 +189,7 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 		bool missed = !changed && cache->missed == fp;
 		cache->missed = NULL;
 		const struct tree_run *run = missed ? NULL : tree_find(tree, fp, tree_root_owner(fp, tag));
-		if (!run && !missed && (run = tree_find_at_any_depth(&cache->folded, fp, tag)))
+		if (!run && !missed && (run = find_at_any_depth(cache, fp, tag)))
 			tree = &cache->folded;
 		if (!run)
 			value = value_miss(cache, fp, tag, intern);

@@ -24,6 +24,7 @@ struct path_cache {
 	uint32_t changes; /* module_changes when last looked at */
 	bool nested;
 	bool deep; /* a path was longer than PATH_SHALLOW */
+	bool has_cut; /* some of `folded` are deeper than the cap */
 	uint8_t turn; /* the room that `last` is not in */
 
 	_Alignas(TREE_UNIT) struct tree tree;
@@ -39,7 +40,7 @@ struct path_cache {
 };
 static_assert(offsetof(struct path_cache, tree.mask) < 64 && offsetof(struct path_cache, tree) % TREE_UNIT == 0, "one line");
 
-/* What was folded, if this was. NULL also now and then, when it is to be walked all the same. */
+/* What was folded or cut, if this was. NULL also now and then of what was folded, when it is to be walked all the same. */
 const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag);
 
 /* Nobody else uses the cache meanwhile, and it agrees with the modules. The run that has the answer, or NULL: path_value must

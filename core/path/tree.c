@@ -177,7 +177,7 @@ static void run_end(struct tree_run *run, const struct walk *walk, uint32_t answ
 {
 	run->answer = answer;
 	run->guess_slot = walk->guessed ? walk->guess_slot : -1;
-	run->guess_sp = walk->guess_sp;
+	run->guess_sp = walk->guessed ? walk->guess_sp : walk->beyond;
 	run->is_plain = !walk->guessed;
 }
 
@@ -286,10 +286,11 @@ static void move_pointers(const struct walk *walk, uintptr_t by)
 			walk->values[i] += by;
 }
 
-void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t tag, const struct walk *walk, uint32_t answer)
+void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk,
+                              uint32_t answer)
 {
 	move_pointers(walk, -(uintptr_t)fp);
-	tree_insert(tree, fp, tree_any_depth_owner(tag), walk, answer);
+	tree_insert(tree, fp, root_owner, walk, answer);
 	move_pointers(walk, (uintptr_t)fp);
 }
 
@@ -307,10 +308,10 @@ static __attribute__((noinline)) bool pointers_hold(const struct tree_run *run, 
 	return true;
 }
 
-const struct tree_run *tree_find_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t tag)
+const struct tree_run *tree_find_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t root_owner)
 {
 	const uint8_t *base = (const uint8_t *)fp;
-	struct tree_run *run = tree_root(tree, fp[1], tree_any_depth_owner(tag));
+	struct tree_run *run = tree_root(tree, fp[1], root_owner);
 	for (;;) {
 		if (unlikely(!run) || unlikely(run->has_pointers ? !pointers_hold(run, base) : !tree_run_holds(run, base)))
 			return NULL;

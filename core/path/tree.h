@@ -48,7 +48,7 @@ struct tree_run {
 		struct { /* where the path ends */
 			uint32_t answer;
 			int32_t guess_slot; /* -1: none */
-			int32_t guess_sp;
+			int32_t guess_sp;   /* without a guess: the walk's `beyond` */
 		};
 		uint32_t way[TREE_WAYS]; /* at a branch: where it led of late, the last first; a link below some bits of the word */
 	};
@@ -97,16 +97,23 @@ static always_inline uint32_t tree_link_of(const struct tree *tree, const struct
 
 /* The owner of a root: of a path by its depth, since frame pointers are checked as they stand; and of innermost frames that may
    be the same ones at any depth, whose frame pointers are checked by how far from the frame address they point. A tree holds
-   the ones or the others. `tag` is below TREE_ANY_DEPTH. */
+   the ones or the others, of which there are two kinds: few frames that stand for all paths with them, and those of paths that
+   are deeper than the cap. `tag` is below TREE_CUT. */
+#define TREE_CUT (1u << 13)
 #define TREE_ANY_DEPTH (1u << 14)
 static always_inline uint32_t tree_root_owner(const uintptr_t *fp, uint32_t tag)
 {
 	return TREE_ROOT | tag << 16 | ((uint32_t)((uintptr_t)fp >> 3) & 0xffff);
 }
 
-static always_inline uint32_t tree_any_depth_owner(uint32_t tag)
+static always_inline uint32_t tree_folded_owner(uint32_t tag)
 {
 	return TREE_ROOT | (tag | TREE_ANY_DEPTH) << 16;
+}
+
+static always_inline uint32_t tree_cut_owner(uint32_t tag)
+{
+	return tree_folded_owner(tag | TREE_CUT);
 }
 
 /* Where in the table the search for a run begins. */
@@ -183,12 +190,13 @@ static always_inline const struct tree_run *tree_find(struct tree *tree, const u
 }
 
 /* The same of innermost frames, at any depth. */
-const struct tree_run *tree_find_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t tag);
+const struct tree_run *tree_find_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t root_owner);
 
 /* Keeps the path of `walk`, which must be cacheable. */
 void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk, uint32_t answer);
 /* The same of innermost frames, to be found at any depth. `walk` must not end in a guess. */
-void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t tag, const struct walk *walk, uint32_t answer);
+void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk,
+                              uint32_t answer);
 /* The return addresses that `run` stands for, innermost first; returns how many. */
 size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, size_t max);
 void tree_remove(struct tree *tree, const struct tree_run *run);

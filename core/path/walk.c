@@ -295,12 +295,17 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 	walk->count = walk->checks = 0;
 	walk->base = (uintptr_t)fp;
 	walk->cut = walk->failed = walk->guessed = false;
+	walk->beyond = 0;
 	walk->cacheable = walk->offsets != NULL;
 	walk->max = walk->max < depth_limit ? walk->max : depth_limit;
 	while (frame.pc) {
 		if (walk->count == walk->max) {
 			walk->cut = true;
-			walk->checks -= walk->checks && walk->cacheable; /* the last is of a frame that is not kept */
+			if (!walk->checks || !walk->cacheable)
+				return;
+			walk->checks--; /* the last is of a frame that is not kept */
+			if (walk->frames[walk->count - 1].steps_by_row)
+				walk->beyond = walk->offsets[walk->checks];
 			return;
 		}
 		if (walk->frames)

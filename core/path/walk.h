@@ -42,6 +42,8 @@ struct walk {
 	/* The path ended at code without unwind information because rbp, found at `guess_slot`, was no frame pointer for
 	   a stack pointer at `guess_sp`: the checks hold only as long as it still is none. */
 	int32_t guess_slot, guess_sp;
+	/* Where the return address of the first frame beyond the cap lies, told by a row; 0: nothing was cut, or by no row. */
+	int32_t beyond;
 	bool guessed;
 };
 

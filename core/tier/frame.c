@@ -7,6 +7,8 @@
 #include "core/tier/remote.h"
 #include "core/trace/writer.h"
 
+#define PINNED_IN_VAIN_BYTES (1 << 20) /* that a thread may have besides a quarter of what lives in full spans */
+
 static void list_push(struct frame_span **head, struct frame_span *span)
 {
 	span->previous = NULL;
@@ -131,8 +133,23 @@ static size_t walk(struct thread *thread, struct frame_span *span,
 	return alive;
 }
 
+/* However little of its blocks a site loses, what they pin piles up where many frames come by. Full spans are looked at anew
+   when there are an eighth more of them, or fewer: a few loads for each new one. */
+static void look_at_pinned(struct thread *thread)
+{
+	uint32_t full = thread->spans_owned - thread->spans_empty - (thread->span != NULL), before = thread->pins_looked_at;
+	if (full >= before && full - before <= before / 8)
+		return;
+	int64_t alive = 0, spans = 0;
+	for (const struct frame_span *span = thread->full_spans; span; span = span->next, spans++)
+		alive += span->alive;
+	thread->pins_looked_at = full;
+	thread->pins_much = (spans << REGION_CHUNK_BITS) - alive > PINNED_IN_VAIN_BYTES + alive / 4;
+}
+
 void frame_judge(struct thread *thread, void (*survivor)(struct thread *thread, uint32_t site, size_t share))
 {
+	look_at_pinned(thread);
 	for (struct frame_span *span = thread->full_spans; span && !span->judged; span = span->next) {
 		size_t alive = walk(thread, span, NULL, 0);
 		if (alive)

@@ -130,6 +130,73 @@ static NOINLINE void test_beyond_the_cap(void)
 	}
 }
 
+/* A path that was cut keeps its value where another with the same innermost frames is folded, however often that comes. */
+static uint32_t cut_asked;
+static uint32_t value_cut_or_two(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
+{
+	(void)owner, (void)pcs, (void)tag;
+	cut_asked++;
+	*kept = cut ? count : 2;
+	return cut ? 1 : 2;
+}
+
+static uint32_t cut_or_folded;
+static NOINLINE void hook_cut_or_folded(void)
+{
+	static struct path_cache *both;
+	if (!both)
+		both = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	cut_or_folded = path_value(both, __builtin_frame_address(0), 0, value_cut_or_two);
+}
+
+static NOINLINE void recurses(int depth, void (*leaf)(void))
+{
+	if (depth > 0)
+		recurses(depth - 1, leaf);
+	else
+		leaf();
+	keep++;
+}
+
+static NOINLINE void test_cut_and_folded(void)
+{
+	for (int i = 0; i < 300; i++) {
+		recurses(PATH_DEPTH_MAX + i % 50, hook_cut_or_folded);
+		CHECK(cut_or_folded == 1, "the path that was cut, after %d: %u", i, cut_or_folded);
+		recurses(5 + i % 50, hook_cut_or_folded);
+		CHECK(cut_or_folded == 2, "the folded path, after %d: %u", i, cut_or_folded);
+	}
+	CHECK(cut_asked < 8, "%u of 600 asked for", cut_asked);
+}
+
+/* On a stack that begins with the recursion itself: its innermost frames are those of what was cut, but there are no more. */
+static ucontext_t short_stack, back_from_short_stack;
+static NOINLINE void recurses_to_hook(int depth)
+{
+	if (depth > 0)
+		recurses_to_hook(depth - 1);
+	else
+		hook();
+	if (depth == PATH_DEPTH_MAX - 1)
+		setcontext(&back_from_short_stack);
+	keep++;
+}
+
+static NOINLINE void test_ends_at_the_cap(void)
+{
+	static _Alignas(16) uintptr_t stack[1 << 15];
+	uintptr_t *top = &stack[sizeof stack / sizeof stack[0] - 33];
+	getcontext(&short_stack);
+	*top = 0; /* as if called from nowhere */
+	short_stack.uc_mcontext.gregs[REG_RSP] = (greg_t)top;
+	short_stack.uc_mcontext.gregs[REG_RBP] = 0;
+	short_stack.uc_mcontext.gregs[REG_RIP] = (greg_t)recurses_to_hook;
+	short_stack.uc_mcontext.gregs[REG_RDI] = PATH_DEPTH_MAX + 200; /* below what returns: found again */
+	(void)swapcontext(&back_from_short_stack, &short_stack);
+	short_stack.uc_mcontext.gregs[REG_RDI] = PATH_DEPTH_MAX - 1;
+	(void)swapcontext(&back_from_short_stack, &short_stack);
+}
+
 /* The same stack depth and return address, but a local array of changing size between, filled with return addresses
    that other paths left: each was true once at some offset. */
 static uintptr_t stale[64];
@@ -687,6 +754,8 @@ int main(int argc, char **argv)
 		return failures != 0;
 	}
 	test_beyond_the_cap();
+	test_cut_and_folded();
+	test_ends_at_the_cap();
 	test_deception();
 	test_realigned();
 	test_noreturn();

@@ -134,11 +134,11 @@ static size_t walk(struct thread *thread, struct frame_span *span,
 }
 
 /* However little of its blocks a site loses, what they pin piles up where many frames come by. Full spans are looked at anew
-   when there are an eighth more of them, or fewer: a few loads for each new one. */
+   when there are an eighth more or fewer of them: a few loads for each that came or went. */
 static void look_at_pinned(struct thread *thread)
 {
 	uint32_t full = thread->spans_owned - thread->spans_empty - (thread->span != NULL), before = thread->pins_looked_at;
-	if (full >= before && full - before <= before / 8)
+	if ((full > before ? full - before : before - full) <= before / 8)
 		return;
 	int64_t alive = 0, spans = 0;
 	for (const struct frame_span *span = thread->full_spans; span; span = span->next, spans++)

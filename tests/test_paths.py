@@ -67,7 +67,7 @@ def test_nothing_deceives_it(checker, tmp_path, compiler, flags):
 @pytest.mark.parametrize("flags", [["-O0"], ["-O2"], ["-O2", "-fno-omit-frame-pointer"]], ids=" ".join)
 @pytest.mark.parametrize("depth", [3, 9, 20])
 def test_nothing_deceives_it_where_paths_are_cut(checker, tmp_path, flags, depth):
-    """What is cut is found again at any depth of the stack, by its innermost frames."""
+    """What is cut is told by its innermost frames, at any depth of the stack: tests/c/test_path.c says that it is found there."""
     found = judged(checker, tmp_path, [deceiver("g++", flags), "3000", *places(tmp_path)], PATHCHECK_DEPTH=depth)
     assert found["compared"] > 20000 and found["hits"] > found["compared"] // 4
 

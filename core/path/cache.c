@@ -104,7 +104,7 @@ static const struct tree_run *find_at_any_depth(struct path_cache *cache, const 
 {
 	if (cache->has_cut) {
 		const struct tree_run *run = tree_find_at_any_depth(&cache->folded, fp, tree_cut_owner(tag));
-		if (run && *(const uintptr_t *)((const uint8_t *)fp + run->guess_sp)) /* else it ends just there */
+		if (run && *(const uintptr_t *)((const uint8_t *)fp + run->beyond)) /* else it ends just there */
 			return run;
 	}
 	return tree_find_at_any_depth(&cache->folded, fp, tree_folded_owner(tag));
@@ -141,7 +141,7 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
 	const struct tree_run *run = find_at_any_depth(cache, fp, tag);
-	return run && (run->guess_sp || ++cache->folded_hits % FOLDED_WALKED) ? run : NULL;
+	return run && (run->beyond || ++cache->folded_hits % FOLDED_WALKED) ? run : NULL;
 }
 
 /* A sampled hit: would a full walk have said the same? The next one is somewhere in twice the interval from here, so that
@@ -158,8 +158,9 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	cache->stats.checks++;
 	uint32_t value = run->answer;
 	size_t count = tree_path(tree, run, cache->checked_pcs, PATH_DEPTH_MAX);
-	bool is_folded = tree == &cache->folded && !run->guess_sp, is_cut = tree == &cache->folded && run->guess_sp;
-	bool as_long = is_folded ? count <= walk.count : count == walk.count && (!is_cut || walk.cut);
+	bool as_long = count == walk.count;
+	if (tree == &cache->folded)
+		as_long = run->beyond ? as_long && walk.cut : count <= walk.count;
 	if (!as_long || memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0])) {
 		cache->stats.wrong++;
 		tree_remove(tree, run);

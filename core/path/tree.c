@@ -104,10 +104,11 @@ static int32_t place_offset(int32_t offset)
 	return offset & ~(int32_t)WALK_POINTER;
 }
 
-/* Which of `count` checks stands in place k of a chunk that they leave room in. */
-static always_inline size_t repeated_at(size_t k, size_t count)
+/* Which of `count` checks stands in place k of their last chunk: where they leave room some are repeated. */
+static always_inline size_t check_at(size_t k, size_t count)
 {
-	return k < 2 || k - 2 >= count ? 0 : k - 2;
+	size_t repeated = k < 2 || k - 2 >= count ? 0 : k - 2;
+	return k < count ? k : repeated;
 }
 
 /* With the first `count` of `checks`. True: some are of frame pointers. */
@@ -116,7 +117,7 @@ static always_inline bool chunk_fill(struct tree_chunk *chunk, struct checks che
 	int32_t offsets = 0;
 #pragma GCC unroll 4
 	for (size_t k = 0; k < TREE_CHUNK; k++) {
-		size_t from = k < count ? k : repeated_at(k, count);
+		size_t from = check_at(k, count);
 		offsets |= checks.offset[from];
 		chunk->offset[k] = place_offset(checks.offset[from]);
 		chunk->value[k] = checks.value[from];
@@ -147,7 +148,7 @@ static void run_fill(struct tree_run *run, struct checks checks)
 	size_t count = (size_t)(chunk - run->chunk) * TREE_CHUNK;
 	memset(bits, 0, (count + 7) / 8);
 	for (size_t i = 0; i < count; i++) {
-		size_t k = i % TREE_CHUNK, first = i - k, from = i < checks.count ? i : first + repeated_at(k, checks.count - first);
+		size_t k = i % TREE_CHUNK, first = i - k, from = first + check_at(k, checks.count - first);
 		bits[i / 8] |= (uint8_t)((checks.offset[from] & WALK_POINTER) << i % 8);
 	}
 }
@@ -177,7 +178,10 @@ static void run_end(struct tree_run *run, const struct walk *walk, uint32_t answ
 {
 	run->answer = answer;
 	run->guess_slot = walk->guessed ? walk->guess_slot : -1;
-	run->guess_sp = walk->guessed ? walk->guess_sp : walk->beyond;
+	if (walk->guessed)
+		run->guess_sp = walk->guess_sp;
+	else
+		run->beyond = walk->beyond;
 	run->is_plain = !walk->guessed;
 }
 

@@ -48,7 +48,9 @@ struct tree_run {
 		struct { /* where the path ends */
 			uint32_t answer;
 			int32_t guess_slot; /* -1: none */
-			int32_t guess_sp;   /* without a guess: the walk's `beyond` */
+			union { /* the walk's; `beyond` without a guess */
+				int32_t guess_sp, beyond;
+			};
 		};
 		uint32_t way[TREE_WAYS]; /* at a branch: where it led of late, the last first; a link below some bits of the word */
 	};

@@ -140,11 +140,11 @@ static void look_at_pinned(struct thread *thread)
 	uint32_t full = thread->spans_owned - thread->spans_empty - (thread->span != NULL), before = thread->pins_looked_at;
 	if ((full > before ? full - before : before - full) <= before / 8)
 		return;
-	int64_t alive = 0, spans = 0;
-	for (const struct frame_span *span = thread->full_spans; span; span = span->next, spans++)
+	int64_t alive = 0;
+	for (const struct frame_span *span = thread->full_spans; span; span = span->next)
 		alive += span->alive;
 	thread->pins_looked_at = full;
-	thread->pins_much = (spans << REGION_CHUNK_BITS) - alive > PINNED_IN_VAIN_BYTES + alive / 4;
+	thread->pins_much = ((int64_t)full << REGION_CHUNK_BITS) - alive > PINNED_IN_VAIN_BYTES + alive / 4;
 }
 
 void frame_judge(struct thread *thread, void (*survivor)(struct thread *thread, uint32_t site, size_t share))

@@ -106,7 +106,7 @@ static NOINLINE void test_recursion(void)
 /* Frames that are found by their frame pointers. */
 static NOINLINE void pointed(int depth)
 {
-	volatile char *area = alloca((size_t)(keep * 0 + 16 + depth % 3 * 16));
+	volatile char *area = alloca((size_t)(16 + depth % 3 * 16));
 	area[0] = 0;
 	if (depth > 0)
 		pointed(depth - 1);

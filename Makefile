@@ -84,10 +84,10 @@ $(BUILD)/presets_text.c: $(PRESETS) presets
 
 # Our copy of jemalloc: its public names get our prefix, its system calls for memory go to the region (core/tier/heap.c).
 JEMALLOC_PIC ?= /usr/lib/x86_64-linux-gnu/libjemalloc_pic.a
-$(BUILD)/jemalloc.a: $(JEMALLOC_PIC) shim/jemalloc.syms
+$(BUILD)/jemalloc.a: $(JEMALLOC_PIC) shim/jemalloc.syms shim/jemalloc.weak
 	$(if $(V),,@echo "  JE   $@")
 	$(Q)mkdir -p $(BUILD) && cp $(JEMALLOC_PIC) $@.tmp && chmod u+w $@.tmp && ar d $@.tmp jemalloc_cpp.pic.o
-	$(Q)$(OBJCOPY) --redefine-syms=shim/jemalloc.syms $@.tmp && mv $@.tmp $@
+	$(Q)$(OBJCOPY) --redefine-syms=shim/jemalloc.syms --weaken-symbols=shim/jemalloc.weak $@.tmp && mv $@.tmp $@
 
 $(BUILD)/fa-report: $(REPORT_OBJ)
 	$(if $(V),,@echo "  LD   $@")

@@ -167,6 +167,16 @@ static void say_what_is(struct thread *own, const int64_t live[TRACE_TIERS])
 		peaks.said[tier] = live[tier];
 }
 
+struct account_level account_level(void)
+{
+	if (!trace_header)
+		return (struct account_level){0};
+	int64_t live = 0;
+	for (uint32_t i = 0; i < trace_count(&trace_threads); i++)
+		live += trace_thread_sums(trace_at(&trace_threads, i)).live_bytes;
+	return (struct account_level){.live_bytes = live > 0 ? (uint64_t)live : 0, .peak_bytes = trace_header->peak_bytes};
+}
+
 static int64_t half_of(int64_t a, int64_t b)
 {
 	int64_t less = a < b ? a : b;

@@ -43,6 +43,11 @@ void account_heap_in_frame(struct thread *thread, struct trace_counter *counter)
 cold_path void account_peak(struct thread *thread);
 /* A tier has taken spans or slabs, or given them back. Any thread. */
 void account_footprint(enum trace_tier tier, int64_t bytes);
+/* Usable bytes of all tiers and threads that live, and the most that have. Any thread. Cost: a line for each thread there was. */
+struct account_level {
+	uint64_t live_bytes, peak_bytes;
+};
+struct account_level account_level(void);
 /* A thread begins, whose record is new. */
 void account_forget_peak(struct thread *thread);
 /* There are no peaks: at the start, and in a child that records on its own. */

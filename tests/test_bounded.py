@@ -116,3 +116,32 @@ def test_many_frames_keep_the_recording_small(shim):
     assert run.recording.stat().st_size <= 4 * MIB
     assert frames["allocs"]["p50"] == frames["allocs"]["max"] == 3
     assert len(frames["series"]) >= 16384
+
+
+def large(shim, *arguments, **options):
+    return list(map(int, shim.run([harness.program("large"), *arguments], options).stdout.split()))
+
+
+@pytest.mark.parametrize("mode", ["observe", "route"])
+@pytest.mark.parametrize("pattern", ["buffers", "arrays", "zeroes"])
+def test_large_blocks_that_come_and_go_keep_their_pages(shim, mode, pattern):
+    """Each turn frees what the next one takes. jemalloc by itself hands it back meanwhile: a page fault for each page or two."""
+    faults, pages = large(shim, pattern, mode=mode)
+    assert pages > 2000 and faults < pages / 10
+
+
+@pytest.mark.parametrize("kib", [40, 3000, 50000])
+def test_large_blocks_that_went_for_good_go_back(shim, kib):
+    with_them, without = large(shim, "give-back", kib)
+    assert with_them > 380 and without < with_them / 4
+
+
+def test_pages_that_stay_raise_no_peak(shim):
+    """160 MiB are written to at once at most; jemalloc by itself has 152 to 160 resident."""
+    peak, = large(shim, "grow")
+    assert 140 < peak < 195
+
+
+def test_free_pages_of_large_blocks_make_room_for_small_ones(shim):
+    peak, = large(shim, "turn-small", stacks="none")
+    assert 200 < peak < 245

@@ -4,6 +4,7 @@
 
 #include "core/account.h"
 #include "core/runtime.h"
+#include "core/tier/heap.h"
 #include "core/tier/remote.h"
 #include "core/trace/writer.h"
 
@@ -79,6 +80,7 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 		span->owner = thread;
 		thread->spans_owned++;
 		account_footprint(TRACE_TIER_FRAME, REGION_CHUNK_BYTES);
+		heap_other_taken(REGION_CHUNK_BYTES);
 	}
 	leave_current(thread);
 	make_current(thread, span);

@@ -6,13 +6,14 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/types.h>
 
 #include "core/region/region.h"
 #include "core/runtime.h"
 #include "core/tier/direct.h"
+#include "core/tier/heap_pages.h"
 
 void *fa_je_malloc(size_t size);
 void *fa_je_calloc(size_t count, size_t size);
@@ -34,10 +35,6 @@ int heap_sys_unwind_backtrace(void *callback, void *context);
 uintptr_t heap_sys_unwind_getip(void *context);
 void heap_sys_stack_chk_fail(void);
 int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
-
-/* Compiled-in jemalloc options: no background thread in somebody else's process, no dss, pages kept (never unmapped). */
-extern const char *fa_je_malloc_conf;
-__attribute__((visibility("hidden"))) const char *fa_je_malloc_conf = "background_thread:false,dss:disabled,abort_conf:false";
 
 /* jemalloc cannot be entered twice by a thread: its caches would be found half changed, its locks taken. A signal handler that
    interrupted it gets pages of its own, and leaves what it frees to be freed afterwards. */
@@ -118,6 +115,8 @@ void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool z
 		if (likely(base != NULL))
 			pointer = start_at(base, BLOCK_HEADER_BYTES, birth, tag, size);
 	}
+	if (unlikely(size >= HEAP_PAGES_LARGE))
+		heap_pages_taken(size);
 	leave();
 	return pointer;
 }
@@ -129,7 +128,19 @@ void heap_free(struct block *block)
 		return;
 	}
 	enter();
+	size_t size = block_size(block);
+	if (unlikely(size >= HEAP_PAGES_LARGE))
+		heap_pages_freed(block + 1, size);
 	free_now(block);
+	leave();
+}
+
+void heap_other_taken(size_t bytes)
+{
+	if (inside)
+		return;
+	enter();
+	heap_pages_taken(bytes);
 	leave();
 }
 
@@ -148,11 +159,14 @@ void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t ta
 		return NULL;
 	enter();
 	/* Marked dead first: where the block moves, its old header must not pass for a live one. */
+	size_t before = block_size(block);
 	block_kill(block);
 	void *base = fa_je_rallocx(block, block_usable(size) + BLOCK_HEADER_BYTES, 0);
 	void *pointer = base ? start_at(base, BLOCK_HEADER_BYTES, birth, tag, size) : NULL;
 	if (unlikely(!base))
 		block_revive(block);
+	else if (unlikely(size >= HEAP_PAGES_LARGE) && (base != block || size > before))
+		heap_pages_taken(base == block ? size - before : size);
 	leave();
 	return pointer;
 }
@@ -179,13 +193,11 @@ void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_by
 
 void heap_trim(void)
 {
-	char name[32];
 	if (inside)
 		return;
 	enter();
-	snprintf(name, sizeof name, "arena.%u.purge", 4096u); /* MALLCTL_ARENAS_ALL */
 	fa_je_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
-	fa_je_mallctl(name, NULL, NULL, NULL, 0);
+	heap_pages_give_back();
 	leave();
 }
 

@@ -21,6 +21,9 @@ void heap_free_rest(void); /* what waits for that; a thread ends */
    old block as it was. */
 void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t tag);
 
+/* Another tier has taken so many bytes: what jemalloc keeps free may be too much now (heap_pages.h). */
+void heap_other_taken(size_t bytes);
+
 /* Memory that jemalloc holds: allocated, active (resident in pages), mapped; zeros inside jemalloc itself. Slow. */
 void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_bytes);
 void heap_trim(void); /* returns free pages to the system */

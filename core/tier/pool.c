@@ -2,6 +2,7 @@
 #include "core/tier/pool.h"
 
 #include "core/account.h"
+#include "core/tier/heap.h"
 #include "core/tier/remote.h"
 
 /* A cache takes so many blocks at first, and so many bytes of them; it may grow to the others. */
@@ -149,6 +150,7 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 	                           .class_index = class_index,
 	                           .tier = tier};
 	account_footprint(tier, REGION_CHUNK_BYTES);
+	heap_other_taken(REGION_CHUNK_BYTES);
 	return take_from_now(slabs, slab);
 }
 

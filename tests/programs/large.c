@@ -1,0 +1,160 @@
+/* Large blocks that come and go. Prints what the mode that is named says. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define PAGE 4096
+#define WARM 40
+#define TURNS 60
+#define BUFFERS 600
+
+static long resident_mib(void)
+{
+	long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+	if (!file || fscanf(file, "%*d %ld", &pages) != 1)
+		exit(3);
+	fclose(file);
+	return pages / 256;
+}
+
+static long page_faults(void)
+{
+	struct rusage usage;
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt;
+}
+
+/* As a software renderer does: each frame fills buffers of 64 KiB, and frees them all. */
+static size_t buffers(void)
+{
+	static char *block[BUFFERS];
+	for (int i = 0; i < BUFFERS; i++)
+		memset(block[i] = malloc(65552), i, 65552);
+	for (int i = 0; i < BUFFERS; i++)
+		free(block[i]);
+	return BUFFERS * 65552;
+}
+
+/* As an expression of arrays does: each operation has a result of its own. */
+static size_t arrays(void)
+{
+	size_t bytes = 12000000;
+	char *sum = NULL;
+	for (int i = 0; i < 4; i++) {
+		char *product = malloc(bytes), *other = sum;
+		memset(product, i, bytes);
+		sum = malloc(bytes);
+		memcpy(sum, product, bytes);
+		free(other);
+		free(product);
+	}
+	free(sum);
+	return 8 * bytes;
+}
+
+static char *zeroed(size_t bytes)
+{
+	char *made = calloc(1, bytes);
+	for (size_t i = 0; i < bytes; i++)
+		if (made[i])
+			exit(4);
+	memset(made, 1, bytes);
+	return made;
+}
+
+static size_t zeroes(void)
+{
+	char *a = zeroed(145936), *b = zeroed(9000000), *c = zeroed(67088);
+	free(b);
+	free(a);
+	free(c);
+	return 9213024;
+}
+
+/* Page faults of a turn in the long run, and the pages that it writes to. */
+static void churn(size_t (*turn)(void))
+{
+	long before = 0;
+	size_t bytes = 0;
+	for (int i = 0; i < WARM + TURNS; i++) {
+		if (i == WARM)
+			before = page_faults();
+		bytes = turn();
+	}
+	printf("%ld %zu\n", (page_faults() - before) / TURNS, bytes / PAGE);
+}
+
+/* Vectors that double, one after the other. Prints the most MiB that were resident. */
+static void grow(void)
+{
+	struct rusage usage;
+	for (int i = 0; i < 8; i++) {
+		char *vector = NULL;
+		for (size_t size = 1 << 20; size <= 128 << 20; size *= 2) {
+			char *larger = malloc(size);
+			if (vector)
+				memcpy(larger, vector, size / 2);
+			memset(larger + size / 2, i, size / 4);
+			free(vector);
+			vector = larger;
+		}
+		free(vector);
+	}
+	getrusage(RUSAGE_SELF, &usage);
+	printf("%ld\n", usage.ru_maxrss / 1024);
+}
+
+/* 400 MiB in blocks of `kib`, once. Prints the MiB that are resident with them, and without. */
+static void give_back(size_t kib)
+{
+	size_t count = (400 << 10) / kib;
+	char **block = calloc(count, sizeof *block);
+	for (size_t i = 0; i < count; i++)
+		memset(block[i] = malloc(kib << 10), 1, kib << 10);
+	long with = resident_mib();
+	for (size_t i = 0; i < count; i++)
+		free(block[i]);
+	printf("%ld %ld\n", with, resident_mib());
+	free(block);
+}
+
+/* 200 MiB of large blocks, and after them as much of small ones. Prints the most MiB that were resident. */
+static void turn_small(void)
+{
+	enum { LARGE = 200, SMALL = 200 << 10 };
+	static void *small[SMALL];
+	void *large[LARGE];
+	struct rusage usage;
+	for (int i = 0; i < LARGE; i++)
+		memset(large[i] = malloc(1 << 20), 1, 1 << 20);
+	for (int i = 0; i < LARGE; i++)
+		free(large[i]);
+	for (int i = 0; i < SMALL; i++)
+		memset(small[i] = malloc(1000), 1, 1000);
+	for (int i = 0; i < SMALL; i++)
+		free(small[i]);
+	getrusage(RUSAGE_SELF, &usage);
+	printf("%ld\n", usage.ru_maxrss / 1024);
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+	if (!strcmp(mode, "buffers"))
+		churn(buffers);
+	else if (!strcmp(mode, "arrays"))
+		churn(arrays);
+	else if (!strcmp(mode, "zeroes"))
+		churn(zeroes);
+	else if (!strcmp(mode, "grow"))
+		grow();
+	else if (!strcmp(mode, "give-back") && argc > 2)
+		give_back(strtoul(argv[2], NULL, 10));
+	else if (!strcmp(mode, "turn-small"))
+		turn_small();
+	else
+		return 2;
+	return 0;
+}

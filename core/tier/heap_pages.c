@@ -6,6 +6,8 @@
 
 #include "core/account.h"
 
+int fa_je_mallctlnametomib(const char *name, size_t *mib, size_t *length);
+int fa_je_mallctlbymib(const size_t *mib, size_t length, void *old, size_t *old_bytes, void *new_value, size_t new_bytes);
 int fa_je_mallctl(const char *name, void *old, size_t *old_bytes, void *new_value, size_t new_bytes);
 void je_ehooks_default_zero_impl(void *address, size_t bytes);
 
@@ -20,19 +22,23 @@ __attribute__((visibility("hidden"))) const char *fa_je_malloc_conf =
 #define LOOK_BYTES (16u << 20) /* taken and freed by all between two looks, at least */
 #define LOOK_SHARE 16          /* of the peak */
 #define SPARE_BYTES (8u << 20)
+#define SPARE_SHARE 4          /* of the peak: each thread has free pages of its own, and not all of them fit */
 #define HUGE_BYTES (32u << 20) /* beyond it glibc maps each block on its own */
 #define HUGE_SHARE 3           /* of the peak */
+#define EAGER_BYTES (8u << 20) /* jemalloc's own threshold, */
+#define EAGER_MS 1000u         /* and how long it holds after so much was kept that some had to go */
 #define CREDIT_PER_MS (32u << 10) /* 32 MiB a second; a MiB's page faults take some 0.2 ms */
 
 static _Atomic size_t moved, look_at = LOOK_BYTES;
 
-/* What may be given back, beyond what must be: bytes. */
 static struct {
 	struct base_lock lock;
-	uint64_t since_ms;
-	uint64_t earned; /* by time, since then */
-	uint64_t spent;
-} credit;
+	bool begun;
+	bool left_alone; /* FA_MALLOC_CONF names a threshold */
+	uint64_t eager_until_ms; /* 0: jemalloc does not give back by itself */
+	/* what may be given back, beyond what must be: bytes that time has earned, and those that are gone */
+	uint64_t looked_ms, earned, spent;
+} state;
 
 static size_t read_size(const char *name)
 {
@@ -40,12 +46,16 @@ static size_t read_size(const char *name)
 	return fa_je_mallctl(name, &value, &bytes, NULL, 0) ? 0 : value;
 }
 
-/* The first arena is made before the options are read. A threshold that FA_MALLOC_CONF names is the user's. */
-static void obey_options(void)
+/* From how many free bytes that lie together on each arena gives them back at once. */
+static void set_threshold(size_t bytes)
 {
-	size_t never = SIZE_MAX;
-	if (!read_size("opt.oversize_threshold"))
-		fa_je_mallctl("arena.0.oversize_threshold", NULL, NULL, &never, sizeof never);
+	unsigned count = 0;
+	size_t count_bytes = sizeof count, mib[3], length = 3;
+	if (fa_je_mallctl("arenas.narenas", &count, &count_bytes, NULL, 0) ||
+	    fa_je_mallctlnametomib("arena.0.oversize_threshold", mib, &length))
+		return;
+	for (mib[1] = 0; mib[1] < count; mib[1]++) /* it fails for those that are yet to be made */
+		fa_je_mallctlbymib(mib, length, NULL, NULL, &bytes, sizeof bytes);
 }
 
 /* 4096 is MALLCTL_ARENAS_ALL, here and below. */
@@ -67,39 +77,67 @@ static uint64_t in_pages(uint64_t bytes)
 	return bytes + bytes / 4;
 }
 
-/* Whether `bytes` can be given back; then they are spent. As much as the peak can be saved. */
-static bool credit_spend(uint64_t bytes, uint64_t peak)
+/* Lock held. Whether `bytes` can be given back; then they are spent. As much as the peak can be saved. */
+static bool spend(uint64_t now_ms, uint64_t bytes, uint64_t peak)
 {
-	if (!base_lock(&credit.lock))
+	if (state.looked_ms)
+		state.earned += (now_ms - state.looked_ms) * CREDIT_PER_MS;
+	state.looked_ms = now_ms;
+	if (state.earned > state.spent)
+		state.earned = state.spent;
+	if (state.spent - state.earned + bytes > peak)
 		return false;
-	uint64_t now_ms = base_now_ns() / 1000000;
-	if (credit.since_ms)
-		credit.earned += (now_ms - credit.since_ms) * CREDIT_PER_MS;
-	credit.since_ms = now_ms;
-	if (credit.earned > credit.spent)
-		credit.earned = credit.spent;
-	bool enough = credit.spent - credit.earned + bytes <= peak;
-	if (enough)
-		credit.spent += bytes;
-	base_unlock(&credit.lock);
-	return enough;
+	state.spent += bytes;
+	return true;
 }
 
-/* `more` lives soon. */
+/* Those who take it may not write to all of it: a vector that doubles does not. */
+static bool is_huge(size_t bytes, uint64_t peak)
+{
+	return bytes > HUGE_BYTES && bytes > peak / HUGE_SHARE;
+}
+
+/* Lock held. `more` lives soon. */
+static void judge(size_t more)
+{
+	struct account_level level = account_level();
+	uint64_t live = level.live_bytes + more, below = level.peak_bytes > live ? level.peak_bytes - live : 0;
+	uint64_t spare = SPARE_BYTES + (is_huge(more, level.peak_bytes) ? 0 : level.peak_bytes / SPARE_SHARE);
+	uint64_t kept = free_bytes(), now_ms = base_now_ns() / 1000000;
+	bool too_much = !state.eager_until_ms && kept > in_pages(below) + spare;
+	if (too_much || (kept > SPARE_BYTES && spend(now_ms, kept, in_pages(level.peak_bytes))))
+		heap_pages_give_back();
+	if (too_much) {
+		set_threshold(EAGER_BYTES);
+		state.eager_until_ms = now_ms + EAGER_MS;
+	} else if (state.eager_until_ms && now_ms >= state.eager_until_ms) {
+		set_threshold(SIZE_MAX);
+		state.eager_until_ms = 0;
+	}
+	uint64_t share = level.peak_bytes / LOOK_SHARE;
+	atomic_store_explicit(&look_at, share > LOOK_BYTES ? share : LOOK_BYTES, memory_order_relaxed);
+}
+
+/* The first arena is made before the options are read: what they say about a threshold it does not know. */
+static void begin(void)
+{
+	state.begun = true;
+	state.left_alone = read_size("opt.oversize_threshold");
+	if (!state.left_alone)
+		set_threshold(SIZE_MAX);
+}
+
 static cold_path void look(size_t more)
 {
-	static _Atomic bool obeyed;
+	if (!base_lock(&state.lock))
+		return;
 	int saved_errno = errno;
-	if (!atomic_exchange(&obeyed, true))
-		obey_options();
-	struct account_level level = account_level();
-	size_t live = level.live_bytes + more, below = level.peak_bytes > live ? level.peak_bytes - live : 0;
-	size_t kept = free_bytes();
-	if (kept > SPARE_BYTES && (kept - SPARE_BYTES > in_pages(below) || credit_spend(kept, in_pages(level.peak_bytes))))
-		heap_pages_give_back();
-	size_t share = level.peak_bytes / LOOK_SHARE;
-	atomic_store_explicit(&look_at, share > LOOK_BYTES ? share : LOOK_BYTES, memory_order_relaxed);
+	if (!state.begun)
+		begin();
+	if (!state.left_alone)
+		judge(more);
 	errno = saved_errno;
+	base_unlock(&state.lock);
 }
 
 static always_inline void move(size_t bytes, size_t more)
@@ -122,8 +160,7 @@ void heap_pages_taken(size_t bytes)
 
 void heap_pages_freed(void *start, size_t bytes)
 {
-	/* Those who take it next may not write to all of it: a vector that doubles does not. */
-	if (unlikely(bytes > HUGE_BYTES) && bytes > account_level().peak_bytes / HUGE_SHARE) {
+	if (unlikely(bytes > HUGE_BYTES) && is_huge(bytes, account_level().peak_bytes)) {
 		int saved_errno = errno;
 		madvise((void *)round_up((uintptr_t)start, PAGE_BYTES), bytes - PAGE_BYTES, MADV_DONTNEED);
 		errno = saved_errno;

@@ -3,10 +3,10 @@
  * back at once what lies together by 8 MiB: a program that frees so much and allocates it again, each frame or each turn of a
  * loop, takes a page fault for each page each time (arrays of 12 MB in numpy: 3.1 s, 0.9 s where they stay).
  *
- * Here they stay while they and all that lives are no more than what has lived at once before, so that keeping them raises
- * no peak. And they go as long as what has gone, should it all have been wanted again, has cost no more page faults than the
- * peak took, and some for each second since: a program that has done its work and waits has them no longer, one that
- * frees and allocates without end has them soon.
+ * Here they stay while they and all that lives are hardly more than what has lived at once before, so that keeping them
+ * raises no peak; when they are, they go, and for a second jemalloc does as it likes. They also go as long as what has gone,
+ * should it all have been wanted again, has cost no more page faults than the peak took, and some for each second since: a
+ * program that has done its work and waits has them no longer, one that frees and allocates without end has them soon.
  */
 #ifndef FA_TIER_HEAP_PAGES_H
 #define FA_TIER_HEAP_PAGES_H

@@ -280,7 +280,7 @@ static void take_policy(void)
 		role_named(thread_self, NULL);
 }
 
-void runtime_finish_start(void)
+void runtime_finish_start(bool served_by_us)
 {
 	runtime_start();
 	enum runtime_phase phase = (enum runtime_phase)atomic_load(&runtime_phase);
@@ -292,7 +292,7 @@ void runtime_finish_start(void)
 	pthread_atfork(NULL, NULL, note_fork);
 	take_policy();
 	path_check_every((uint32_t)runtime.options.threshold[TRACE_THRESHOLD_STACK_CHECK]);
-	if (runtime.stacks == TRACE_STACKS_FULL && path_init(runtime.options.threshold[TRACE_THRESHOLD_STACK_DEPTH])) {
+	if (runtime.stacks == TRACE_STACKS_FULL && path_init(runtime.options.threshold[TRACE_THRESHOLD_STACK_DEPTH], served_by_us)) {
 		runtime.stacks = TRACE_STACKS_CALLER;
 		trace_header->stacks = TRACE_STACKS_CALLER;
 		trace_loss(TRACE_LOSS_UNWINDER, 1);

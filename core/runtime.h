@@ -34,7 +34,9 @@ extern _Atomic uint32_t runtime_phase; /* enum runtime_phase */
 
 /* True once runtime_start is over on any thread; the caller may then attach itself. */
 void runtime_start(void);
-void runtime_finish_start(void);
+/* `served_by_us`: malloc is ours. Else whoever's it is may not be ready before main (GCL's lays out its heap there), and
+   libraries that are loaded would allocate from it: the unwinder's is not. */
+void runtime_finish_start(bool served_by_us);
 void runtime_end(int status, bool status_known);
 void runtime_child(void);
 /* False in a vfork child, which runs in its parent's memory, and while the shim starts. A fork is noticed. */

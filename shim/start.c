@@ -30,11 +30,12 @@ __attribute__((constructor(101))) static void start(void)
 	jumps_find();
 	rights_find();
 	threads_find();
-	runtime_finish_start();
+	bool served_by_us = finder_next("malloc", 0) == (uintptr_t)own_malloc;
+	runtime_finish_start(served_by_us);
 	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING)
 		return;
 	thread_internal_begin();
-	if (finder_next("malloc", 0) != (uintptr_t)own_malloc)
+	if (!served_by_us)
 		trace_loss(TRACE_LOSS_OWN_MALLOC, 1);
 	on_exit(at_exit, NULL);
 	(void)at_quick_exit(at_quick_end); /* fails only without memory: the end is then unknown */

@@ -150,6 +150,12 @@ def test_program_with_an_allocator_of_its_own(shim):
     assert run.report["totals"]["allocs"] == 0 and len(told) == 1
 
 
+def test_an_allocator_that_is_not_ready_before_main(shim):
+    """GCL's (maxima) lays out its heap in main, and crashed when the unwinder's library was loaded before."""
+    run = shim.run([harness.program("allocator_of_its_own", flags=["-rdynamic"]), "early"])
+    assert int(run.stdout) < 2000
+
+
 @pytest.mark.parametrize("via", ["preload", "fa-run"])
 def test_static_program_is_left_alone(shim, via):
     static = harness.compile_to(harness.OUT / "tiny-static", [harness.PROGRAMS / "tiny.c"], [*harness.C_FLAGS, "-static"])

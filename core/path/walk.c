@@ -68,10 +68,10 @@ static struct {
 	void **local_space;
 } unw;
 
-int walk_init(size_t depth_max)
+int walk_init(size_t depth_max, bool with_library)
 {
 	depth_limit = depth_max && depth_max < PATH_DEPTH_MAX ? depth_max : PATH_DEPTH_MAX;
-	void *library = dlopen("libunwind.so.8", RTLD_LOCAL | RTLD_NOW);
+	void *library = with_library ? dlopen("libunwind.so.8", RTLD_LOCAL | RTLD_NOW) : NULL;
 	if (!library)
 		return -ENOENT;
 	unw.getcontext = (int (*)(ucontext_t *))dlsym(library, "_Ux86_64_getcontext");

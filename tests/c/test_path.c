@@ -747,7 +747,7 @@ int main(int argc, char **argv)
 	CHECK(path_capture(__builtin_frame_address(0), &caller, 1, &cut) == 1, "before path_init: the caller");
 	void *warm[4];
 	backtrace(warm, 4); /* loads libgcc_s before the modules are read */
-	CHECK(path_init(PATH_DEPTH_MAX) == 0, "path_init");
+	CHECK(path_init(PATH_DEPTH_MAX, true) == 0, "path_init");
 	test_recursion();
 	if (argc > 1 && !strcmp(argv[1], "--bench")) {
 		bench();

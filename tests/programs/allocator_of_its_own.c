@@ -33,8 +33,15 @@ void *realloc(void *p, size_t size)
 	return fresh;
 }
 
-int main(void)
+/* With an argument: prints how many bytes were asked for before. An allocator may not be ready for many before main. */
+int main(int argc, char **argv)
 {
+	(void)argv;
+	if (argc > 1) {
+		size_t before = used;
+		printf("%zu\n", before);
+		return 0;
+	}
 	char *text = strdup("mine");
 	text = realloc(text, 100);
 	int ok = !strcmp(text, "mine") && calls >= 2;

@@ -60,7 +60,7 @@ CASES = {
         run git log --stat --format=%H; run git gc -q; run git fsck; run git blame a.txt | md5sum; run git show none"""),
     "curl": ("curl", "curl", {}, HTTP + r"""/usr/bin/python3 -m http.server -b 127.0.0.1 -d www $PORT 2>/dev/null & up
         for i in 1 2 3; do run curl -s "http://127.0.0.1:$PORT/a.txt" | md5sum; done; run curl -sS "http://127.0.0.1:$PORT/[1-3]none" -o /dev/null -w '%{http_code}\n'
-        run curl -sS http://127.0.0.1:1/; echo $?; kill $!"""),
+        run curl -sS http://127.0.0.1:1/ 2>&1 | sed 's/after [0-9]* ms//'; echo ${PIPESTATUS[0]}; kill $!"""),
     "redis": ("redis-server", "redis-server", {}, r"""serve redis-server --port $PORT --save '' --bind 127.0.0.1 > log & for i in $(seq 200); do redis-cli -p $PORT ping >/dev/null 2>&1 && break; sleep 0.05; done
         run redis-benchmark -p $PORT -n 2000 -q -t set,get,lpush,lpop,hset,zadd,mset | tr '\r' '\n' | grep -c 'per second'
         for i in $(seq 20); do run redis-cli -p $PORT set k$i v$i; done | sort | uniq -c; run redis-cli -p $PORT eval 'local n = 0 for i = 1, 20 do n = n + #redis.call("get", "k" .. i) end return n' 0

@@ -9,14 +9,19 @@
 #define TURNS 60
 #define BUFFERS 600
 
-static long resident_mib(void)
+/* `VmRSS:` now, `VmHWM:` at most. getrusage would tell of the process that this one was before exec, too. */
+static long resident_mib(const char *which)
 {
-	long pages = 0;
-	FILE *file = fopen("/proc/self/statm", "r");
-	if (!file || fscanf(file, "%*d %ld", &pages) != 1)
+	char line[256];
+	long kib = -1;
+	FILE *file = fopen("/proc/self/status", "r");
+	while (file && kib < 0 && fgets(line, sizeof line, file))
+		if (!strncmp(line, which, 6))
+			kib = strtol(line + 6, NULL, 10);
+	if (kib < 0)
 		exit(3);
 	fclose(file);
-	return pages / 256;
+	return kib / 1024;
 }
 
 static long page_faults(void)
@@ -89,7 +94,6 @@ static void churn(size_t (*turn)(void))
 /* Vectors that double, one after the other. Prints the most MiB that were resident. */
 static void grow(void)
 {
-	struct rusage usage;
 	for (int i = 0; i < 8; i++) {
 		char *vector = NULL;
 		for (size_t size = 1 << 20; size <= 128 << 20; size *= 2) {
@@ -102,8 +106,7 @@ static void grow(void)
 		}
 		free(vector);
 	}
-	getrusage(RUSAGE_SELF, &usage);
-	printf("%ld\n", usage.ru_maxrss / 1024);
+	printf("%ld\n", resident_mib("VmHWM:"));
 }
 
 /* 400 MiB in blocks of `kib`, once. Prints the MiB that are resident with them, and without. */
@@ -113,10 +116,10 @@ static void give_back(size_t kib)
 	char **block = calloc(count, sizeof *block);
 	for (size_t i = 0; i < count; i++)
 		memset(block[i] = malloc(kib << 10), 1, kib << 10);
-	long with = resident_mib();
+	long with = resident_mib("VmRSS:");
 	for (size_t i = 0; i < count; i++)
 		free(block[i]);
-	printf("%ld %ld\n", with, resident_mib());
+	printf("%ld %ld\n", with, resident_mib("VmRSS:"));
 	free(block);
 }
 
@@ -126,7 +129,6 @@ static void turn_small(void)
 	enum { LARGE = 200, SMALL = 200 << 10 };
 	static void *small[SMALL];
 	void *large[LARGE];
-	struct rusage usage;
 	for (int i = 0; i < LARGE; i++)
 		memset(large[i] = malloc(1 << 20), 1, 1 << 20);
 	for (int i = 0; i < LARGE; i++)
@@ -135,8 +137,7 @@ static void turn_small(void)
 		memset(small[i] = malloc(1000), 1, 1000);
 	for (int i = 0; i < SMALL; i++)
 		free(small[i]);
-	getrusage(RUSAGE_SELF, &usage);
-	printf("%ld\n", usage.ru_maxrss / 1024);
+	printf("%ld\n", resident_mib("VmHWM:"));
 }
 
 int main(int argc, char **argv)

@@ -115,7 +115,7 @@ void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool z
 		if (likely(base != NULL))
 			pointer = start_at(base, BLOCK_HEADER_BYTES, birth, tag, size);
 	}
-	if (unlikely(size >= HEAP_PAGES_LARGE))
+	if (unlikely(size >= HEAP_PAGES_LARGE) && pointer)
 		heap_pages_taken(size);
 	leave();
 	return pointer;
@@ -165,8 +165,8 @@ void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t ta
 	void *pointer = base ? start_at(base, BLOCK_HEADER_BYTES, birth, tag, size) : NULL;
 	if (unlikely(!base))
 		block_revive(block);
-	else if (unlikely(size >= HEAP_PAGES_LARGE) && (base != block || size > before))
-		heap_pages_taken(base == block ? size - before : size);
+	else if (unlikely(size >= HEAP_PAGES_LARGE || before >= HEAP_PAGES_LARGE))
+		heap_pages_resized(before, size);
 	leave();
 	return pointer;
 }

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core/account.h"
 
@@ -20,11 +22,13 @@ __attribute__((visibility("hidden"))) const char *fa_je_malloc_conf =
 #define PAGE_BYTES 4096u
 #define SAID_BYTES (1u << 20)  /* moved by a thread before it tells the others */
 #define LOOK_BYTES (16u << 20) /* taken and freed by all between two looks, at least */
+#define LOOK_MS 2              /* between two, at least, when something is taken, but for a huge block */
 #define LOOK_SHARE 16          /* of the peak */
 #define SPARE_BYTES (8u << 20)
 #define SPARE_SHARE 4          /* of the peak: each thread has free pages of its own, and not all of them fit */
 #define HUGE_BYTES (32u << 20) /* beyond it glibc maps each block on its own */
 #define HUGE_SHARE 3           /* of the peak */
+#define DECAY_MS 10000         /* jemalloc's default */
 #define EAGER_BYTES (8u << 20) /* jemalloc's own threshold, */
 #define EAGER_MS 1000u         /* and how long it holds after so much was kept that some had to go */
 #define CREDIT_PER_MS (32u << 10) /* 32 MiB a second; a MiB's page faults take some 0.2 ms */
@@ -32,12 +36,13 @@ __attribute__((visibility("hidden"))) const char *fa_je_malloc_conf =
 static _Atomic size_t moved, look_at = LOOK_BYTES;
 
 static struct {
-	struct base_lock lock;
+	_Atomic int looker; /* the process of which a thread looks; 0: none does. Nobody waits for it */
 	bool begun;
-	bool left_alone; /* FA_MALLOC_CONF names a threshold */
+	_Atomic bool left_alone; /* FA_MALLOC_CONF says otherwise */
 	uint64_t eager_until_ms; /* 0: jemalloc does not give back by itself */
 	/* what may be given back, beyond what must be: bytes that time has earned, and those that are gone */
-	uint64_t looked_ms, earned, spent;
+	_Atomic uint64_t looked_ms;
+	uint64_t earned, spent;
 } state;
 
 static size_t read_size(const char *name)
@@ -77,14 +82,20 @@ static uint64_t in_pages(uint64_t bytes)
 	return bytes + bytes / 4;
 }
 
-/* Lock held. Whether `bytes` can be given back; then they are spent. As much as the peak can be saved. */
-static bool spend(uint64_t now_ms, uint64_t bytes, uint64_t peak)
+/* By the looker. What time has earned since the last look; as much as is spent, at most. */
+static void earn(uint64_t now_ms)
 {
-	if (state.looked_ms)
-		state.earned += (now_ms - state.looked_ms) * CREDIT_PER_MS;
-	state.looked_ms = now_ms;
+	uint64_t looked_ms = atomic_load_explicit(&state.looked_ms, memory_order_relaxed);
+	if (looked_ms)
+		state.earned += (now_ms - looked_ms) * CREDIT_PER_MS;
+	atomic_store_explicit(&state.looked_ms, now_ms, memory_order_relaxed);
 	if (state.earned > state.spent)
 		state.earned = state.spent;
+}
+
+/* By the looker. Whether `bytes` can be given back; then they are spent. As much as the peak can be saved. */
+static bool spend(uint64_t bytes, uint64_t peak)
+{
 	if (state.spent - state.earned + bytes > peak)
 		return false;
 	state.spent += bytes;
@@ -97,15 +108,16 @@ static bool is_huge(size_t bytes, uint64_t peak)
 	return bytes > HUGE_BYTES && bytes > peak / HUGE_SHARE;
 }
 
-/* Lock held. `more` lives soon. */
+/* By the looker. `more` lives soon. */
 static void judge(size_t more)
 {
 	struct account_level level = account_level();
 	uint64_t live = level.live_bytes + more, below = level.peak_bytes > live ? level.peak_bytes - live : 0;
 	uint64_t spare = SPARE_BYTES + (is_huge(more, level.peak_bytes) ? 0 : level.peak_bytes / SPARE_SHARE);
 	uint64_t kept = free_bytes(), now_ms = base_now_ns() / 1000000;
+	earn(now_ms);
 	bool too_much = !state.eager_until_ms && kept > in_pages(below) + spare;
-	if (too_much || (kept > SPARE_BYTES && spend(now_ms, kept, in_pages(level.peak_bytes))))
+	if (too_much || (kept > SPARE_BYTES && spend(kept, in_pages(level.peak_bytes) + spare)))
 		heap_pages_give_back();
 	if (too_much) {
 		set_threshold(EAGER_BYTES);
@@ -122,22 +134,27 @@ static void judge(size_t more)
 static void begin(void)
 {
 	state.begun = true;
-	state.left_alone = read_size("opt.oversize_threshold");
+	state.left_alone = read_size("opt.oversize_threshold") || read_size("opt.dirty_decay_ms") != DECAY_MS;
 	if (!state.left_alone)
 		set_threshold(SIZE_MAX);
 }
 
 static cold_path void look(size_t more)
 {
-	if (!base_lock(&state.lock))
+	/* Statistics of every arena are read: not more often than so many pages can be written to. What is freed may be the last. */
+	uint64_t looked_ms = atomic_load_explicit(&state.looked_ms, memory_order_relaxed);
+	if (more && more <= HUGE_BYTES && base_now_ns() / 1000000 - looked_ms < LOOK_MS)
 		return;
-	int saved_errno = errno;
+	int saved_errno = errno, self = (int)syscall(SYS_getpid), looker = atomic_load_explicit(&state.looker, memory_order_relaxed);
+	if (looker == self || !atomic_compare_exchange_strong(&state.looker, &looker, self))
+		return;
+	atomic_store_explicit(&moved, 0, memory_order_relaxed);
 	if (!state.begun)
 		begin();
 	if (!state.left_alone)
 		judge(more);
 	errno = saved_errno;
-	base_unlock(&state.lock);
+	atomic_store_explicit(&state.looker, 0, memory_order_release);
 }
 
 static always_inline void move(size_t bytes, size_t more)
@@ -149,7 +166,6 @@ static always_inline void move(size_t bytes, size_t more)
 	unsaid = 0;
 	if (all < atomic_load_explicit(&look_at, memory_order_relaxed))
 		return;
-	atomic_store_explicit(&moved, 0, memory_order_relaxed);
 	look(more);
 }
 
@@ -160,12 +176,20 @@ void heap_pages_taken(size_t bytes)
 
 void heap_pages_freed(void *start, size_t bytes)
 {
-	if (unlikely(bytes > HUGE_BYTES) && is_huge(bytes, account_level().peak_bytes)) {
+	if (unlikely(bytes > HUGE_BYTES) && !state.left_alone && is_huge(bytes, account_level().peak_bytes)) {
 		int saved_errno = errno;
 		madvise((void *)round_up((uintptr_t)start, PAGE_BYTES), bytes - PAGE_BYTES, MADV_DONTNEED);
 		errno = saved_errno;
 	}
 	move(bytes, 0);
+}
+
+void heap_pages_resized(size_t before, size_t size)
+{
+	if (size > before)
+		move(size, size - before);
+	else
+		move(before - size, 0);
 }
 
 /* calloc of what has been used before. Where jemalloc would hand it back to the system and take it again, this costs a page

@@ -6,7 +6,7 @@
  * Here they stay while they and all that lives are hardly more than what has lived at once before, so that keeping them
  * raises no peak; when they are, they go, and for a second jemalloc does as it likes. They also go as long as what has gone,
  * should it all have been wanted again, has cost no more page faults than the peak took, and some for each second since: a
- * program that has done its work and waits has them no longer, one that frees and allocates without end has them soon.
+ * program that frees all it has, once, and waits has them no longer, one that frees and allocates without end has them soon.
  */
 #ifndef FA_TIER_HEAP_PAGES_H
 #define FA_TIER_HEAP_PAGES_H
@@ -17,10 +17,13 @@
 #define HEAP_PAGES_LARGE (32u << 10)
 
 /* So many bytes have been taken for a large block or for spans. The thread is inside jemalloc. Any thread. Cost: an addition; a
-   look at jemalloc's figures (some 11 us) for each 16 MiB that come or go, or sixteenth of the peak if that is more. */
+   look at jemalloc's figures (11 us and more, by the number of its arenas) for each 16 MiB that come or go, or sixteenth of the
+   peak if that is more, for what is taken at most one in 2 ms; no thread waits for another. */
 void heap_pages_taken(size_t bytes);
 /* A large block is about to be freed. The same. */
 void heap_pages_freed(void *start, size_t bytes);
+/* A block has been resized, where it lies or elsewhere: one of the two sizes is large. The same. */
+void heap_pages_resized(size_t before, size_t size);
 /* All of them, now. The thread is inside jemalloc. */
 void heap_pages_give_back(void);
 

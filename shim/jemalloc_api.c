@@ -8,15 +8,13 @@
 
 #include "core/alloc.h"
 #include "core/block.h"
+#include "core/tier/jemalloc.h"
 #include "shim/hooks.h"
 
 #define FP ((const uintptr_t *)__builtin_frame_address(0))
 #define FLAG_ALIGN_BITS 0x3f
 #define FLAG_ZERO 0x40
 
-int fa_je_mallctl(const char *name, void *old, size_t *old_bytes, void *value, size_t value_bytes);
-int fa_je_mallctlnametomib(const char *name, size_t *mib, size_t *mib_length);
-int fa_je_mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *value, size_t value_bytes);
 void fa_je_malloc_stats_print(void (*write)(void *context, const char *text), void *context, const char *options);
 
 static size_t align_of(int flags)

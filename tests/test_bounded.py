@@ -136,6 +136,11 @@ def test_large_blocks_that_went_for_good_go_back(shim, kib):
     assert with_them > 380 and without < with_them / 4
 
 
+def test_what_realloc_frees_goes_back(shim):
+    with_them, without = large(shim, "shrink")
+    assert with_them > 380 and without < with_them / 4
+
+
 def test_pages_that_stay_raise_no_peak(shim):
     """160 MiB are written to at once at most; jemalloc by itself has 152 to 160 resident."""
     peak, = large(shim, "grow")

@@ -14,14 +14,7 @@
 #include "core/runtime.h"
 #include "core/tier/direct.h"
 #include "core/tier/heap_pages.h"
-
-void *fa_je_malloc(size_t size);
-void *fa_je_calloc(size_t count, size_t size);
-void *fa_je_aligned_alloc(size_t align, size_t size);
-void fa_je_free(void *base);
-void *fa_je_rallocx(void *base, size_t size, int flags);
-int fa_je_mallctl(const char *name, void *old, size_t *old_bytes, void *new_value, size_t new_bytes);
-void je_jemalloc_postfork_child(void);
+#include "core/tier/jemalloc.h"
 
 void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset);
 int heap_sys_munmap(void *address, size_t bytes);
@@ -44,6 +37,8 @@ static __thread _Atomic(struct block *) waiting; /* chained by `birth`: they are
 static void free_now(struct block *block)
 {
 	char *base = (char *)block;
+	if (unlikely(block_size(block) >= HEAP_PAGES_LARGE))
+		heap_pages_freed(block + 1, block_size(block));
 	if (unlikely(block_tag(block) & BLOCK_ALIGNED))
 		base = (char *)(block + 1) - ((uint64_t *)block)[-1];
 	fa_je_free(base);
@@ -128,9 +123,6 @@ void heap_free(struct block *block)
 		return;
 	}
 	enter();
-	size_t size = block_size(block);
-	if (unlikely(size >= HEAP_PAGES_LARGE))
-		heap_pages_freed(block + 1, size);
 	free_now(block);
 	leave();
 }
@@ -171,23 +163,16 @@ void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t ta
 	return pointer;
 }
 
-static size_t read_stat(const char *name)
-{
-	size_t value = 0, bytes = sizeof value;
-	return fa_je_mallctl(name, &value, &bytes, NULL, 0) ? 0 : value;
-}
-
 void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_bytes)
 {
-	uint64_t epoch = 1;
 	*allocated_bytes = *active_bytes = *mapped_bytes = 0;
 	if (inside)
 		return;
 	enter();
-	fa_je_mallctl("epoch", NULL, NULL, &epoch, sizeof epoch);
-	*allocated_bytes = read_stat("stats.allocated");
-	*active_bytes = read_stat("stats.active");
-	*mapped_bytes = read_stat("stats.mapped");
+	jemalloc_refresh();
+	*allocated_bytes = jemalloc_figure("stats.allocated");
+	*active_bytes = jemalloc_figure("stats.active");
+	*mapped_bytes = jemalloc_figure("stats.mapped");
 	leave();
 }
 

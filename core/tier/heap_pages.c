@@ -7,10 +7,9 @@
 #include <unistd.h>
 
 #include "core/account.h"
+#include "core/tier/jemalloc.h"
+#include "core/trace/writer.h"
 
-int fa_je_mallctlnametomib(const char *name, size_t *mib, size_t *length);
-int fa_je_mallctlbymib(const size_t *mib, size_t length, void *old, size_t *old_bytes, void *new_value, size_t new_bytes);
-int fa_je_mallctl(const char *name, void *old, size_t *old_bytes, void *new_value, size_t new_bytes);
 void je_ehooks_default_zero_impl(void *address, size_t bytes);
 
 /* Compiled-in jemalloc options: no background thread in somebody else's process, no dss; no pages given back for their number
@@ -45,12 +44,6 @@ static struct {
 	uint64_t earned, spent;
 } state;
 
-static size_t read_size(const char *name)
-{
-	size_t value = 0, bytes = sizeof value;
-	return fa_je_mallctl(name, &value, &bytes, NULL, 0) ? 0 : value;
-}
-
 /* From how many free bytes that lie together on each arena gives them back at once. */
 static void set_threshold(size_t bytes)
 {
@@ -66,9 +59,8 @@ static void set_threshold(size_t bytes)
 /* 4096 is MALLCTL_ARENAS_ALL, here and below. */
 static size_t free_bytes(void)
 {
-	uint64_t epoch = 1;
-	fa_je_mallctl("epoch", NULL, NULL, &epoch, sizeof epoch);
-	return read_size("stats.arenas.4096.pdirty") * PAGE_BYTES;
+	jemalloc_refresh();
+	return jemalloc_figure("stats.arenas.4096.pdirty") * PAGE_BYTES;
 }
 
 void heap_pages_give_back(void)
@@ -103,9 +95,9 @@ static bool spend(uint64_t bytes, uint64_t peak)
 }
 
 /* Those who take it may not write to all of it: a vector that doubles does not. */
-static bool is_huge(size_t bytes, uint64_t peak)
+static always_inline bool is_huge(size_t bytes)
 {
-	return bytes > HUGE_BYTES && bytes > peak / HUGE_SHARE;
+	return unlikely(bytes > HUGE_BYTES) && trace_header && bytes > trace_header->peak_bytes / HUGE_SHARE;
 }
 
 /* By the looker. `more` lives soon. */
@@ -113,7 +105,7 @@ static void judge(size_t more)
 {
 	struct account_level level = account_level();
 	uint64_t live = level.live_bytes + more, below = level.peak_bytes > live ? level.peak_bytes - live : 0;
-	uint64_t spare = SPARE_BYTES + (is_huge(more, level.peak_bytes) ? 0 : level.peak_bytes / SPARE_SHARE);
+	uint64_t spare = SPARE_BYTES + (is_huge(more) ? 0 : level.peak_bytes / SPARE_SHARE);
 	uint64_t kept = free_bytes(), now_ms = base_now_ns() / 1000000;
 	earn(now_ms);
 	bool too_much = !state.eager_until_ms && kept > in_pages(below) + spare;
@@ -134,7 +126,7 @@ static void judge(size_t more)
 static void begin(void)
 {
 	state.begun = true;
-	state.left_alone = read_size("opt.oversize_threshold") || read_size("opt.dirty_decay_ms") != DECAY_MS;
+	state.left_alone = jemalloc_figure("opt.oversize_threshold") || jemalloc_figure("opt.dirty_decay_ms") != DECAY_MS;
 	if (!state.left_alone)
 		set_threshold(SIZE_MAX);
 }
@@ -176,7 +168,7 @@ void heap_pages_taken(size_t bytes)
 
 void heap_pages_freed(void *start, size_t bytes)
 {
-	if (unlikely(bytes > HUGE_BYTES) && !state.left_alone && is_huge(bytes, account_level().peak_bytes)) {
+	if (is_huge(bytes) && !state.left_alone) {
 		int saved_errno = errno;
 		madvise((void *)round_up((uintptr_t)start, PAGE_BYTES), bytes - PAGE_BYTES, MADV_DONTNEED);
 		errno = saved_errno;
@@ -196,6 +188,6 @@ void heap_pages_resized(size_t before, size_t size)
    fault for each page; glibc fills by hand up to so much, too. */
 void je_ehooks_default_zero_impl(void *address, size_t bytes)
 {
-	if (bytes <= HUGE_BYTES || madvise(address, bytes, MADV_DONTNEED))
+	if (bytes <= HUGE_BYTES || je_pages_purge_forced(address, bytes))
 		memset(address, 0, bytes);
 }

@@ -4,7 +4,8 @@
  * loop, takes a page fault for each page each time (arrays of 12 MB in numpy: 3.1 s, 0.9 s where they stay).
  *
  * Here they stay while they and all that lives are hardly more than what has lived at once before, so that keeping them
- * raises no peak; when they are, they go, and for a second jemalloc does as it likes. They also go as long as what has gone,
+ * hardly raises the peak (where each thread has an arena, by what does not fit the others); when they are more, they go, and
+ * for a second jemalloc does as it likes. They also go as long as what has gone,
  * should it all have been wanted again, has cost no more page faults than the peak took, and some for each second since: a
  * program that frees all it has, once, and waits has them no longer, one that frees and allocates without end has them soon.
  */

@@ -38,17 +38,29 @@ SITE void frame_mark(void)
 	frames_marked = frames_marked + 1;
 }
 
-/* Not getrusage's, which begins with what the process had before exec: the test's own. */
-static inline long highest_resident_kib(void)
+/* What the kernel says of this process under a name with its colon. */
+static inline long status_kib(const char *name)
 {
 	char line[256];
 	long kib = 0;
 	FILE *file = fopen("/proc/self/status", "r");
 	while (file && fgets(line, sizeof line, file))
-		sscanf(line, "VmHWM: %ld", &kib);
+		if (!strncmp(line, name, strlen(name)))
+			kib = strtol(line + strlen(name), NULL, 10);
 	if (file)
 		fclose(file);
 	return kib;
+}
+
+static inline long resident_kib(void)
+{
+	return status_kib("VmRSS:");
+}
+
+/* Not getrusage's, which begins with what the process had before exec: the test's own. */
+static inline long highest_resident_kib(void)
+{
+	return status_kib("VmHWM:");
 }
 
 static inline void boundary_sleep(void)

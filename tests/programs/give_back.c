@@ -1,23 +1,10 @@
 /* Prints resident MiB: with much small memory, after it was freed, and with as much of another size. The memory is that of a
    thread, which has ended by then, or with `main` the program's own. */
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "common.h"
 
 #define COUNT 1000000
 
 static void **blocks;
-
-static long resident_mib(void)
-{
-	long pages = 0;
-	FILE *file = fopen("/proc/self/statm", "r");
-	if (!file || fscanf(file, "%*d %ld", &pages) != 1)
-		exit(3);
-	fclose(file);
-	return pages / 256;
-}
 
 static void *make(void *size)
 {
@@ -42,11 +29,11 @@ int main(int argc, char **argv)
 		make(&first);
 	else if (pthread_create(&thread, NULL, make, &first) || pthread_join(thread, NULL))
 		return 3;
-	with = resident_mib();
+	with = resident_kib() / 1024;
 	give();
-	without = resident_mib();
+	without = resident_kib() / 1024;
 	make(&second);
-	printf("%ld %ld %ld\n", with, without, resident_mib());
+	printf("%ld %ld %ld\n", with, without, resident_kib() / 1024);
 	give();
 	return 0;
 }

@@ -1,9 +1,6 @@
 /* Two vectors that grow by turns to 96 MiB each, shrink and grow again; every word is checked. Prints a checksum, and the peak
    of resident memory against what both hold, in percent: a growth that copies needs old and new at once. */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "common.h"
 
 #define WORDS_MAX ((size_t)12 << 20)
 
@@ -28,20 +25,6 @@ static void check(int which)
 			exit(4);
 }
 
-/* KiB; what getrusage says may be what the parent had before exec. */
-static size_t peak_kib(void)
-{
-	char line[256];
-	size_t peak = 0;
-	FILE *status = fopen("/proc/self/status", "r");
-	while (status && fgets(line, sizeof line, status))
-		if (!strncmp(line, "VmHWM:", 6))
-			peak = strtoul(line + 6, NULL, 10);
-	if (status)
-		fclose(status);
-	return peak;
-}
-
 int main(void)
 {
 	for (size_t wanted = 1000; wanted < WORDS_MAX; wanted += wanted / 8) {
@@ -51,7 +34,7 @@ int main(void)
 	resize(0, WORDS_MAX);
 	resize(1, WORDS_MAX);
 	check(0), check(1);
-	fprintf(stderr, "%zu\n", peak_kib() * 1024 * 100 / (2 * WORDS_MAX * sizeof **word));
+	fprintf(stderr, "%zu\n", highest_resident_kib() * 1024 * 100 / (2 * WORDS_MAX * sizeof **word));
 	for (int turn = 0; turn < 20; turn++) {
 		resize(turn & 1, WORDS_MAX / 64 * (size_t)(turn + 1));
 		check(turn & 1);

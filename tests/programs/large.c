@@ -1,28 +1,12 @@
 /* Large blocks that come and go. Prints what the mode that is named says. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
+
+#include "common.h"
 
 #define PAGE 4096
 #define WARM 40
 #define TURNS 60
 #define BUFFERS 600
-
-/* `VmRSS:` now, `VmHWM:` at most. getrusage would tell of the process that this one was before exec, too. */
-static long resident_mib(const char *which)
-{
-	char line[256];
-	long kib = -1;
-	FILE *file = fopen("/proc/self/status", "r");
-	while (file && kib < 0 && fgets(line, sizeof line, file))
-		if (!strncmp(line, which, 6))
-			kib = strtol(line + 6, NULL, 10);
-	if (kib < 0)
-		exit(3);
-	fclose(file);
-	return kib / 1024;
-}
 
 static long page_faults(void)
 {
@@ -106,7 +90,7 @@ static void grow(void)
 		}
 		free(vector);
 	}
-	printf("%ld\n", resident_mib("VmHWM:"));
+	printf("%ld\n", highest_resident_kib() / 1024);
 }
 
 /* 400 MiB in blocks of `kib`, once. Prints the MiB that are resident with them, and without. */
@@ -116,11 +100,26 @@ static void give_back(size_t kib)
 	char **block = calloc(count, sizeof *block);
 	for (size_t i = 0; i < count; i++)
 		memset(block[i] = malloc(kib << 10), 1, kib << 10);
-	long with = resident_mib("VmRSS:");
+	long with = resident_kib() / 1024;
 	for (size_t i = 0; i < count; i++)
 		free(block[i]);
-	printf("%ld %ld\n", with, resident_mib("VmRSS:"));
+	printf("%ld %ld\n", with, resident_kib() / 1024);
 	free(block);
+}
+
+/* 40 blocks of 10 MiB that realloc makes small. Prints the MiB that are resident before, and after. */
+static void shrink(void)
+{
+	enum { COUNT = 40 };
+	char *block[COUNT];
+	for (int i = 0; i < COUNT; i++)
+		memset(block[i] = malloc(10 << 20), 1, 10 << 20);
+	long with = resident_kib() / 1024;
+	for (int i = 0; i < COUNT; i++)
+		block[i] = realloc(block[i], 40000);
+	printf("%ld %ld\n", with, resident_kib() / 1024);
+	for (int i = 0; i < COUNT; i++)
+		free(block[i]);
 }
 
 /* 200 MiB of large blocks, and after them as much of small ones. Prints the most MiB that were resident. */
@@ -137,7 +136,7 @@ static void turn_small(void)
 		memset(small[i] = malloc(1000), 1, 1000);
 	for (int i = 0; i < SMALL; i++)
 		free(small[i]);
-	printf("%ld\n", resident_mib("VmHWM:"));
+	printf("%ld\n", highest_resident_kib() / 1024);
 }
 
 int main(int argc, char **argv)
@@ -153,6 +152,8 @@ int main(int argc, char **argv)
 		grow();
 	else if (!strcmp(mode, "give-back") && argc > 2)
 		give_back(strtoul(argv[2], NULL, 10));
+	else if (!strcmp(mode, "shrink"))
+		shrink();
 	else if (!strcmp(mode, "turn-small"))
 		turn_small();
 	else

@@ -18,16 +18,6 @@ SITE void *worker(void *argument)
 	return NULL;
 }
 
-static long resident_kib(void)
-{
-	char text[64];
-	FILE *file = fopen("/proc/self/statm", "r");
-	long pages = file && fgets(text, sizeof text, file) ? atol(strchr(text, ' ')) : -1;
-	if (file)
-		fclose(file);
-	return pages * 4;
-}
-
 int main(int argc, char **argv)
 {
 	long count = argc > 1 ? atol(argv[1]) : 10000, after_warmup = 0;

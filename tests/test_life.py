@@ -68,11 +68,12 @@ def test_a_handler_between_any_two_instructions(shim, stacks, arguments):
 
 
 @pytest.mark.parametrize("follow", [0, 1])
-@pytest.mark.parametrize("stacks, every", [("full", 397), ("caller", 3), ("none", 3)])
-def test_a_handler_that_forks_in_the_middle_of_malloc(shim, stacks, every, follow):
+@pytest.mark.parametrize("stacks, arguments", [("full", (397, 40)), ("caller", (3, 40)), ("none", (3, 40)), ("none", (3, 40, "raw")),
+                                               ("none", (97, 3000000)), ("none", (97, 3000000, "raw")), ("none", (43, 40000))])
+def test_a_handler_that_forks_in_the_middle_of_malloc(shim, stacks, arguments, follow):
     """The child finds locks that nobody holds any more, and must begin anew before it asks whether it is in the middle of
-    something."""
-    run = shim.run([harness.program("fork_in_handler"), every], {"stacks": stacks, "follow": follow, "frame": "none"})
+    something. Where jemalloc was interrupted its atfork handler waits for a lock that this thread has."""
+    run = shim.run([harness.program("fork_in_handler"), *arguments], {"stacks": stacks, "follow": follow, "frame": "none"})
     forked, failed = map(int, run.stdout.split())
     assert forked >= (20 if stacks == "full" else 5) and failed == 0
 

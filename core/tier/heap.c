@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <sys/types.h>
 
 #include "core/region/region.h"
@@ -28,6 +29,7 @@ int heap_sys_unwind_backtrace(void *callback, void *context);
 uintptr_t heap_sys_unwind_getip(void *context);
 void heap_sys_stack_chk_fail(void);
 int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
+int heap_sys_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 
 /* jemalloc cannot be entered twice by a thread: its caches would be found half changed, its locks taken. A signal handler that
    interrupted it gets pages of its own, and leaves what it frees to be freed afterwards. */
@@ -188,13 +190,45 @@ void heap_trim(void)
 
 void heap_child(void)
 {
-	je_jemalloc_postfork_child();
+	if (!inside || !__libc_single_threaded)
+		je_jemalloc_postfork_child();
 }
 
 void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
 	/* Without a region the shim stands aside; jemalloc's own constructor runs all the same. */
 	if (flags & MAP_FIXED || !region.bytes)
+/* fork takes all locks of jemalloc. In a handler that interrupted this thread inside it some are taken already, and stay so. */
+static __thread struct {
+	bool inside, alone;
+} forks;
+
+static void before_fork(void)
+{
+	forks.inside = inside;
+	forks.alone = __libc_single_threaded;
+	if (forks.inside)
+		return;
+	enter(); /* until the locks are free again */
+	je_jemalloc_prefork();
+}
+
+static void after_fork_in_parent(void)
+{
+	if (forks.inside)
+		return;
+	je_jemalloc_postfork_parent();
+	leave();
+}
+
+static void after_fork_in_child(void)
+{
+	if (!forks.inside || !forks.alone) /* else nobody has a lock but this thread, which goes on in the middle of it */
+		je_jemalloc_postfork_child();
+	if (!forks.inside)
+		leave();
+}
+
 		return mmap(address, bytes, prot, flags, fd, offset);
 	if (address) { /* a wish for neighbouring addresses: jemalloc gives back what does not fit */
 		errno = ENOMEM;
@@ -283,3 +317,9 @@ int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 	(void)thread, (void)attributes, (void)start, (void)argument;
 	return EAGAIN; /* background_thread stays off */
 }
+int heap_sys_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+	(void)prepare, (void)parent, (void)child;
+	return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+

@@ -1,7 +1,9 @@
-/* A signal handler that forks between the instructions of malloc, by call paths that are new: the trap flag stops after each, and
-   at every Nth in turn the handler does. The child allocates. Prints how many forked and how many children failed. Argument: N. */
+/* A signal handler that forks between the instructions of malloc, by call paths that are new, and of free: the trap flag stops
+   after each, and at every Nth in turn the handler does. The child allocates. Prints how many forked and how many children
+   failed. Arguments: N; the size of the blocks; "raw": no atfork handlers run. */
 #include "common.h"
 
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 
@@ -9,6 +11,8 @@
 #define STEP_OFF() __asm__ volatile("sub $128, %%rsp; pushf; andl $~0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
 
 static volatile long steps, target, forked, failed;
+static size_t block_bytes = 40;
+static bool raw;
 
 static void trap(int number, siginfo_t *info, void *context)
 {
@@ -16,9 +20,9 @@ static void trap(int number, siginfo_t *info, void *context)
 	if (++steps != target)
 		return;
 	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100;
-	pid_t child = fork();
+	pid_t child = raw ? (pid_t)syscall(SYS_fork) : fork();
 	if (!child) {
-		for (size_t size = 1; size < 100000; size *= 7) {
+		for (size_t size = 1; size < 1000000; size *= 7) {
 			char *block = malloc(size);
 			if (!block)
 				_exit(3);
@@ -56,7 +60,7 @@ static __attribute__((noinline, noipa)) void *descend(unsigned way, int depth)
 		return made;
 	}
 	STEP_ON();
-	made = malloc(40);
+	made = malloc(block_bytes);
 	STEP_OFF();
 	return made;
 }
@@ -64,13 +68,19 @@ static __attribute__((noinline, noipa)) void *descend(unsigned way, int depth)
 int main(int argc, char **argv)
 {
 	long every = argc > 1 ? atol(argv[1]) : 37, before = -1;
+	block_bytes = argc > 2 ? strtoul(argv[2], NULL, 10) : block_bytes;
+	raw = argc > 3;
 	unsigned way = 1;
 	struct sigaction action = {.sa_sigaction = trap, .sa_flags = SA_SIGINFO};
 	sigaction(SIGTRAP, &action, NULL);
 	for (target = 1; before != forked; target += every) {
 		before = forked;
 		steps = 0;
-		free(descend(way++ * 2654435761u >> 8, 14));
+		void *made = descend(way++ * 2654435761u >> 8, 14), *other = malloc(block_bytes);
+		STEP_ON();
+		free(made);
+		STEP_OFF();
+		free(other);
 	}
 	printf("%ld %ld\n", forked, failed);
 	return failures;

@@ -37,6 +37,7 @@ static __attribute__((noinline)) void *birth(struct thread *thread, struct trace
 		role_take_wanted(thread);
 	remote_flush(thread);
 	remote_drain(thread);
+	heap_tick();
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);
 	uint32_t tag = operation_scope_tag(thread, counter, size, tier);
 	void *pointer;

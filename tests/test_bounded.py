@@ -141,6 +141,24 @@ def test_what_realloc_frees_goes_back(shim):
     assert with_them > 380 and without < with_them / 4
 
 
+def test_what_is_free_goes_back_when_nothing_large_comes_any_more(shim):
+    """Not at once: 100 MiB were taken and freed again 20 times before."""
+    before, after = large(shim, "calm-down")
+    assert before > 80 and after <= before / 4
+
+
+def test_scratch_memory_of_frames_keeps_its_pages(shim):
+    """200 frames write to 1,000,000 pages in 3 s. 4 MiB of them go back in a second, 20 MiB at a time."""
+    faults, = large(shim, "scratch")
+    assert faults < 10000
+
+
+def test_threads_that_take_turns_leave_little_behind(shim):
+    """80 MiB live at once at most. By a rule that asks how much is free in all before it does anything, 523 MiB stay."""
+    peak, = large(shim, "in-turn")
+    assert 80 < peak < 450
+
+
 def test_pages_that_stay_raise_no_peak(shim):
     """160 MiB are written to at once at most; jemalloc by itself has 152 to 160 resident."""
     peak, = large(shim, "grow")

@@ -138,6 +138,15 @@ void heap_other_taken(size_t bytes)
 	leave();
 }
 
+cold_path void heap_look_at_pages(void)
+{
+	if (inside)
+		return;
+	enter();
+	heap_pages_tick();
+	leave();
+}
+
 void heap_free_rest(void)
 {
 	if (inside)
@@ -188,16 +197,6 @@ void heap_trim(void)
 	leave();
 }
 
-void heap_child(void)
-{
-	if (!inside || !__libc_single_threaded)
-		je_jemalloc_postfork_child();
-}
-
-void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset)
-{
-	/* Without a region the shim stands aside; jemalloc's own constructor runs all the same. */
-	if (flags & MAP_FIXED || !region.bytes)
 /* fork takes all locks of jemalloc. In a handler that interrupted this thread inside it some are taken already, and stay so. */
 static __thread struct {
 	bool inside, alone;
@@ -229,6 +228,16 @@ static void after_fork_in_child(void)
 		leave();
 }
 
+void heap_child(void)
+{
+	if (!inside || !__libc_single_threaded)
+		je_jemalloc_postfork_child();
+}
+
+void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	/* Without a region the shim stands aside; jemalloc's own constructor runs all the same. */
+	if (flags & MAP_FIXED || !region.bytes)
 		return mmap(address, bytes, prot, flags, fd, offset);
 	if (address) { /* a wish for neighbouring addresses: jemalloc gives back what does not fit */
 		errno = ENOMEM;
@@ -312,14 +321,14 @@ void heap_sys_stack_chk_fail(void)
 	__builtin_trap();
 }
 
-int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
-{
-	(void)thread, (void)attributes, (void)start, (void)argument;
-	return EAGAIN; /* background_thread stays off */
-}
 int heap_sys_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {
 	(void)prepare, (void)parent, (void)child;
 	return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
+int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
+{
+	(void)thread, (void)attributes, (void)start, (void)argument;
+	return EAGAIN; /* background_thread stays off */
+}

@@ -30,7 +30,11 @@ __attribute__((visibility("hidden"))) const char *fa_je_malloc_conf =
 #define DECAY_MS 10000         /* jemalloc's default */
 #define EAGER_BYTES (8u << 20) /* jemalloc's own threshold, */
 #define EAGER_MS 1000u         /* and how long it holds after so much was kept that some had to go */
-#define CREDIT_PER_MS (32u << 10) /* 32 MiB a second; a MiB's page faults take some 0.2 ms */
+#define IDLE_MS 1000u          /* what has been free for so long is not wanted */
+#define CREDIT_PER_MS (4u << 10) /* 4 MiB a second; a MiB's page faults take some 0.2 ms */
+#define TICKS 16               /* of a thread, for one look at the clock */
+
+_Atomic bool heap_pages_watched;
 
 static _Atomic size_t moved, look_at = LOOK_BYTES;
 
@@ -42,6 +46,7 @@ static struct {
 	/* what may be given back, beyond what must be: bytes that time has earned, and those that are gone */
 	_Atomic uint64_t looked_ms;
 	uint64_t earned, spent;
+	uint64_t low, low_since_ms; /* the fewest free bytes that a look has found since */
 } state;
 
 /* From how many free bytes that lie together on each arena gives them back at once. */
@@ -94,6 +99,22 @@ static bool spend(uint64_t bytes, uint64_t peak)
 	return true;
 }
 
+/* By the looker, which has found `kept` free bytes: how many of them nobody has wanted for a second. What came and went between
+   two looks it has not seen. */
+static uint64_t idle_bytes(uint64_t kept, uint64_t now_ms)
+{
+	uint64_t unseen = atomic_load_explicit(&look_at, memory_order_relaxed), idle = 0;
+	if (kept < state.low)
+		state.low = kept;
+	if (now_ms - state.low_since_ms < IDLE_MS)
+		return 0;
+	if (state.low > unseen)
+		idle = state.low - unseen;
+	state.low = kept;
+	state.low_since_ms = now_ms;
+	return idle;
+}
+
 /* Those who take it may not write to all of it: a vector that doubles does not. */
 static always_inline bool is_huge(size_t bytes)
 {
@@ -108,15 +129,19 @@ static void judge(size_t more)
 	uint64_t spare = SPARE_BYTES + (is_huge(more) ? 0 : level.peak_bytes / SPARE_SHARE);
 	uint64_t kept = free_bytes(), now_ms = base_now_ns() / 1000000;
 	earn(now_ms);
+	uint64_t idle = idle_bytes(kept, now_ms);
 	bool too_much = !state.eager_until_ms && kept > in_pages(below) + spare;
-	if (too_much || (kept > SPARE_BYTES && spend(kept, in_pages(level.peak_bytes) + spare)))
+	bool gone = too_much || (kept > SPARE_BYTES && spend(kept - idle, in_pages(level.peak_bytes) + spare));
+	if (gone)
 		heap_pages_give_back();
-	if (too_much) {
-		set_threshold(EAGER_BYTES);
+	atomic_store_explicit(&heap_pages_watched, !gone && kept > SPARE_BYTES, memory_order_relaxed);
+	if (too_much)
 		state.eager_until_ms = now_ms + EAGER_MS;
-	} else if (state.eager_until_ms && now_ms >= state.eager_until_ms) {
+	if (state.eager_until_ms && now_ms >= state.eager_until_ms) {
 		set_threshold(SIZE_MAX);
 		state.eager_until_ms = 0;
+	} else if (state.eager_until_ms) { /* again: an arena may be new */
+		set_threshold(EAGER_BYTES);
 	}
 	uint64_t share = level.peak_bytes / LOOK_SHARE;
 	atomic_store_explicit(&look_at, share > LOOK_BYTES ? share : LOOK_BYTES, memory_order_relaxed);
@@ -182,6 +207,15 @@ void heap_pages_resized(size_t before, size_t size)
 		move(size, size - before);
 	else
 		move(before - size, 0);
+}
+
+void heap_pages_tick(void)
+{
+	static __thread unsigned ticks;
+	if (++ticks % TICKS)
+		return;
+	if (base_now_ns() / 1000000 - atomic_load_explicit(&state.looked_ms, memory_order_relaxed) >= IDLE_MS)
+		look(0);
 }
 
 /* calloc of what has been used before. Where jemalloc would hand it back to the system and take it again, this costs a page

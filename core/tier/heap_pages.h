@@ -5,9 +5,10 @@
  *
  * Here they stay while they and all that lives are hardly more than what has lived at once before, so that keeping them
  * hardly raises the peak (where each thread has an arena, by what does not fit the others); when they are more, they go, and
- * for a second jemalloc does as it likes. They also go as long as what has gone,
- * should it all have been wanted again, has cost no more page faults than the peak took, and some for each second since: a
- * program that frees all it has, once, and waits has them no longer, one that frees and allocates without end has them soon.
+ * for a second jemalloc does as it likes. They also go as long as what has gone, should it all have been wanted again, has
+ * cost no more page faults than the peak took, and 4 MiB a second since; what nobody wanted for a second costs nothing. A
+ * program that frees all it has, once, and waits has them no longer; one that frees and allocates without end, and then only
+ * small blocks, soon after.
  */
 #ifndef FA_TIER_HEAP_PAGES_H
 #define FA_TIER_HEAP_PAGES_H
@@ -25,6 +26,10 @@ void heap_pages_taken(size_t bytes);
 void heap_pages_freed(void *start, size_t bytes);
 /* A block has been resized, where it lies or elsewhere: one of the two sizes is large. The same. */
 void heap_pages_resized(size_t before, size_t size);
+/* Free pages are kept that may have to go when nothing large comes and goes any more: to be called now and then while
+   heap_pages_watched, for a look in a second. The same. */
+extern _Atomic bool heap_pages_watched;
+void heap_pages_tick(void);
 /* All of them, now. The thread is inside jemalloc. */
 void heap_pages_give_back(void);
 

@@ -1,4 +1,5 @@
 /* Large blocks that come and go. Prints what the mode that is named says. */
+#include <pthread.h>
 #include <sys/resource.h>
 
 #include "common.h"
@@ -139,6 +140,72 @@ static void turn_small(void)
 	printf("%ld\n", highest_resident_kib() / 1024);
 }
 
+/* Writes to blocks of 1 MiB, `mib` of them, and frees them. */
+static void fill(int mib)
+{
+	char *block[200];
+	for (int i = 0; i < mib; i++)
+		memset(block[i] = malloc(1 << 20), i, 1 << 20);
+	for (int i = 0; i < mib; i++)
+		free(block[i]);
+}
+
+/* 100 MiB that come and go, then small blocks only, for 10 s at most. Prints the MiB that are resident before these, and in the
+   end. */
+static void calm_down(void)
+{
+	for (int i = 0; i < 20; i++)
+		fill(100);
+	long before = resident_kib() / 1024;
+	for (int i = 0; i < 1000 && resident_kib() / 1024 > before / 4; i++) {
+		for (int j = 0; j < 500; j++)
+			free(malloc((size_t)j + 1));
+		usleep(10000);
+	}
+	printf("%ld %ld\n", before, resident_kib() / 1024);
+}
+
+/* Frames that write to 20 MiB of scratch memory each, with pauses, for 4 s. Prints the page faults of the last 200. */
+static void scratch(void)
+{
+	long before = 0;
+	for (int i = 0; i < WARM + 200; i++) {
+		if (i == WARM)
+			before = page_faults();
+		fill(20);
+		usleep(14000);
+	}
+	printf("%ld\n", page_faults() - before);
+}
+
+/* Eight threads that live all the time, each with 80 MiB when it is its turn. Prints the most MiB that were resident. */
+enum { TAKERS = 8 };
+static pthread_barrier_t turn_over;
+
+static void *take_turns(void *number)
+{
+	for (int i = 0; i < 3 * TAKERS; i++) {
+		if (i % TAKERS == *(int *)number)
+			fill(80);
+		pthread_barrier_wait(&turn_over);
+	}
+	return NULL;
+}
+
+static void in_turn(void)
+{
+	pthread_t thread[TAKERS];
+	int number[TAKERS];
+	pthread_barrier_init(&turn_over, NULL, TAKERS);
+	for (int i = 0; i < TAKERS; i++) {
+		number[i] = i;
+		pthread_create(&thread[i], NULL, take_turns, &number[i]);
+	}
+	for (int i = 0; i < TAKERS; i++)
+		pthread_join(thread[i], NULL);
+	printf("%ld\n", highest_resident_kib() / 1024);
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -156,6 +223,12 @@ int main(int argc, char **argv)
 		shrink();
 	else if (!strcmp(mode, "turn-small"))
 		turn_small();
+	else if (!strcmp(mode, "calm-down"))
+		calm_down();
+	else if (!strcmp(mode, "scratch"))
+		scratch();
+	else if (!strcmp(mode, "in-turn"))
+		in_turn();
 	else
 		return 2;
 	return 0;

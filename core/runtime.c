@@ -23,6 +23,7 @@
 #include "core/coroutine.h"
 #include "core/events.h"
 #include "core/frames.h"
+#include "core/library.h"
 #include "core/mark/mark.h"
 #include "core/next.h"
 #include "core/node.h"
@@ -287,12 +288,14 @@ void runtime_finish_start(bool served_by_us)
 	if (phase != RUNTIME_RECORDING)
 		return;
 	thread_internal_begin();
+	if (!served_by_us)
+		library_load_none();
 	if (thread_self->gate == 0)
 		thread_attach(0, TRACE_ROLE_NONE);
 	pthread_atfork(NULL, NULL, note_fork);
 	take_policy();
 	path_check_every((uint32_t)runtime.options.threshold[TRACE_THRESHOLD_STACK_CHECK]);
-	if (runtime.stacks == TRACE_STACKS_FULL && path_init(runtime.options.threshold[TRACE_THRESHOLD_STACK_DEPTH], served_by_us)) {
+	if (runtime.stacks == TRACE_STACKS_FULL && path_init(runtime.options.threshold[TRACE_THRESHOLD_STACK_DEPTH])) {
 		runtime.stacks = TRACE_STACKS_CALLER;
 		trace_header->stacks = TRACE_STACKS_CALLER;
 		trace_loss(TRACE_LOSS_UNWINDER, 1);

@@ -34,8 +34,7 @@ extern _Atomic uint32_t runtime_phase; /* enum runtime_phase */
 
 /* True once runtime_start is over on any thread; the caller may then attach itself. */
 void runtime_start(void);
-/* `served_by_us`: malloc is ours. Else whoever's it is may not be ready before main (GCL's lays out its heap there), and
-   libraries that are loaded would allocate from it: the unwinder's is not. */
+/* `served_by_us`: malloc is ours. Else no library is loaded (library.h). */
 void runtime_finish_start(bool served_by_us);
 void runtime_end(int status, bool status_known);
 void runtime_child(void);

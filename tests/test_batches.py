@@ -51,7 +51,7 @@ def work(name):
 def library(built):
     """Linked from the very objects that the shim is linked from."""
     objects = [*(built / "shim/core/mark").glob("*.o"), built / "shim/core/base.o",
-               *(built / f"shim/core/path/{name}.o" for name in ("cfi", "eh_frame", "module"))]
+               built / "shim/core/library.o", *(built / f"shim/core/path/{name}.o" for name in ("cfi", "eh_frame", "module"))]
     return harness.compile_to(harness.OUT / "batch.so", [MARK / "batch.c"],
                               ["-g", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden",
                                f"-I{harness.ROOT}"], objects, depends=objects)

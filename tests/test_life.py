@@ -151,10 +151,23 @@ def test_program_with_an_allocator_of_its_own(shim):
     assert run.report["totals"]["allocs"] == 0 and len(told) == 1
 
 
-def test_an_allocator_that_is_not_ready_before_main(shim):
-    """GCL's (maxima) lays out its heap in main, and crashed when the unwinder's library was loaded before."""
-    run = shim.run([harness.program("allocator_of_its_own", flags=["-rdynamic"]), "early"])
+@pytest.mark.parametrize("frame", ["none", "frame_mark@*"])
+def test_an_allocator_that_is_not_ready_before_main(shim, frame):
+    """GCL's (maxima) lays out its heap in main, and crashed when the unwinder's library was loaded before, or, where a function
+    must be patched, the disassembler's."""
+    run = shim.run([harness.program("allocator_of_its_own", flags=["-rdynamic"]), "early"], {"frame": frame})
     assert int(run.stdout) < 2000
+    assert any("no disassembler" in reason for reason in run.report["losses"]["reasons"]) == (frame != "none")
+
+
+@pytest.mark.parametrize("frame, bound, calls", [("strtoul", "got", 1), ("frame_mark@*", None, 0)])
+def test_without_the_disassembler(shim, tmp_path, frame, bound, calls):
+    """Calls through a module's table can be boundaries still; what must be patched cannot."""
+    harness.compile_to(tmp_path / "libZydis.so.4.0", [harness.PROGRAMS / "plugin.c"], ["-shared", "-fPIC"])
+    run = shim.run([harness.program("large"), "give-back", "3000"], {"frame": frame}, env={"LD_LIBRARY_PATH": tmp_path})
+    marker, = run.report["markers"]
+    assert (marker["binding"], marker["calls"]) == (bound, calls)
+    assert any("no disassembler" in reason for reason in run.report["losses"]["reasons"])
 
 
 @pytest.mark.parametrize("via", ["preload", "fa-run"])

@@ -11,7 +11,7 @@ import harness
 import test_golden
 
 PATHS = harness.TESTS / "paths"
-CORE = [harness.ROOT / "core/base.c", *sorted((harness.ROOT / "core/path").glob("*.c"))]
+CORE = [harness.ROOT / "core/base.c", harness.ROOT / "core/library.c", *sorted((harness.ROOT / "core/path").glob("*.c"))]
 LINE = re.compile(r"compared (\d+) differ (\d+) short (\d+) long (\d+) hits (\d+) captures (\d+) wrong (\d+) failed (\d+)")
 NAMES = ["compared", "differ", "short", "long", "hits", "captures", "wrong", "failed"]
 

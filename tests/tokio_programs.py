@@ -162,7 +162,8 @@ def symbols(binary):
 
 def scanner():
     names = ["tokio", "finder", "finder_next", "image", "symbols", "names", "demangle", "extent"]
-    sources = [harness.TESTS / "mark/tokio_scan.c", *(harness.ROOT / f"core/mark/{n}.c" for n in names), harness.ROOT / "core/base.c"]
+    sources = [harness.TESTS / "mark/tokio_scan.c", *(harness.ROOT / f"core/mark/{n}.c" for n in names),
+               harness.ROOT / "core/base.c", harness.ROOT / "core/library.c"]
     return harness.compile_to(OUT / "tokio_scan", sources,
                               ["-g", "-O1", "-Wall", "-Wextra", f"-I{harness.ROOT}", "-fsanitize=address,undefined",
                                "-fno-sanitize-recover=all"], ["-ldl"], depends=(harness.ROOT / "core").rglob("*.h"))

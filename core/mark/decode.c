@@ -1,7 +1,4 @@
-/*
- * The disassembler (Zydis 4), opened privately: its names stay out of the target's symbol lookup, and a target that
- * carries its own copy is not disturbed. Only the patcher asks, while markers are bound.
- */
+/* The disassembler (Zydis 4). Only the patcher asks, while markers are bound. */
 #define _GNU_SOURCE
 #include "core/mark/decode.h"
 
@@ -9,7 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 
-#include "core/mark/image.h"
+#include "core/library.h"
 
 static ZydisDecoder decoder;
 static __typeof__(&ZydisDecoderDecodeInstruction) decode_instruction;
@@ -18,8 +15,7 @@ int decode_init(void)
 {
 	if (decode_instruction)
 		return 0;
-	void *loaded = dlopen("libZydis.so.4.0", RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
-	void *library = loaded ? loaded : dlopen("libZydis.so.4.0", RTLD_NOW | RTLD_LOCAL);
+	void *library = library_open("libZydis.so.4.0");
 	if (!library)
 		return -ENOENT;
 	__typeof__(&ZydisDecoderInit) init = (__typeof__(init))dlsym(library, "ZydisDecoderInit");
@@ -27,8 +23,6 @@ int decode_init(void)
 	if (!init || !found || !ZYAN_SUCCESS(init(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)))
 		return -ENOENT;
 	decode_instruction = found;
-	if (!loaded)
-		image_ignore((uintptr_t)found);
 	return 0;
 }
 
@@ -98,7 +92,7 @@ static void read_base(const ZydisDecodedInstruction *raw, struct instruction *ou
 bool decode(const uint8_t *bytes, size_t available, uintptr_t address, struct instruction *out)
 {
 	ZydisDecodedInstruction raw;
-	if (!ZYAN_SUCCESS(decode_instruction(&decoder, NULL, bytes, available, &raw)))
+	if (!decode_instruction || !ZYAN_SUCCESS(decode_instruction(&decoder, NULL, bytes, available, &raw)))
 		return false;
 	*out = (struct instruction){.length = raw.length, .ends = never_continues(&raw)};
 	out->pads = raw.mnemonic == ZYDIS_MNEMONIC_NOP || raw.mnemonic == ZYDIS_MNEMONIC_INT3;

@@ -37,7 +37,7 @@ struct instruction {
 /* 0, or -ENOENT without the disassembler's library. */
 int decode_init(void);
 
-/* Decodes the bytes at `bytes` as if they stood at `address`. False: no valid instruction. */
+/* Decodes the bytes at `bytes` as if they stood at `address`. False: no valid instruction, or no disassembler. */
 bool decode(const uint8_t *bytes, size_t available, uintptr_t address, struct instruction *out);
 
 #endif

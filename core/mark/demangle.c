@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "core/base.h"
-#include "core/mark/image.h"
+#include "core/library.h"
 #include "core/mark/mark.h"
 
 struct writer {
@@ -188,9 +188,9 @@ static demangler_fn demangler(void)
 	if (!tried) {
 		tried = true;
 		found = (demangler_fn)finder_next("__cxa_demangle", 0);
-		void *library = found ? NULL : dlopen("libstdc++.so.6", RTLD_NOW | RTLD_LOCAL);
-		if (library && (found = (demangler_fn)dlsym(library, "__cxa_demangle")))
-			image_ignore((uintptr_t)found);
+		void *library = found ? NULL : library_open("libstdc++.so.6");
+		if (library)
+			found = (demangler_fn)dlsym(library, "__cxa_demangle");
 	}
 	return found;
 }

@@ -9,6 +9,7 @@
 #include <sys/auxv.h>
 
 #include "core/base.h"
+#include "core/library.h"
 
 /* ld.so relocates the pointers of a dynamic section in place, except in read-only ones. */
 static uintptr_t dynamic_pointer(const struct image *image, uintptr_t value)
@@ -164,23 +165,9 @@ bool image_of(uintptr_t address, struct image *image)
 	return search.done;
 }
 
-static uintptr_t ignored[8];
-
-void image_ignore(uintptr_t address)
-{
-	for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
-		if (!ignored[i]) {
-			ignored[i] = address;
-			return;
-		}
-}
-
 bool image_ignored(const struct image *image)
 {
-	for (size_t i = 0; i < sizeof ignored / sizeof ignored[0] && ignored[i]; i++)
-		if (ignored[i] >= image->start && ignored[i] < image->end)
-			return true;
-	return false;
+	return library_is_ours(image->start, image->end);
 }
 
 /* By address, or by name where the program was started through ld.so itself. */

@@ -38,7 +38,6 @@ void image_each(bool (*visit)(void *context, const struct image *image), void *c
 bool image_of(uintptr_t address, struct image *image);
 
 /* Modules that the shim opened for itself: image_each goes on telling of them, finder_each passes them over. */
-void image_ignore(uintptr_t address);
 bool image_ignored(const struct image *image);
 
 /* ld.so, which is mapped like any other module. */

@@ -50,7 +50,7 @@ bool mark_function_extent(uintptr_t *address, size_t *size);
    before constructors. This is how "the next free in line" is found. */
 uintptr_t finder_next(const char *name, uintptr_t after);
 
-/* Opens the disassembler (libZydis.so.4.0 by dlopen RTLD_LOCAL). Once, from the constructor. 0 or -ENOENT. */
+/* Opens the disassembler (libZydis.so.4.0 library.h). Once, from the constructor. 0 or -ENOENT. */
 int patch_init(void);
 
 /* Callbacks of patches run with the marked function's vector registers still in place: they are compiled for general

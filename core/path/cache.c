@@ -261,7 +261,7 @@ void path_cache_stats(const struct path_cache *cache, struct path_stats *stats)
 	stats->failed += cache->stats.failed;
 }
 
-int path_init(size_t depth_max, bool library)
+int path_init(size_t depth_max)
 {
 	if (atomic_load(&module_epoch) != MODULE_NOT_STARTED)
 		return 0;
@@ -269,7 +269,7 @@ int path_init(size_t depth_max, bool library)
 	if (!error)
 		error = module_init();
 	if (!error) {
-		walk_init(depth_max, library); /* without libunwind a few paths end early, counted as failed */
+		walk_init(depth_max); /* without libunwind a few paths end early, counted as failed */
 		path_modules_refresh();
 		module_suspect();
 	}

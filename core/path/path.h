@@ -28,10 +28,10 @@ struct path_stats {
 	uint64_t captures, hits, checks, wrong, failed;
 };
 
-/* Once, from the shim's constructor: reads module tables, and with `library` loads libunwind.so.8 with RTLD_LOCAL, by dlopen.
+/* Once, from the shim's constructor: reads module tables, and opens libunwind.so.8.
    Returns 0, or -ENOENT when there is no unwinder at all: then only callers can be had. Before it has run,
    path_value answers with a path of one (the return address). depth_max <= PATH_DEPTH_MAX. */
-int path_init(size_t depth_max, bool library);
+int path_init(size_t depth_max);
 
 /* How many hits lie between two that are re-verified by a full walk, on average (1: each one). */
 void path_check_every(uint32_t hits);

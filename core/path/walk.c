@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <ucontext.h>
 
+#include "core/library.h"
 #include "core/path/cfi.h"
 #include "core/path/module.h"
 
@@ -68,10 +69,10 @@ static struct {
 	void **local_space;
 } unw;
 
-int walk_init(size_t depth_max, bool with_library)
+int walk_init(size_t depth_max)
 {
 	depth_limit = depth_max && depth_max < PATH_DEPTH_MAX ? depth_max : PATH_DEPTH_MAX;
-	void *library = with_library ? dlopen("libunwind.so.8", RTLD_LOCAL | RTLD_NOW) : NULL;
+	void *library = library_open("libunwind.so.8");
 	if (!library)
 		return -ENOENT;
 	unw.getcontext = (int (*)(ucontext_t *))dlsym(library, "_Ux86_64_getcontext");

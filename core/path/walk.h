@@ -65,7 +65,7 @@ struct walk {
 void walk_run(const uintptr_t *fp, struct walk *walk);
 /* Whether rbp looks like the frame pointer of code without unwind information. */
 bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp);
-/* Opens libunwind, if asked to, for the frames that rows cannot express. -ENOENT when there is none. */
-int walk_init(size_t depth_max, bool library);
+/* Opens libunwind for the frames that rows cannot express. -ENOENT when there is none. */
+int walk_init(size_t depth_max);
 
 #endif

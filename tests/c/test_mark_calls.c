@@ -5,7 +5,7 @@
  * registers themselves are compared, for each routine that this machine can run.
  * Sources: core/mark/finder.c core/mark/finder_next.c core/mark/image.c core/mark/symbols.c core/mark/names.c
  * core/mark/demangle.c core/mark/decode.c core/mark/extent.c core/mark/near.c core/mark/refuse.c core/mark/patch.c
- * core/mark/patch_relocate.c core/mark/patch_scan.c core/mark/patch_index.c core/mark/patch_stub.c core/mark/patch_stub.S core/base.c
+ * core/mark/patch_relocate.c core/mark/patch_scan.c core/mark/patch_index.c core/mark/patch_stub.c core/mark/patch_stub.S core/base.c core/library.c
  * core/mark/patch_run.c core/mark/arguments.c core/mark/got.c core/mark/got_stub.S core/path/cfi.c core/path/eh_frame.c core/path/module.c
  * (no sanitizer)
  */
@@ -251,7 +251,7 @@ static void check_program(const char *root, const char *flags)
 {
 	bool done = shell(
 		"cd %s && g++ %s -w -c tests/c/mark_targets.cpp -o %s/t.o && "
-		"for f in core/mark/*.c core/mark/*.S core/path/cfi.c core/path/eh_frame.c core/path/module.c core/base.c tests/c/test_mark_calls.c; do "
+		"for f in core/mark/*.c core/mark/*.S core/path/cfi.c core/path/eh_frame.c core/path/module.c core/base.c core/library.c tests/c/test_mark_calls.c; do "
 		"gcc -std=gnu11 -O1 %s -DTARGETS_INSIDE -I. -w -c $f -o %s/inside_$(basename $f).o || exit 1; done && "
 		"g++ %s -o %s/mark_inside %s/t.o %s/inside_*.o -ldl",
 		root, flags, folder(), flags, folder(), flags, folder(), folder(), folder());

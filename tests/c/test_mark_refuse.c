@@ -5,7 +5,7 @@
  * core/mark/demangle.c core/mark/decode.c core/mark/extent.c core/mark/near.c core/mark/refuse.c core/mark/patch.c
  * core/mark/patch_relocate.c core/mark/patch_scan.c core/mark/patch_index.c core/mark/patch_stub.c core/mark/patch_stub.S
  * core/mark/patch_run.c core/mark/arguments.c core/mark/got.c core/mark/got_stub.S core/path/cfi.c core/path/eh_frame.c
- * core/path/module.c core/base.c
+ * core/path/module.c core/base.c core/library.c
  * (no sanitizer)
  */
 #define _GNU_SOURCE

@@ -5,7 +5,7 @@
  * That the comparison is strict is tried as well: in a sample of the copies every single bit is turned over, which must
  * be noticed. Prints how many functions can be patched and why others can't. Arguments: ELF files.
  * Sources: core/mark/patch_relocate.c core/mark/decode.c core/mark/image.c core/mark/extent.c
- * core/base.c  Libs: -lZydis
+ * core/base.c core/library.c  Libs: -lZydis
  * (no sanitizer: it reads other programs' code)
  */
 #define _GNU_SOURCE

@@ -1,6 +1,6 @@
 /* Call paths against glibc's backtrace(): every shape of frame, the cache's answers compared with full walks, and programs
    that lie to it. `test_path --bench` prints the costs. Frames must stay as compiled: no sanitizer.
-   Sources: core/path/module.c core/path/cfi.c core/path/eh_frame.c core/path/walk.c core/path/tree.c core/path/cache.c core/base.c; libs: -ldl */
+   Sources: core/path/module.c core/path/cfi.c core/path/eh_frame.c core/path/walk.c core/path/tree.c core/path/cache.c core/base.c core/library.c; libs: -ldl */
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <dlfcn.h>
@@ -747,7 +747,7 @@ int main(int argc, char **argv)
 	CHECK(path_capture(__builtin_frame_address(0), &caller, 1, &cut) == 1, "before path_init: the caller");
 	void *warm[4];
 	backtrace(warm, 4); /* loads libgcc_s before the modules are read */
-	CHECK(path_init(PATH_DEPTH_MAX, true) == 0, "path_init");
+	CHECK(path_init(PATH_DEPTH_MAX) == 0, "path_init");
 	test_recursion();
 	if (argc > 1 && !strcmp(argv[1], "--bench")) {
 		bench();

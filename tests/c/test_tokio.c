@@ -2,7 +2,7 @@
  * Unit tests of the finder of Tokio's task tables, on modules made up here: a page of constants, a page of code, a page
  * that is read-only after relocation. What is a table, what only looks like one, before and after relocation, and what
  * tells that Tokio is there.
- * Sources: core/mark/tokio.c core/mark/image.c core/mark/extent.c core/base.c
+ * Sources: core/mark/tokio.c core/mark/image.c core/mark/extent.c core/base.c core/library.c
  */
 #include <stdio.h>
 #include <string.h>

@@ -234,7 +234,7 @@ __attribute__((constructor)) static void start(void)
 	pthread_key_create(&thread_end, end_of_thread);
 	unw_set_caching_policy(unw_local_addr_space, UNW_CACHE_PER_THREAD);
 	const char *depth = getenv("PATHCHECK_DEPTH");
-	if (path_init(depth ? strtoul(depth, NULL, 10) : PATH_DEPTH_MAX, true))
+	if (path_init(depth ? strtoul(depth, NULL, 10) : PATH_DEPTH_MAX))
 		abort();
 	started = true;
 	inside = false;

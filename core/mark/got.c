@@ -31,8 +31,12 @@ static uintptr_t stub_at_index(uint32_t index)
 	return (uintptr_t)got_stubs + ((uintptr_t)got_stubs_end - (uintptr_t)got_stubs) / GOT_STUBS * index;
 }
 
+#define NAMES_MAX 16u
+
 struct search {
 	uintptr_t function, stub;
+	const char *names[NAMES_MAX]; /* those that the function is first of all definitions of, in load order */
+	uint32_t name_count;
 	uint32_t slots;
 };
 
@@ -58,13 +62,33 @@ static bool store(const struct image *image, uintptr_t *slot, uintptr_t value)
 	return true;
 }
 
-/* A slot that ld.so has not filled in yet leads back into its own module's PLT; its symbol tells what it will hold. */
+static void take_names(struct search *search, const struct image *home)
+{
+	size_t symbols = home->symbols ? image_symbol_count(home) : 0;
+	for (size_t i = 0; i < symbols && search->name_count < NAMES_MAX; i++) {
+		const Elf64_Sym *symbol = &home->symbols[i];
+		int type = ELF64_ST_TYPE(symbol->st_info);
+		bool code = type == STT_FUNC || type == STT_NOTYPE || type == STT_GNU_IFUNC;
+		if (!code || symbol->st_shndx == SHN_UNDEF || symbol->st_name >= home->string_bytes ||
+		    image_symbol_address(home->base, symbol) != search->function)
+			continue;
+		const char *name = home->strings + symbol->st_name;
+		if (finder_next(name, 0) == search->function)
+			search->names[search->name_count++] = name;
+	}
+}
+
+/* A slot that ld.so has not filled in yet leads back into its own module's PLT; its symbol tells what it will hold. A large
+   program has a hundred thousand of them: names are compared, not looked up. */
 static bool will_hold(const struct image *image, const Elf64_Rela *entry, uintptr_t value, const struct search *search)
 {
 	if (value < image->start || value >= image->end || !image->symbols)
 		return false;
 	const Elf64_Sym *symbol = &image->symbols[ELF64_R_SYM(entry->r_info)];
-	return symbol->st_name < image->string_bytes && finder_next(image->strings + symbol->st_name, 0) == search->function;
+	for (uint32_t i = 0; i < search->name_count && symbol->st_name < image->string_bytes; i++)
+		if (!strcmp(image->strings + symbol->st_name, search->names[i]))
+			return true;
+	return false;
 }
 
 static void look_through(const struct image *image, const Elf64_Rela *table, size_t bytes, void *context)
@@ -169,6 +193,9 @@ int got_around(const struct mark_function *function,
 	if (refused)
 		return report(refused, reason);
 	struct search search = {.function = function->address, .stub = stub_at_index(index)};
+	struct image home;
+	if (image_of(function->address, &home))
+		take_names(&search, &home);
 	image_each(visit, &search);
 	if (!search.slots && index == used)
 		return report("no module calls it through a table", reason);

@@ -8,6 +8,7 @@
 #include "core/next.h"
 #include "core/operation.h"
 #include "core/role.h"
+#include "core/scope.h"
 #include "core/site.h"
 #include "core/violation.h"
 
@@ -38,6 +39,8 @@ static __attribute__((noinline)) void *birth(struct thread *thread, struct trace
 	remote_flush(thread);
 	remote_drain(thread);
 	heap_tick();
+	if (unlikely(thread->spans_sparse))
+		scope_begin_outside(thread, counter);
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);
 	uint32_t tag = operation_scope_tag(thread, counter, size, tier);
 	void *pointer;

@@ -11,29 +11,48 @@
 
 #define DEMOTIONS_JUDGED 8u /* a boundary looks at this many demoted sites */
 
+/* Where the site's demotion is remembered. NULL: the thread has as many demoted sites as it can remember. */
+static struct thread_demotion *demotion_of(struct thread *thread, uint32_t site)
+{
+	struct thread_demotion *over = NULL;
+	for (uint32_t i = 0; i < thread->demoted_count; i++) {
+		struct thread_demotion *demotion = &thread->demoted[i];
+		if (demotion->site == site)
+			return demotion;
+		if (!(thread_counter(thread, demotion->site)->route & TRACE_ROUTE_DEMOTED))
+			over = demotion;
+	}
+	if (thread->demoted_count < THREAD_DEMOTED_MAX)
+		over = &thread->demoted[thread->demoted_count++];
+	if (over)
+		*over = (struct thread_demotion){.site = site, .wait_frames = (uint32_t)runtime.promote_frames / 2};
+	return over;
+}
+
 void scope_demote(struct thread *thread, uint32_t site)
 {
 	struct trace_counter *counter = thread_counter(thread, site);
-	if (counter->route & TRACE_ROUTE_DEMOTED || thread->demoted_count == THREAD_DEMOTED_MAX)
+	if (counter->route & TRACE_ROUTE_DEMOTED)
 		return;
-	struct trace_site *record = trace_at(&trace_sites, site);
-	struct thread_demotion *demotion = NULL;
-	for (uint32_t i = 0; i < thread->demoted_count; i++)
-		if (thread->demoted[i].site == site)
-			demotion = &thread->demoted[i];
-	if (!demotion) {
-		demotion = &thread->demoted[thread->demoted_count++];
-		*demotion = (struct thread_demotion){.site = site, .wait_frames = (uint32_t)runtime.promote_frames / 2};
+	struct thread_demotion *demotion = demotion_of(thread, site);
+	if (likely(demotion != NULL)) {
+		demotion->wait_frames *= 2;
+		demotion->since_frame = thread->frame;
+		demotion->escaped = counter->outlived_frame + counter->died_elsewhere;
+		demotion->births = trace_counter_births(counter, TRACE_BIRTH_POOL_IN);
+		demotion->live_bytes = trace_counter_live(counter);
 	}
-	demotion->wait_frames *= 2;
-	demotion->since_frame = thread->frame;
-	demotion->escaped = counter->outlived_frame + counter->died_elsewhere;
-	demotion->births = trace_counter_births(counter, TRACE_BIRTH_POOL_IN);
-	demotion->live_bytes = trace_counter_live(counter);
 	account_forget(counter);
 	__atomic_fetch_or(&counter->route, TRACE_ROUTE_DEMOTED, __ATOMIC_RELAXED);
 	counter->pinned_bytes = 0;
+	struct trace_site *record = trace_at(&trace_sites, site);
 	__atomic_fetch_add(&record->demotions, 1, __ATOMIC_RELAXED);
+}
+
+void scope_begin_outside(struct thread *thread, struct trace_counter *counter)
+{
+	if (thread->in_frame && !counter->bytes && !counter->route)
+		__atomic_fetch_or(&counter->route, TRACE_ROUTE_DEMOTED, __ATOMIC_RELAXED);
 }
 
 void scope_judge_demotions(struct thread *thread)

@@ -30,6 +30,14 @@ void thread_new_segment(struct thread *thread)
 	new_segment(thread);
 }
 
+/* What began outside the frame tier may enter it: many of its blocks have died, each in its frame. Those that survivors got
+   demoted have some that did not, or live. */
+static bool is_proven(const struct trace_counter *counter)
+{
+	return !counter->outlived_frame && !counter->died_elsewhere && trace_counter_live(counter) == 0 &&
+	       trace_counter_births(counter, TRACE_BIRTH_POOL_IN) >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES];
+}
+
 void account_forget_seen(struct thread *thread)
 {
 	for (uint32_t place = thread->seen; place > ACCOUNT_SEEN_END;) {
@@ -37,6 +45,8 @@ void account_forget_seen(struct thread *thread)
 		place = counter->next_seen;
 		counter->next_seen = 0;
 		account_forget(counter);
+		if (unlikely(counter->route == TRACE_ROUTE_DEMOTED) && is_proven(counter))
+			__atomic_fetch_and(&counter->route, (uint16_t)~TRACE_ROUTE_DEMOTED, __ATOMIC_RELAXED);
 	}
 	thread->seen = 0;
 }

@@ -176,6 +176,7 @@ struct thread {
 	struct frame_span *empty_spans; /* ours, without live blocks */
 	uint32_t spans_owned, spans_empty, spans_empty_low;
 	uint32_t pins_looked_at; /* full spans that there were when `pins_much` was decided */
+	bool spans_sparse;       /* as the current span was taken: sites that are new begin in the pool */
 	bool pins_much;          /* what is dead in full spans is much of what they hold: sites that pin them must go */
 	uint64_t trim_at_ns;
 	/* pool tier */

@@ -76,6 +76,23 @@ def test_rare_escapes_do_not_pile_up(shim, stacks, handed):
         assert run.site_sum("scratch", "tier", "frame") == 400 * frames
 
 
+def test_thousands_of_paths_that_are_taken_once_do_not_pin_the_arena(shim):
+    """A level is loaded: no site of what stays is known when it is born, each pins a span. Where most of what spans hold is dead,
+    sites begin in the pool. One that has shown that its blocks die in their frames enters the frame tier."""
+    run = shim.run(harness.program("loading"), {"frame": "frame_mark"})
+    tiers = run.report["tiers"]
+    assert run.site_sum("left", "tier", "pool") + run.site_sum("right", "tier", "pool") > 6000
+    assert tiers["frame"]["footprint_peak_bytes"] < 8 * MIB
+    assert run.site_sum("draw", "tier", "pool") == 500 and run.site_sum("draw", "tier", "frame") == 399 * 500
+
+
+def test_hundreds_of_sites_leave_the_frame_tier(shim):
+    """More than the 256 that a thread remembers how they came back of."""
+    run = shim.run([harness.program("loading"), "again"], {"frame": "frame_mark"})
+    assert sum(s["demotions"] for s in run.report["sites"]) > 300
+    assert run.report["frames"]["series"][-1]["pinned_bytes"] < MIB
+
+
 @pytest.mark.parametrize("mode", ["observe", "route"])
 def test_call_paths_without_end(shim, mode):
     count = 150000

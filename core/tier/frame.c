@@ -8,6 +8,10 @@
 #include "core/tier/remote.h"
 #include "core/trace/writer.h"
 
+/* Spans hold little: so many bytes and that share of the peak, of which less than one in SPARSE_ALIVE lives. */
+#define SPARSE_BYTES (4u << 20)
+#define SPARSE_SHARE 16
+#define SPARSE_ALIVE 4
 #define PINNED_IN_VAIN_BYTES (1 << 20) /* that a thread may have besides a quarter of what lives in full spans */
 
 static void list_push(struct frame_span **head, struct frame_span *span)
@@ -54,6 +58,13 @@ static void leave_current(struct thread *thread)
 	thread->bump = thread->limit = NULL;
 }
 
+static void look_for_sparse(struct thread *thread)
+{
+	uint64_t filled = (uint64_t)(thread->spans_owned - thread->spans_empty) << REGION_CHUNK_BITS;
+	int64_t alive = thread->record->tier[TRACE_TIER_FRAME].live_bytes;
+	thread->spans_sparse = filled > SPARSE_BYTES + trace_header->peak_bytes / SPARSE_SHARE && (int64_t)(filled / SPARSE_ALIVE) > alive;
+}
+
 uint8_t *frame_refill(struct thread *thread, size_t need)
 {
 	if (need > REGION_CHUNK_BYTES - FRAME_SPAN_FIRST)
@@ -84,6 +95,7 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 	}
 	leave_current(thread);
 	make_current(thread, span);
+	look_for_sparse(thread);
 	return thread->bump;
 }
 

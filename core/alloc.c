@@ -12,6 +12,8 @@
 #include "core/site.h"
 #include "core/violation.h"
 
+#define CLOCK_BIRTHS 64u /* of a thread that the fast paths have not served, for one look at the clock */
+
 uint64_t block_secret, block_birth_secret, block_span_base;
 
 /* The frame tier is at its limit: the block goes to the next tier that may hold it. */
@@ -31,6 +33,14 @@ void *operation_heap_in_need(struct thread *thread, size_t size, size_t align, u
 	return heap_alloc(size, align, birth, tag, zeroed);
 }
 
+/* What goes by the time: how long a process has lived that is killed before any frame, and what is kept for later. */
+static cold_path void look_at_clock(void)
+{
+	uint64_t now = base_now_ns();
+	trace_header->last_ns = now;
+	heap_later(now);
+}
+
 static __attribute__((noinline)) void *birth(struct thread *thread, struct trace_counter *counter, size_t size, size_t align,
                                              bool zeroed)
 {
@@ -38,7 +48,8 @@ static __attribute__((noinline)) void *birth(struct thread *thread, struct trace
 		role_take_wanted(thread);
 	remote_flush(thread);
 	remote_drain(thread);
-	heap_tick();
+	if (unlikely(++thread->general_births % CLOCK_BIRTHS == 0))
+		look_at_clock();
 	if (unlikely(thread->spans_sparse))
 		scope_begin_outside(thread, counter);
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);

@@ -163,6 +163,7 @@ struct thread {
 	uint32_t await_node;       /* the same of the last await outside tasks */
 	uintptr_t await_return, await_stack;
 	struct path_cache *other_paths; /* as alloc_paths, for deaths and markers */
+	uint32_t general_births;   /* which the fast paths have not served (alloc.c); modulo 2^32 */
 	uint64_t slow_frees;       /* frees in this frame that were not of this frame's blocks */
 	uint64_t frame_violations; /* recorded since the frame began */
 	struct thread_edge at_frame;

@@ -1,5 +1,6 @@
 """From the first allocation to the last: constructors, destructors, TLS, threads, signals, modules, every kind of end."""
 import signal
+import time
 
 import pytest
 
@@ -177,6 +178,16 @@ def test_static_program_is_left_alone(shim, via):
     assert run.stdout == b"still here\n"
     assert (run.stderr == b"") == (via == "preload")
     assert via == "preload" or b"static" in run.stderr
+
+
+def test_how_long_a_killed_process_has_lived(shim):
+    """Without a frame, and with no other thread: allocations tell."""
+    process, recording = shim.start([harness.program("large"), "scratch"], {"frame": "none"})
+    time.sleep(2)
+    process.kill()
+    process.communicate()
+    report = harness.read_report(recording)
+    assert report["target"]["ended"] == "unknown" and 1e9 < report["target"]["duration_ns"] < 3e9
 
 
 ENDS = {"exit": 4, "_exit": 4, "quick_exit": 4, "abort": -signal.SIGABRT, "segv": -signal.SIGSEGV, "thread": 3,

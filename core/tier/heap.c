@@ -138,12 +138,12 @@ void heap_other_taken(size_t bytes)
 	leave();
 }
 
-cold_path void heap_look_at_pages(void)
+void heap_later(uint64_t now_ns)
 {
-	if (inside)
+	if (inside || !atomic_load_explicit(&heap_pages_watched, memory_order_relaxed))
 		return;
 	enter();
-	heap_pages_tick();
+	heap_pages_later(now_ns);
 	leave();
 }
 

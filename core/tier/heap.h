@@ -7,7 +7,6 @@
 #define FA_TIER_HEAP_H
 
 #include "core/block.h"
-#include "core/tier/heap_pages.h"
 
 /* A block of `size` bytes; `align` is a power of two. `tag` without tier bits; zeroed when asked. */
 void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed);
@@ -22,16 +21,10 @@ void heap_free_rest(void); /* what waits for that; a thread ends */
    old block as it was. */
 void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t tag);
 
-cold_path void heap_look_at_pages(void);
-
 /* Another tier has taken so many bytes: what jemalloc keeps free may be too much now (heap_pages.h). */
 void heap_other_taken(size_t bytes);
-/* To be called now and then: jemalloc's free pages are looked at once more after some time. Cost: a load, as a rule. */
-static always_inline void heap_tick(void)
-{
-	if (unlikely(atomic_load_explicit(&heap_pages_watched, memory_order_relaxed)))
-		heap_look_at_pages();
-}
+/* To be called now and then: jemalloc's free pages are looked at once more after some time. */
+void heap_later(uint64_t now_ns);
 
 /* Memory that jemalloc holds: allocated, active (resident in pages), mapped; zeros inside jemalloc itself. Slow. */
 void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_bytes);

@@ -32,7 +32,6 @@ __attribute__((visibility("hidden"))) const char *fa_je_malloc_conf =
 #define EAGER_MS 1000u         /* and how long it holds after so much was kept that some had to go */
 #define IDLE_MS 1000u          /* what has been free for so long is not wanted */
 #define CREDIT_PER_MS (4u << 10) /* 4 MiB a second; a MiB's page faults take some 0.2 ms */
-#define TICKS 16               /* of a thread, for one look at the clock */
 
 _Atomic bool heap_pages_watched;
 
@@ -209,12 +208,9 @@ void heap_pages_resized(size_t before, size_t size)
 		move(before - size, 0);
 }
 
-void heap_pages_tick(void)
+void heap_pages_later(uint64_t now_ns)
 {
-	static __thread unsigned ticks;
-	if (++ticks % TICKS)
-		return;
-	if (base_now_ns() / 1000000 - atomic_load_explicit(&state.looked_ms, memory_order_relaxed) >= IDLE_MS)
+	if (now_ns / 1000000 - atomic_load_explicit(&state.looked_ms, memory_order_relaxed) >= IDLE_MS)
 		look(0);
 }
 

@@ -26,10 +26,10 @@ void heap_pages_taken(size_t bytes);
 void heap_pages_freed(void *start, size_t bytes);
 /* A block has been resized, where it lies or elsewhere: one of the two sizes is large. The same. */
 void heap_pages_resized(size_t before, size_t size);
-/* Free pages are kept that may have to go when nothing large comes and goes any more: to be called now and then while
-   heap_pages_watched, for a look in a second. The same. */
+/* Free pages are kept that may have to go when nothing large comes and goes any more. While that is so, to be called now and
+   then: a second after the last look there is another. The same. */
 extern _Atomic bool heap_pages_watched;
-void heap_pages_tick(void);
+void heap_pages_later(uint64_t now_ns);
 /* All of them, now. The thread is inside jemalloc. */
 void heap_pages_give_back(void);
 

@@ -108,7 +108,7 @@ struct trace_header {
 	uint32_t file_pages;      /* pages the writer has taken so far */
 	uint64_t start_unix_ns;   /* wall clock at the start */
 	uint64_t start_ns;        /* CLOCK_MONOTONIC at the start */
-	uint64_t last_ns;         /* last time stamp seen: at markers, thread starts, the end */
+	uint64_t last_ns;         /* last time stamp seen: at markers, thread starts, the end, and now and then at an allocation */
 	uint64_t end_ns;          /* 0 while open */
 	uint32_t ended;           /* enum trace_ended */
 	int32_t end_value;

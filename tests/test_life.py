@@ -70,7 +70,8 @@ def test_a_handler_between_any_two_instructions(shim, stacks, arguments):
 
 @pytest.mark.parametrize("follow", [0, 1])
 @pytest.mark.parametrize("stacks, arguments", [("full", (397, 40)), ("caller", (3, 40)), ("none", (3, 40)), ("none", (3, 40, "raw")),
-                                               ("none", (97, 3000000)), ("none", (97, 3000000, "raw")), ("none", (43, 40000))])
+                                               ("none", (97, 3000000)), ("none", (97, 3000000, "raw")), ("none", (43, 40000)),
+                                               ("none", (97, 20000000, "fork"))])
 def test_a_handler_that_forks_in_the_middle_of_malloc(shim, stacks, arguments, follow):
     """The child finds locks that nobody holds any more, and must begin anew before it asks whether it is in the middle of
     something. Where jemalloc was interrupted its atfork handler waits for a lock that this thread has."""
@@ -178,6 +179,30 @@ def test_static_program_is_left_alone(shim, via):
     assert run.stdout == b"still here\n"
     assert (run.stderr == b"") == (via == "preload")
     assert via == "preload" or b"static" in run.stderr
+
+
+def test_resolvers_of_a_module_that_is_not_relocated_are_left_alone(shim, tmp_path):
+    """Within dlopen, before the module's own constructors: what its names stand for is looked up, but where it decides itself."""
+    sources = {
+        "other": "int level = 1;",
+        "late": "extern int level; static int one(void) { return 1; } static int two(void) { return 2; }"
+                "static void *pick(void) { return level ? one : two; } int chosen(void) __attribute__((ifunc(\"pick\")));"
+                "void frame_tick(void) { __asm__ volatile(\"\"); } int use(void) { return chosen(); }",
+        "user": "void frame_tick(void); int use(void); int run(int n) { while (n--) frame_tick(); return use(); }",
+        "main": "#include <dlfcn.h>\n#include <stdio.h>\nint main(void) { void *user = dlopen(\"./user.so\", RTLD_LAZY);"
+                "int (*run)(int) = user ? (int (*)(int))dlsym(user, \"run\") : 0; printf(\"%d\\n\", run ? run(10) : -1); }"}
+    for name, source in sources.items():
+        (tmp_path / f"{name}.c").write_text(source)
+    library = ["-O1", "-w", "-fPIC", "-shared", "-Wl,-z,lazy", "-Wl,-rpath,$ORIGIN"]
+    other = harness.compile_to(tmp_path / "other.so", [tmp_path / "other.c"], library)
+    late = harness.compile_to(tmp_path / "late.so", [tmp_path / "late.c"], library, [other])
+    harness.compile_to(tmp_path / "user.so", [tmp_path / "user.c"], library, [late])
+    harness.compile_to(tmp_path / "main", [tmp_path / "main.c"], ["-O1"], ["-ldl"])
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    harness.compile_to(nothing / "libZydis.so.4.0", [harness.PROGRAMS / "plugin.c"], ["-shared", "-fPIC"])
+    run = shim.run(tmp_path / "main", {"frame": "frame_tick@*"}, env={"LD_LIBRARY_PATH": nothing}, cwd=tmp_path)
+    assert run.stdout == b"1\n" and run.report["markers"][0]["module"].endswith("late.so")
 
 
 def test_how_long_a_killed_process_has_lived(shim):

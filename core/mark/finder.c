@@ -202,6 +202,11 @@ static bool name_matches(struct finding *finding, const char *linkage)
 
 static bool (*only)(const struct image *image);
 
+bool finder_resolves(void)
+{
+	return !only;
+}
+
 void finder_only(bool (*wanted)(const struct image *image))
 {
 	only = wanted;

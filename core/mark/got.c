@@ -68,7 +68,7 @@ static void take_names(struct search *search, const struct image *home)
 	for (size_t i = 0; i < symbols && search->name_count < NAMES_MAX; i++) {
 		const Elf64_Sym *symbol = &home->symbols[i];
 		int type = ELF64_ST_TYPE(symbol->st_info);
-		bool code = type == STT_FUNC || type == STT_NOTYPE || type == STT_GNU_IFUNC;
+		bool code = type == STT_FUNC || type == STT_NOTYPE || (type == STT_GNU_IFUNC && finder_resolves());
 		if (!code || symbol->st_shndx == SHN_UNDEF || symbol->st_name >= home->string_bytes ||
 		    image_symbol_address(home->base, symbol) != search->function)
 			continue;

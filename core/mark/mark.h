@@ -40,6 +40,7 @@ void finder_modules(bool (*visit)(void *context, const struct image *image, cons
 /* From now on only modules that `wanted` says yes to are looked at, and IFUNCs, whose resolvers cannot run before their
    module is relocated, are passed over. NULL: all modules again. */
 void finder_only(bool (*wanted)(const struct image *image));
+bool finder_resolves(void); /* IFUNCs are not passed over */
 
 /* The function that holds `*address`, from its module's unwind table: its first byte, and its size in *size. False,
    and nothing changed, when the table tells nothing. */
@@ -50,7 +51,7 @@ bool mark_function_extent(uintptr_t *address, size_t *size);
    before constructors. This is how "the next free in line" is found. */
 uintptr_t finder_next(const char *name, uintptr_t after);
 
-/* Opens the disassembler (libZydis.so.4.0 library.h). Once, from the constructor. 0 or -ENOENT. */
+/* Opens the disassembler (libZydis.so.4.0, by library.h). Once, from the constructor. 0 or -ENOENT. */
 int patch_init(void);
 
 /* Callbacks of patches run with the marked function's vector registers still in place: they are compiled for general

@@ -197,41 +197,46 @@ void heap_trim(void)
 	leave();
 }
 
-/* fork takes all locks of jemalloc. In a handler that interrupted this thread inside it some are taken already, and stay so. */
-static __thread struct {
-	bool inside, alone;
-} forks;
+/* fork takes all locks of jemalloc, and releases them. Not where this thread is inside already: in a handler that interrupted
+   it there, or in one that interrupted fork itself. Such a child goes on with the locks that its thread has, which are given
+   back in the end; those of other threads nobody gives back. */
+static __thread uint32_t forks_inside;
 
 static void before_fork(void)
 {
-	forks.inside = inside;
-	forks.alone = __libc_single_threaded;
-	if (forks.inside)
+	if (inside) {
+		forks_inside++;
 		return;
+	}
 	enter(); /* until the locks are free again */
 	je_jemalloc_prefork();
 }
 
 static void after_fork_in_parent(void)
 {
-	if (forks.inside)
+	if (forks_inside) {
+		forks_inside--;
 		return;
+	}
 	je_jemalloc_postfork_parent();
 	leave();
-}
-
-static void after_fork_in_child(void)
-{
-	if (!forks.inside || !forks.alone) /* else nobody has a lock but this thread, which goes on in the middle of it */
-		je_jemalloc_postfork_child();
-	if (!forks.inside)
-		leave();
 }
 
 void heap_child(void)
 {
 	if (!inside || !__libc_single_threaded)
 		je_jemalloc_postfork_child();
+}
+
+static void after_fork_in_child(void)
+{
+	if (forks_inside) {
+		forks_inside--;
+		heap_child();
+		return;
+	}
+	je_jemalloc_postfork_child();
+	inside = false; /* what waits to be freed waits on: this process's own accounts are not there yet */
 }
 
 void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/account.h"
+#include "core/runtime.h"
 #include "core/tier/jemalloc.h"
 #include "core/trace/writer.h"
 
@@ -159,8 +160,8 @@ static cold_path void look(size_t more)
 {
 	/* Statistics of every arena are read: not more often than so many pages can be written to. What is freed may be the last. */
 	uint64_t looked_ms = atomic_load_explicit(&state.looked_ms, memory_order_relaxed);
-	if (more && more <= HUGE_BYTES && base_now_ns() / 1000000 - looked_ms < LOOK_MS)
-		return;
+	if ((more && more <= HUGE_BYTES && base_now_ns() / 1000000 - looked_ms < LOOK_MS) || runtime_forked())
+		return; /* the accounts of the parent are gone, there are none yet */
 	int saved_errno = errno, self = (int)syscall(SYS_getpid), looker = atomic_load_explicit(&state.looker, memory_order_relaxed);
 	if (looker == self || !atomic_compare_exchange_strong(&state.looker, &looker, self))
 		return;

@@ -1,6 +1,7 @@
 /* A signal handler that forks between the instructions of malloc, by call paths that are new, and of free: the trap flag stops
    after each, and at every Nth in turn the handler does. The child allocates. Prints how many forked and how many children
-   failed. Arguments: N; the size of the blocks; "raw": no atfork handlers run. */
+   failed. Arguments: N; the size of the blocks; "raw": no atfork handlers run; "fork": it interrupts fork instead, and frees blocks
+   that were there before; then there is a thread that allocates. */
 #include "common.h"
 
 #include <sys/syscall.h>
@@ -13,6 +14,7 @@
 static volatile long steps, target, forked, failed;
 static size_t block_bytes = 40;
 static bool raw;
+static void *there_before;
 
 static void trap(int number, siginfo_t *info, void *context)
 {
@@ -20,6 +22,8 @@ static void trap(int number, siginfo_t *info, void *context)
 	if (++steps != target)
 		return;
 	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100;
+	free(there_before);
+	there_before = NULL;
 	pid_t child = raw ? (pid_t)syscall(SYS_fork) : fork();
 	if (!child) {
 		for (size_t size = 1; size < 1000000; size *= 7) {
@@ -65,14 +69,48 @@ static __attribute__((noinline, noipa)) void *descend(unsigned way, int depth)
 	return made;
 }
 
+static void *allocate(void *unused)
+{
+	for (size_t size = 1; size < 1000000; size *= 7)
+		free(malloc(size));
+	return unused;
+}
+
+static void interrupt_fork(long every)
+{
+	long before = -1;
+	pthread_t thread;
+	for (target = 1; before != forked; target += every) {
+		before = forked;
+		steps = 0;
+		there_before = malloc(block_bytes);
+		STEP_ON();
+		pid_t child = fork();
+		STEP_OFF();
+		if (!child)
+			_exit(0);
+		int status;
+		waitpid(child, &status, 0);
+		failed += status != 0;
+	}
+	free(there_before);
+	pthread_create(&thread, NULL, allocate, NULL);
+	pthread_join(thread, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	long every = argc > 1 ? atol(argv[1]) : 37, before = -1;
 	block_bytes = argc > 2 ? strtoul(argv[2], NULL, 10) : block_bytes;
-	raw = argc > 3;
+	raw = argc > 3 && !strcmp(argv[3], "raw");
 	unsigned way = 1;
 	struct sigaction action = {.sa_sigaction = trap, .sa_flags = SA_SIGINFO};
 	sigaction(SIGTRAP, &action, NULL);
+	if (argc > 3 && !strcmp(argv[3], "fork")) {
+		interrupt_fork(every);
+		printf("%ld %ld\n", forked, failed);
+		return failures;
+	}
 	for (target = 1; before != forked; target += every) {
 		before = forked;
 		steps = 0;

@@ -16,6 +16,7 @@
 #include "core/path/cfi.h"
 
 #define PAGE ((uintptr_t)4095)
+#define NAMES_MAX 16u /* of one function: more than any library but those with folded methods has */
 
 extern const char got_stubs[], got_stubs_end[];
 /* Read by the stubs. */
@@ -30,8 +31,6 @@ static uintptr_t stub_at_index(uint32_t index)
 {
 	return (uintptr_t)got_stubs + ((uintptr_t)got_stubs_end - (uintptr_t)got_stubs) / GOT_STUBS * index;
 }
-
-#define NAMES_MAX 16u
 
 struct search {
 	uintptr_t function, stub;
@@ -62,6 +61,7 @@ static bool store(const struct image *image, uintptr_t *slot, uintptr_t value)
 	return true;
 }
 
+/* What slots that are not filled yet may call the function. */
 static void take_names(struct search *search, const struct image *home)
 {
 	size_t symbols = home->symbols ? image_symbol_count(home) : 0;

@@ -51,7 +51,7 @@ static __attribute__((noinline)) void *birth(struct thread *thread, struct trace
 	if (unlikely(++thread->general_births % CLOCK_BIRTHS == 0))
 		look_at_clock();
 	if (unlikely(thread->spans_sparse))
-		scope_begin_outside(thread, counter);
+		scope_begin_outside(thread, counter, size);
 	enum trace_tier tier = operation_pick_tier(thread, counter, size, align);
 	uint32_t tag = operation_scope_tag(thread, counter, size, tier);
 	void *pointer;

@@ -6,6 +6,7 @@
 #include "core/node.h"
 #include "core/role.h"
 #include "core/runtime.h"
+#include "core/tier/frame.h"
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
@@ -49,10 +50,24 @@ void scope_demote(struct thread *thread, uint32_t site)
 	__atomic_fetch_add(&record->demotions, 1, __ATOMIC_RELAXED);
 }
 
-void scope_begin_outside(struct thread *thread, struct trace_counter *counter)
+/* No birth is counted, of 0 bytes neither, so that no plain one is granted. */
+static bool is_new(const struct trace_counter *counter)
 {
-	if (thread->in_frame && !counter->bytes && !counter->route)
-		__atomic_fetch_or(&counter->route, TRACE_ROUTE_DEMOTED, __ATOMIC_RELAXED);
+	for (int birth = 0; birth < TRACE_BIRTH_COUNT; birth++)
+		if (trace_counter_births(counter, birth))
+			return false;
+	return true;
+}
+
+void scope_begin_outside(struct thread *thread, struct trace_counter *counter, size_t size)
+{
+	if (!thread->in_frame || thread->in_task || counter->route || size > runtime.pool_block_max || !is_new(counter))
+		return;
+	frame_look_for_sparse(thread); /* much may have died since */
+	if (!thread->spans_sparse)
+		return;
+	account_forget(counter);
+	__atomic_fetch_or(&counter->route, TRACE_ROUTE_DEMOTED, __ATOMIC_RELAXED);
 }
 
 void scope_judge_demotions(struct thread *thread)

@@ -53,8 +53,9 @@ void scope_check_never_ends(struct thread *thread);
 /* Takes a site out of this thread's frame tier; for good where the thread has THREAD_DEMOTED_MAX of them already. */
 void scope_demote(struct thread *thread, uint32_t site);
 /* A site that is new to this thread begins outside the frame tier, until its blocks have shown that they die in their frames.
-   Called where spans are sparse: a level that is loaded comes by thousands of paths, once each, and what stays pins spans. */
-void scope_begin_outside(struct thread *thread, struct trace_counter *counter);
+   Called where spans are sparse: a level that is loaded comes by thousands of paths, once each, and what stays pins spans. `size`
+   is of its first block; what no pool holds stays where it would be. */
+void scope_begin_outside(struct thread *thread, struct trace_counter *counter, size_t size);
 /* A demoted site returns when a whole window of frames saw enough of its blocks and none escaped. At a frame's end; general
    registers only. */
 void scope_judge_demotions(struct thread *thread);

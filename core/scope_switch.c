@@ -35,7 +35,7 @@ void thread_new_segment(struct thread *thread)
 static bool is_proven(const struct trace_counter *counter)
 {
 	return !counter->outlived_frame && !counter->died_elsewhere && trace_counter_live(counter) == 0 &&
-	       trace_counter_births(counter, TRACE_BIRTH_POOL_IN) >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES];
+	       trace_counter_births(counter, TRACE_BIRTH_POOL_IN) + trace_counter_births(counter, TRACE_BIRTH_HEAP_IN) >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES];
 }
 
 void account_forget_seen(struct thread *thread)

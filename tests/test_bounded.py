@@ -86,6 +86,14 @@ def test_thousands_of_paths_that_are_taken_once_do_not_pin_the_arena(shim):
     assert run.site_sum("draw", "tier", "pool") == 500 and run.site_sum("draw", "tier", "frame") == 399 * 500
 
 
+def test_what_begins_in_the_pool_is_counted_there(shim):
+    """A site that has made a block of no bytes is not new; one of blocks that no pool holds stays in the frame tier."""
+    run = shim.run([harness.program("loading"), "sizes"], {"frame": "frame_mark"})
+    for tier in ("frame", "pool", "heap"):
+        assert sum(s["tier"][tier] for s in run.report["sites"]) == run.report["tiers"][tier]["allocs"]
+    assert run.site_sum("large", "tier", "frame") == 1000
+
+
 def test_hundreds_of_sites_leave_the_frame_tier(shim):
     """More than the 256 that a thread remembers how they came back of."""
     run = shim.run([harness.program("loading"), "again"], {"frame": "frame_mark"})

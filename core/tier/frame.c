@@ -58,7 +58,7 @@ static void leave_current(struct thread *thread)
 	thread->bump = thread->limit = NULL;
 }
 
-static void look_for_sparse(struct thread *thread)
+void frame_look_for_sparse(struct thread *thread)
 {
 	uint64_t filled = (uint64_t)(thread->spans_owned - thread->spans_empty) << REGION_CHUNK_BITS;
 	int64_t alive = thread->record->tier[TRACE_TIER_FRAME].live_bytes;
@@ -95,7 +95,7 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 	}
 	leave_current(thread);
 	make_current(thread, span);
-	look_for_sparse(thread);
+	frame_look_for_sparse(thread);
 	return thread->bump;
 }
 

@@ -116,6 +116,9 @@ static always_inline bool frame_is_to_judge(const struct thread *thread)
 	return thread->full_spans && !thread->full_spans->judged;
 }
 
+/* Decides `spans_sparse`. */
+void frame_look_for_sparse(struct thread *thread);
+
 /* Gives idle empty spans back to the region. */
 void frame_trim(struct thread *thread);
 

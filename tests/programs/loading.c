@@ -1,6 +1,6 @@
 /* A game that loads a level in its first frames: by each of many call paths, once, it makes one block that stays and others that
-   go at once. Then it plays: the same few paths each frame, and what they make dies in it. Or, with an argument, some hundreds of
-   paths make something in each frame that stays for eight. */
+   go at once. Then it plays: the same few paths each frame, and what they make dies in it. Or, "again", some hundreds of paths
+   make something in each frame that stays for eight. Or, "sizes", paths make blocks of no bytes, and of many, while it loads. */
 #include "common.h"
 
 enum { PATHS = 12000, LOADING_FRAMES = 4, PLAYED_FRAMES = 400, BESIDE = 60, DRAWN = 500 };
@@ -56,12 +56,45 @@ static void keep_on(void)
 	}
 }
 
+SITE void *mixed(size_t bytes)
+{
+	void *p = malloc(bytes);
+	__asm__ volatile("" : "+r"(p));
+	return p;
+}
+
+SITE void *large(void)
+{
+	void *p = malloc(9000);
+	__asm__ volatile("" : "+r"(p));
+	return p;
+}
+
+static void sizes(void)
+{
+	enum { MIXED = 200 };
+	static volatile size_t bytes[MIXED]; /* none for the first two, which are born before and after the paths */
+	void *made[MIXED];
+	for (volatile int i = 0; i < MIXED; i++) { /* one call, whatever the compiler thinks of the first two */
+		bytes[i] = i < 2 ? 0 : 48;
+		for (int path = 0; i == 1 && path < PATHS; path++)
+			load(path);
+		made[i] = mixed(bytes[i]);
+	}
+	for (int i = 0; i < MIXED; i++)
+		free(made[i]);
+	for (int frame = 0; frame < 100; frame++) {
+		for (int i = 0; i < 10; i++)
+			free(large());
+		frame_mark();
+	}
+}
+
 int main(int argc, char **argv)
 {
-	(void)argv;
 	frame_mark();
 	if (argc > 1) {
-		keep_on();
+		(!strcmp(argv[1], "again") ? keep_on : sizes)();
 		return 0;
 	}
 	for (int path = 0; path < PATHS; path++) {

@@ -162,11 +162,19 @@ def test_an_allocator_that_is_not_ready_before_main(shim, frame):
     assert any("no disassembler" in reason for reason in run.report["losses"]["reasons"]) == (frame != "none")
 
 
+@pytest.fixture
+def no_disassembler(tmp_path):
+    """What a program's environment holds where Zydis is not installed: what is found by its name is no disassembler."""
+    folder = tmp_path / "no-disassembler"
+    folder.mkdir()
+    harness.compile_to(folder / "libZydis.so.4.0", [harness.PROGRAMS / "plugin.c"], ["-shared", "-fPIC"])
+    return {"LD_LIBRARY_PATH": folder}
+
+
 @pytest.mark.parametrize("frame, bound, calls", [("strtoul", "got", 1), ("frame_mark@*", None, 0)])
-def test_without_the_disassembler(shim, tmp_path, frame, bound, calls):
+def test_without_the_disassembler(shim, no_disassembler, frame, bound, calls):
     """Calls through a module's table can be boundaries still; what must be patched cannot."""
-    harness.compile_to(tmp_path / "libZydis.so.4.0", [harness.PROGRAMS / "plugin.c"], ["-shared", "-fPIC"])
-    run = shim.run([harness.program("large"), "give-back", "3000"], {"frame": frame}, env={"LD_LIBRARY_PATH": tmp_path})
+    run = shim.run([harness.program("large"), "give-back", "3000"], {"frame": frame}, env=no_disassembler)
     marker, = run.report["markers"]
     assert (marker["binding"], marker["calls"]) == (bound, calls)
     assert any("no disassembler" in reason for reason in run.report["losses"]["reasons"])
@@ -181,7 +189,7 @@ def test_static_program_is_left_alone(shim, via):
     assert via == "preload" or b"static" in run.stderr
 
 
-def test_resolvers_of_a_module_that_is_not_relocated_are_left_alone(shim, tmp_path):
+def test_resolvers_of_a_module_that_is_not_relocated_are_left_alone(shim, tmp_path, no_disassembler):
     """Within dlopen, before the module's own constructors: what its names stand for is looked up, but where it decides itself."""
     sources = {
         "other": "int level = 1;",
@@ -198,10 +206,7 @@ def test_resolvers_of_a_module_that_is_not_relocated_are_left_alone(shim, tmp_pa
     late = harness.compile_to(tmp_path / "late.so", [tmp_path / "late.c"], library, [other])
     harness.compile_to(tmp_path / "user.so", [tmp_path / "user.c"], library, [late])
     harness.compile_to(tmp_path / "main", [tmp_path / "main.c"], ["-O1"], ["-ldl"])
-    nothing = tmp_path / "nothing"
-    nothing.mkdir()
-    harness.compile_to(nothing / "libZydis.so.4.0", [harness.PROGRAMS / "plugin.c"], ["-shared", "-fPIC"])
-    run = shim.run(tmp_path / "main", {"frame": "frame_tick@*"}, env={"LD_LIBRARY_PATH": nothing}, cwd=tmp_path)
+    run = shim.run(tmp_path / "main", {"frame": "frame_tick@*"}, env=no_disassembler, cwd=tmp_path)
     assert run.stdout == b"1\n" and run.report["markers"][0]["module"].endswith("late.so")
 
 

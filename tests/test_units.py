@@ -29,7 +29,7 @@ def needs(unit):
 def test_unit(unit):
     sources, libs = needs(unit)
     flags = FLAGS + ([] if any(s.endswith(".S") for s in sources) or "no sanitizer" in unit.read_text() else SANITIZERS)
-    headers = [*harness.ROOT.glob("core/**/*.[ch]"), *harness.ROOT.glob("core/**/*.def")]
+    headers = [*harness.ROOT.glob("core/**/*.[ch]"), *harness.ROOT.glob("core/**/*.def"), unit.parent / "check.h"]
     binary = harness.compile_to(harness.OUT / "c" / unit.stem, [unit, *(harness.ROOT / s for s in sources)], flags,
                                 ["-ldl", *libs], depends=headers)
     done = subprocess.run([binary], capture_output=True, text=True, timeout=60)

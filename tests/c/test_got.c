@@ -17,16 +17,7 @@
 
 #include "core/mark/got.h"
 #include "core/mark/mark.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                               \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);                                         \
-			failures++;                                                                                    \
-		}                                                                                                      \
-	} while (0)
+#include "tests/c/check.h"
 
 static int (*iterate)(int (*visit)(struct dl_phdr_info *, size_t, void *), void *context);
 static int walks;

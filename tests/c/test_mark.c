@@ -24,16 +24,7 @@
 
 #include "core/mark/demangle.h"
 #include "core/mark/mark.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                               \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);                                         \
-			failures++;                                                                                    \
-		}                                                                                                      \
-	} while (0)
+#include "tests/c/check.h"
 
 extern void *__libc_malloc(size_t bytes), *__libc_calloc(size_t count, size_t bytes),
 	*__libc_realloc(void *old, size_t bytes);

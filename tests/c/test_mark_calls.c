@@ -22,16 +22,7 @@
 
 #include "core/mark/mark.h"
 #include "core/mark/patch_stub.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                               \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);                                         \
-			failures++;                                                                                    \
-		}                                                                                                      \
-	} while (0)
+#include "tests/c/check.h"
 
 struct marked {
 	char name[32];

@@ -10,16 +10,7 @@
 
 #include "core/registry/codes.h"
 #include "core/registry/options.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                               \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                \
-			failures++;                                                                                    \
-		}                                                                                                      \
-	} while (0)
+#include "tests/c/check.h"
 
 static struct options options;
 static struct options_error error;

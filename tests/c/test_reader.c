@@ -9,16 +9,7 @@
 #include <unistd.h>
 
 #include "core/trace/reader.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                               \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                \
-			failures++;                                                                                    \
-		}                                                                                                      \
-	} while (0)
+#include "tests/c/check.h"
 
 enum { FIRST_PAGE = 1 + TRACE_TABLE_PAGES, PAGES = FIRST_PAGE + 8, NODES_A = 200, NODES_B = 50 };
 

@@ -8,16 +8,7 @@
 #include <string.h>
 
 #include "core/mark/tokio.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                               \
-	do {                                                                                                           \
-		if (!(condition)) {                                                                                    \
-			printf("%s:%d: %s\n", __FILE__, __LINE__, #condition);                                         \
-			failures++;                                                                                    \
-		}                                                                                                      \
-	} while (0)
+#include "tests/c/check.h"
 
 #define PART 4096u
 #define WORDS (PART / sizeof(uintptr_t))

@@ -1,27 +1,11 @@
 /* A game that loads a level in its first frames: by each of many call paths, once, it makes one block that stays and others that
    go at once. Then it plays: the same few paths each frame, and what they make dies in it. Or, "again", some hundreds of paths
    make something in each frame that stays for eight. Or, "sizes", paths make blocks of no bytes, and of many, while it loads. */
-#include "common.h"
+#include "paths.h"
 
 enum { PATHS = 12000, LOADING_FRAMES = 4, PLAYED_FRAMES = 400, BESIDE = 60, DRAWN = 500 };
 
 static void *stays[PATHS];
-
-SITE void *left(unsigned path, int depth);
-
-SITE void *right(unsigned path, int depth)
-{
-	void *p = depth ? (path & 1 ? left : right)(path >> 1, depth - 1) : malloc(48);
-	__asm__ volatile("" : "+r"(p));
-	return p;
-}
-
-SITE void *left(unsigned path, int depth)
-{
-	void *p = depth ? (path & 1 ? left : right)(path >> 1, depth - 1) : malloc(80);
-	__asm__ volatile("" : "+r"(p));
-	return p;
-}
 
 SITE void load(int path)
 {

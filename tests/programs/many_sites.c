@@ -1,24 +1,8 @@
 /* Call paths without end: recursion whose turns differ, so that every allocation has a path of its own. Arguments: how many,
    and how often all of them are gone through. */
-#include "common.h"
+#include "paths.h"
 
 static void *kept[1024];
-
-SITE void *left(unsigned path, int depth);
-
-SITE void *right(unsigned path, int depth)
-{
-	void *p = depth ? (path & 1 ? left : right)(path >> 1, depth - 1) : malloc(48);
-	__asm__ volatile("" : "+r"(p));
-	return p;
-}
-
-SITE void *left(unsigned path, int depth)
-{
-	void *p = depth ? (path & 1 ? left : right)(path >> 1, depth - 1) : malloc(80);
-	__asm__ volatile("" : "+r"(p));
-	return p;
-}
 
 int main(int argc, char **argv)
 {

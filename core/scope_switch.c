@@ -13,6 +13,8 @@
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
+#define OUTSIDE_FEW 512u /* one of so many */
+
 static always_inline void new_segment(struct thread *thread)
 {
 	uint64_t segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
@@ -30,12 +32,14 @@ void thread_new_segment(struct thread *thread)
 	new_segment(thread);
 }
 
-/* What began outside the frame tier may enter it: many of its blocks have died, each in its frame. Those that survivors got
-   demoted have some that did not, or live. */
+/* What began outside the frame tier, and was hardly ever in it, may enter: many of its blocks have died in their frames, and few
+   have not. Those that survivors got demoted have been in it; scope_judge_demotions is for them. */
 static bool is_proven(const struct trace_counter *counter)
 {
-	return !counter->outlived_frame && !counter->died_elsewhere && trace_counter_live(counter) == 0 &&
-	       trace_counter_births(counter, TRACE_BIRTH_POOL_IN) + trace_counter_births(counter, TRACE_BIRTH_HEAP_IN) >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES];
+	uint64_t births = trace_counter_births(counter, TRACE_BIRTH_POOL_IN) + trace_counter_births(counter, TRACE_BIRTH_HEAP_IN);
+	uint64_t died = counter->died_in_segment + counter->died_in_frame + counter->crossed_await;
+	uint64_t within = trace_counter_births(counter, TRACE_BIRTH_FRAME_IN), few = births / OUTSIDE_FEW;
+	return births >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES] && within <= few && births + within <= died + few;
 }
 
 void account_forget_seen(struct thread *thread)

@@ -290,6 +290,6 @@ uint32_t node_of_call(struct thread *thread, const uintptr_t *fp)
 		return path_value(thread->other_paths, fp, 0, intern_node);
 	uintptr_t caller = fp[1];
 	node_notice_module(caller);
-	size_t kept;
+	size_t kept = 1;
 	return intern_node(NULL, &caller, 1, false, 0, &kept);
 }

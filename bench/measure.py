@@ -50,11 +50,13 @@ def heaptrack_reader(folder):
 
 
 class Runner:
-    """Runs programs in one scratch folder. `last_recording` is what this library wrote last."""
+    """Runs programs in one scratch folder. `last_recording` is what this library wrote last, `paces` how long the processor took
+    for a step before each run."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
         self.last_recording = None
+        self.paces = []
 
     def once(self, command, variant="glibc", options=(), env=None, drive=None, good=(0,)):
         """Starts `command` and waits for its end; `drive(process)` may talk to it meanwhile and must end it."""
@@ -74,7 +76,8 @@ class Runner:
             if drive:
                 drive(process)
             process.wait()
-        status, cpu, wall, rss = map(int, result.read_text().split())
+        status, cpu, wall, rss, pace = map(int, result.read_text().split())
+        self.paces.append(pace)
         if status & 0x7f or status >> 8 not in good:
             raise RuntimeError(f"{' '.join(map(str, command))} under {variant}: wait status {status}: "
                                f"{(self.folder / 'err').read_text(errors='replace')[-500:]}")
@@ -128,6 +131,12 @@ def spread(values):
     return middle, low, high
 
 
+def slowdown(paces):
+    """(median, at worst): how many times its shortest time a step took. What another machine on the same host does on the other half
+    of a core is not in OtherLoad."""
+    return (statistics.median(paces) / min(paces), max(paces) / min(paces)) if paces else (1.0, 1.0)
+
+
 class OtherLoad:
     """How many cores everything else on the machine kept busy since this was made."""
 
@@ -151,7 +160,7 @@ def rusage_of(command, **more):
         result = Path(folder) / "result"
         subprocess.run([str(a) for a in [allocators.OUT / "launch", result, "--", *command]], check=True,
                        stdout=subprocess.DEVNULL, **more)
-        status, cpu, _, rss = map(int, result.read_text().split())
+        status, cpu, _, rss, _ = map(int, result.read_text().split())
         if status:
             raise RuntimeError(f"{command}: wait status {status}")
     return cpu / 1e6, rss / 1024

@@ -27,10 +27,10 @@ def processor():
     return f"{name.group(1)} (family {family.group(1)}, model {model.group(1)})"
 
 
-def machine(others_cores):
+def machine(others_cores, slowdown):
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     return {"cpu": processor(), "cores": os.cpu_count(), "kernel": platform.release(),
-            "commit": commit, "date": time.strftime("%Y-%m-%d"), "others_cores": others_cores}
+            "commit": commit, "date": time.strftime("%Y-%m-%d"), "others_cores": others_cores, "slowdown": slowdown}
 
 
 def row_as_dict(row, kind, unit):
@@ -56,7 +56,8 @@ def merged(earlier, later):
     judged = {(p["promise"], p["row"].split(",")[0]): p for p in earlier["promises"]}
     judged |= {(p["promise"], p["row"].split(",")[0]): p for p in later["promises"]}
     others = max(earlier["machine"].get("others_cores", 0), later["machine"]["others_cores"])
-    return {**later, "machine": later["machine"] | {"others_cores": others}, "rows": list(rows.values()), "promises": list(judged.values())}
+    slowdown = list(map(max, earlier["machine"].get("slowdown", (1, 1)), later["machine"]["slowdown"]))
+    return {**later, "machine": later["machine"] | {"others_cores": others, "slowdown": slowdown}, "rows": list(rows.values()), "promises": list(judged.values())}
 
 
 def write_json(path, figures):
@@ -72,8 +73,10 @@ def table(head, lines):
 
 def markdown(bench):
     about = bench["machine"]
-    lines = [f"{about['cpu']}, {about['cores']} cores, {about['date']}; "
-             f"others kept {about['others_cores']:.1f} cores busy meanwhile. Medians of interleaved rounds; *ours* in mode `route` with frames marked, verdicts and counters on.", ""]
+    usual, worst = about["slowdown"]
+    lines = [f"{about['cpu']}, {about['cores']} cores, {about['date']}; others kept {about['others_cores']:.1f} cores busy meanwhile; "
+             f"a loop of fixed length took {usual:.2f} times its shortest time at the median, {worst:.2f} at worst (other machines on the "
+             f"same processor). Medians of interleaved rounds; *ours* in mode `route` with frames marked, verdicts and counters on.", ""]
     for kind, head, cell in (("workload", "ns an operation (without the floor)", time_cell), ("program", "CPU time, glibc = 1", ratio_cell)):
         rows = [r for r in bench["rows"] if r["kind"] == kind]
         columns = [c for c in COLUMNS if any(c in r["variants"] for r in rows)]

@@ -59,6 +59,8 @@ def test_a_workload_is_measured_and_judged(built, tmp_path):
     assert {"glibc", "ours none", "ours full", "floor"} <= variants.keys()
     assert variants["floor"]["median"] < variants["glibc"]["median"]
     assert variants["ours full"]["recording_bytes"] > 0 == variants["glibc"]["recording_bytes"]
+    usual, worst = figures["machine"]["slowdown"]
+    assert 1 <= usual <= worst
     by_number = {p["promise"]: p for p in figures["promises"]}
     assert {"P1", "M2"} <= by_number.keys()
     p1 = by_number["P1"]
@@ -102,6 +104,10 @@ def test_ratios_are_of_runs_side_by_side():
         row.add("glibc", measure.Sample(None, glibc, 0, 0, 0))
         row.add("ours", measure.Sample(None, ours, 0, 0, 0))
     assert row.ratio("ours", "glibc") == (2, 2, 2.5)
+
+
+def test_how_much_slower_the_processor_was():
+    assert measure.slowdown([500, 350, 700]) == (500 / 350, 2) and measure.slowdown([]) == (1, 1)
 
 
 def test_a_row_that_does_not_exist_is_bad_usage():

@@ -1,8 +1,8 @@
 /*
  * Starts one program of the bench and writes what it took: `launch RESULT [NAME=VALUE...] -- PROGRAM [ARG...]`. The
  * variables are the program's alone. RESULT gets one line: wait status, CPU microseconds (user and system), wall
- * microseconds, peak RSS in KiB, and how fast the processor was right before: picoseconds of a step of a loop. It exists because a program inherits the peak RSS of what calls exec: started from
- * Python every small program would have Python's.
+ * microseconds, peak RSS in KiB, and how fast the processor was right before: picoseconds of a step of a loop. It exists
+ * because a program inherits the peak RSS of what calls exec: started from Python every small program would have Python's.
  */
 #define _GNU_SOURCE
 #include <stdio.h>

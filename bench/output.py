@@ -73,10 +73,9 @@ def table(head, lines):
 
 def markdown(bench):
     about = bench["machine"]
-    usual, worst = about["slowdown"]
-    lines = [f"{about['cpu']}, {about['cores']} cores, {about['date']}; others kept {about['others_cores']:.1f} cores busy meanwhile; "
-             f"a loop of fixed length took {usual:.2f} times its shortest time at the median, {worst:.2f} at worst (other machines on the "
-             f"same processor). Medians of interleaved rounds; *ours* in mode `route` with frames marked, verdicts and counters on.", ""]
+    pace = ("; a loop of fixed length took {:.2f} times its shortest time at the median, {:.2f} at worst (other machines on the same "
+            "processor)".format(*about["slowdown"]) if "slowdown" in about else "") # an older build's figures have none
+    lines = [f"{about['cpu']}, {about['cores']} cores, {about['date']}; others kept {about['others_cores']:.1f} cores busy meanwhile{pace}. Medians of interleaved rounds; *ours* in mode `route` with frames marked, verdicts and counters on.", ""]
     for kind, head, cell in (("workload", "ns an operation (without the floor)", time_cell), ("program", "CPU time, glibc = 1", ratio_cell)):
         rows = [r for r in bench["rows"] if r["kind"] == kind]
         columns = [c for c in COLUMNS if any(c in r["variants"] for r in rows)]

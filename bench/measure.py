@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench import allocators
 
@@ -25,6 +26,19 @@ class Sample:
     wall_s: float
     rss_kib: float
     recording_bytes: int
+
+
+class Launched(NamedTuple):
+    """What launch.c writes: wait status, CPU and wall time in microseconds, peak RSS in KiB, picoseconds a step of its loop took."""
+    status: int
+    cpu_us: int
+    wall_us: int
+    rss_kib: int
+    step_ps: int
+
+    @classmethod
+    def read(cls, result):
+        return cls(*map(int, result.read_text().split()))
 
 
 def clean_environment():
@@ -76,10 +90,10 @@ class Runner:
             if drive:
                 drive(process)
             process.wait()
-        status, cpu, wall, rss, pace = map(int, result.read_text().split())
-        self.paces.append(pace)
-        if status & 0x7f or status >> 8 not in good:
-            raise RuntimeError(f"{' '.join(map(str, command))} under {variant}: wait status {status}: "
+        took = Launched.read(result)
+        self.paces.append(took.step_ps)
+        if took.status & 0x7f or took.status >> 8 not in good:
+            raise RuntimeError(f"{' '.join(map(str, command))} under {variant}: wait status {took.status}: "
                                f"{(self.folder / 'err').read_text(errors='replace')[-500:]}")
         size = 0
         if variant in allocators.OURS and recording.exists():
@@ -88,7 +102,7 @@ class Runner:
             size, self.last_recording = recording.stat().st_blocks * 512, recording
         words = out.read_text(errors="replace").split()
         printed = float(words[0]) if words and re.fullmatch(r"\d+\.\d+", words[0]) else None
-        return Sample(printed, cpu / 1e6, wall / 1e6, rss, size)
+        return Sample(printed, took.cpu_us / 1e6, took.wall_us / 1e6, took.rss_kib, size)
 
     def row(self, name, command, variants, rounds, options=(), field="printed", rare=(), **more):
         """`rounds` turns of all variants, each turn begun by another one; those in `rare` run in the first two only."""
@@ -160,10 +174,10 @@ def rusage_of(command, **more):
         result = Path(folder) / "result"
         subprocess.run([str(a) for a in [allocators.OUT / "launch", result, "--", *command]], check=True,
                        stdout=subprocess.DEVNULL, **more)
-        status, cpu, _, rss, _ = map(int, result.read_text().split())
-        if status:
-            raise RuntimeError(f"{command}: wait status {status}")
-    return cpu / 1e6, rss / 1024
+        took = Launched.read(result)
+        if took.status:
+            raise RuntimeError(f"{command}: wait status {took.status}")
+    return took.cpu_us / 1e6, took.rss_kib / 1024
 
 
 def wait_until(condition, what, seconds=20):

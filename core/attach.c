@@ -39,8 +39,8 @@ static void grow(struct part *part)
 {
 	struct part bigger = {.buckets = part->buckets ? part->buckets * 2 : FIRST_BUCKETS};
 	size_t bytes = bigger.buckets * sizeof *bigger.bucket;
-	bigger.bucket = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (bigger.bucket == MAP_FAILED)
+	bigger.bucket = base_map(bytes);
+	if (!bigger.bucket)
 		return;
 	for (uint32_t i = 0; i < part->buckets; i++)
 		for (struct attachment *node = part->bucket[i], *next; node; node = next) {

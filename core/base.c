@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -135,6 +136,25 @@ void base_close(int fd)
 }
 
 /* rt_sigprocmask reads its set before it rejects the operation: EFAULT tells an unreadable address, nothing changes. */
+void base_keep_small(void *memory, size_t bytes)
+{
+	int saved = errno;
+	madvise(memory, bytes, MADV_NOHUGEPAGE); /* fails where the kernel has no others */
+	errno = saved;
+}
+
+void *base_map(size_t bytes)
+{
+	int saved = errno;
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		memory = NULL;
+	else
+		base_keep_small(memory, bytes);
+	errno = saved;
+	return memory;
+}
+
 bool base_page_readable(uintptr_t address)
 {
 	long result;

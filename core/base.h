@@ -68,6 +68,11 @@ int base_open(const char *path, int flags, unsigned mode);
 long base_read(int fd, void *out, size_t bytes);
 void base_close(int fd);
 
+/* Zeroed memory for a table, which takes memory page by page as it is touched. NULL: there is none. munmap gives it back. */
+void *base_map(size_t bytes);
+/* What lies there is sparse: pages stay small, also where the system's default are huge ones. Whole pages. */
+void base_keep_small(void *memory, size_t bytes);
+
 /* Whether the page of an address can be read; one system call. Async-signal-safe. */
 bool base_page_readable(uintptr_t address);
 

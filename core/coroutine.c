@@ -63,8 +63,8 @@ static bool make_room(void)
 	if (table.count < table.room)
 		return true;
 	uint32_t room = table.room ? table.room * 2 : 512;
-	void *memory = mmap(NULL, room * sizeof *table.sorted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (memory == MAP_FAILED)
+	void *memory = base_map(room * sizeof *table.sorted);
+	if (!memory)
 		return false;
 	if (table.sorted) {
 		memcpy(memory, table.sorted, table.count * sizeof *table.sorted);

@@ -32,9 +32,8 @@ static struct {
 
 int node_init(void)
 {
-	void *memory = mmap(NULL, HASH_MAX * sizeof *table.hash, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
+	void *memory = base_map(HASH_MAX * sizeof *table.hash);
+	if (!memory)
 		return -ENOMEM;
 	table.hash = memory;
 	table.places = HASH_FIRST;
@@ -130,8 +129,8 @@ static void hash_grow(void)
 {
 	uint32_t count = trace_count(&trace_nodes);
 	size_t bytes = count * sizeof(uint32_t);
-	uint32_t *hash = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (hash == MAP_FAILED)
+	uint32_t *hash = base_map(bytes);
+	if (!hash)
 		return;
 	memset(table.hash, 0, table.places * sizeof table.hash[0]);
 	table.places = table.places * 4 < HASH_MAX ? table.places * 4 : HASH_MAX;

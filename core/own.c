@@ -82,8 +82,8 @@ static bool make_room(struct thread *thread)
 {
 	uint32_t room = thread->frame_block_room ? thread->frame_block_room * 2 : 4096;
 	size_t bytes = room * sizeof *thread->frame_blocks;
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (memory == MAP_FAILED)
+	void *memory = base_map(bytes);
+	if (!memory)
 		return false;
 	if (thread->frame_blocks) {
 		memcpy(memory, thread->frame_blocks, thread->frame_block_count * sizeof *thread->frame_blocks);

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 
 #include "core/mark/mark.h"
@@ -92,9 +91,8 @@ void scope_stack_prune_open(struct thread *thread, const uintptr_t *fp)
 static void make_room(void *context, void *unused)
 {
 	struct thread *thread = context;
-	void *memory = mmap(NULL, SCOPE_STACK_MAX * sizeof *thread->scopes, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (memory == MAP_FAILED)
+	void *memory = base_map(SCOPE_STACK_MAX * sizeof *thread->scopes);
+	if (!memory)
 		return;
 	thread->scopes = memory;
 	thread->scope_room = SCOPE_STACK_MAX;

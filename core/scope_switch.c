@@ -17,7 +17,7 @@
 
 static always_inline void new_segment(struct thread *thread)
 {
-	uint64_t segment = segment_next(&thread->segment_lease, &thread->segment_lease_end);
+	uint64_t segment = segment_next(&thread->segments);
 	thread->birth = segment << BLOCK_SEGMENT_SHIFT ^ block_birth_secret;
 	thread->clean_birth = likely(!events_area) ? thread->birth : UINT64_MAX;
 	const struct task *task = thread->task;

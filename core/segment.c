@@ -9,7 +9,7 @@
 #include "core/trace/writer.h"
 
 struct segment_record *segment_table;
-static _Atomic uint64_t next_lease = SEGMENT_LEASE; /* ids below are never used: 0 means none */
+static _Atomic uint64_t next_lease = SEGMENT_LEASE_MAX; /* ids below are never used: 0 means none */
 
 uint64_t segment_first_own;
 
@@ -20,9 +20,8 @@ void segment_child(void)
 
 int segment_init(void)
 {
-	void *memory = mmap(NULL, sizeof *segment_table * SEGMENT_TABLE, PROT_READ | PROT_WRITE,
-	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
+	void *memory = base_map(sizeof *segment_table * SEGMENT_TABLE);
+	if (!memory)
 		return -ENOMEM;
 	if (segment_table)
 		munmap(segment_table, sizeof *segment_table * SEGMENT_TABLE);
@@ -30,17 +29,25 @@ int segment_init(void)
 	return 0;
 }
 
-uint64_t segment_lease(uint64_t *at, uint64_t *end)
+/* Most threads pass no marker: they are in one segment all their lives, and should take no page of the table. */
+static uint32_t ids_after(uint32_t ids)
 {
-	uint64_t first = atomic_fetch_add_explicit(&next_lease, SEGMENT_LEASE, memory_order_relaxed);
-	if (unlikely(first + SEGMENT_LEASE > BLOCK_SEGMENT_MAX)) {
+	if (!ids)
+		return SEGMENT_LEASE_FIRST;
+	return ids < SEGMENT_LEASE_MAX ? ids * 4 : SEGMENT_LEASE_MAX;
+}
+
+uint64_t segment_lease_more(struct segment_lease *lease)
+{
+	uint32_t ids = ids_after(lease->ids);
+	uint64_t first = atomic_fetch_add_explicit(&next_lease, ids, memory_order_relaxed);
+	if (unlikely(first + ids > BLOCK_SEGMENT_MAX)) {
 		/* Exhausted after years: the thread stays in its last segment for good. */
 		trace_loss(TRACE_LOSS_SEGMENTS, 1);
-		return *end ? *end - 1 : BLOCK_SEGMENT_MAX;
+		return lease->end ? lease->end - 1 : BLOCK_SEGMENT_MAX;
 	}
-	trace_add(&trace_header->segments_leased, SEGMENT_LEASE);
-	*at = first + 1;
-	*end = first + SEGMENT_LEASE;
+	trace_add(&trace_header->segments_leased, ids);
+	*lease = (struct segment_lease){first + 1, first + ids, ids};
 	return first;
 }
 

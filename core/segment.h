@@ -10,7 +10,8 @@
 
 #include "core/base.h"
 
-#define SEGMENT_LEASE 256u
+#define SEGMENT_LEASE_FIRST 4u /* one cache line of the table */
+#define SEGMENT_LEASE_MAX 256u
 #define SEGMENT_TABLE (1u << 18)
 #define SEGMENT_NO_THREAD UINT32_MAX
 #define SEGMENT_OF_TASK (1u << 31)
@@ -24,11 +25,17 @@ struct segment_record {
 
 int segment_init(void);
 
-/* The next id for a thread whose lease is [*at, *end); leases anew when it is used up. */
-uint64_t segment_lease(uint64_t *at, uint64_t *end);
-static always_inline uint64_t segment_next(uint64_t *at, uint64_t *end)
+/* Ids that one thread may use: from `next` up to `end`. All zero: it has had none. */
+struct segment_lease {
+	uint64_t next, end;
+	uint32_t ids; /* that it was given last: each lease is four times as long as the one before, up to SEGMENT_LEASE_MAX */
+};
+
+/* The next id; leases anew when what it has is used up. */
+uint64_t segment_lease_more(struct segment_lease *lease);
+static always_inline uint64_t segment_next(struct segment_lease *lease)
 {
-	return likely(*at < *end) ? (*at)++ : segment_lease(at, end);
+	return likely(lease->next < lease->end) ? lease->next++ : segment_lease_more(lease);
 }
 
 /* Publishes what `id` stands for. */

@@ -36,8 +36,8 @@ static bool classes_used;
 
 int site_init(void)
 {
-	void *memory = mmap(NULL, TABLE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
+	void *memory = base_map(TABLE_BYTES);
+	if (!memory)
 		return -ENOMEM;
 	table.tagged_site = memory;
 	table.site_of_node = (uint32_t *)(table.tagged_site + TAGGED_HASH);

@@ -1,16 +1,14 @@
 /* Records are cut from mappings of 64 KiB; what is given back is taken first. */
-#define _GNU_SOURCE
 #include "core/store.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
 #define CHUNK_BYTES (64u << 10)
 
 static bool refill(struct store *store)
 {
-	void *memory = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (memory == MAP_FAILED)
+	void *memory = base_map(CHUNK_BYTES);
+	if (!memory)
 		return false;
 	store->fresh = memory;
 	store->fresh_end = store->fresh + CHUNK_BYTES / store->record_bytes * store->record_bytes;

@@ -1,11 +1,9 @@
 /* Tasks' beginnings, ends and types. A task's place in the table is used again in the order in which tasks ended, so that
    an id is as long-lived as can be. */
-#define _GNU_SOURCE
 #include "core/task.h"
 
 #include <errno.h>
 #include <linux/membarrier.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -128,9 +126,8 @@ static struct task *make_place(void)
 		return NULL;
 	struct task **chunk = &table.chunk[index / CHUNK_TASKS];
 	if (!*chunk) {
-		void *memory = mmap(NULL, CHUNK_TASKS * sizeof(struct task), PROT_READ | PROT_WRITE,
-		                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (memory == MAP_FAILED)
+		void *memory = base_map(CHUNK_TASKS * sizeof(struct task));
+		if (!memory)
 			return NULL;
 		*chunk = memory;
 	}

@@ -51,49 +51,36 @@ static struct {
 
 static void *wiped_memory(size_t bytes)
 {
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
-		return NULL;
-	madvise(memory, bytes, MADV_WIPEONFORK);
+	void *memory = base_map(bytes);
+	if (memory)
+		madvise(memory, bytes, MADV_WIPEONFORK);
 	return memory;
 }
 
 #define SLOT_BYTES round_up(sizeof(struct thread), 4096)
-#define TALLIES_BYTES (VIOLATIONS_MAX * sizeof(struct trace_tally *))
+#define TALLIES_BYTES round_up(VIOLATIONS_MAX * sizeof(struct trace_tally *), 4096)
 
-static void give_back(void *memory, size_t bytes)
-{
-	if (memory)
-		munmap(memory, bytes);
-}
-
+/* The state of a thread, and the tables that go with it, in one mapping: a program may make many threads. */
 static struct thread *slot_make(uint32_t slot)
 {
-	struct thread *thread = wiped_memory(SLOT_BYTES);
-	if (!thread)
+	bool full = runtime.stacks == TRACE_STACKS_FULL, none = runtime.stacks == TRACE_STACKS_NONE;
+	size_t paths_bytes = full ? path_cache_bytes() : 0, classes_bytes = none ? SITE_CLASS_TABLE_BYTES : 0;
+	uint8_t *memory = wiped_memory(SLOT_BYTES + TALLIES_BYTES + 2 * paths_bytes + classes_bytes);
+	if (!memory)
 		return NULL;
+	struct thread *thread = (struct thread *)memory;
+	uint8_t *tables = memory + SLOT_BYTES;
 	thread->slot = slot;
-	thread->tallies = wiped_memory(TALLIES_BYTES);
-	bool made = thread->tallies != NULL;
-	if (runtime.stacks == TRACE_STACKS_FULL) {
-		thread->alloc_paths = wiped_memory(path_cache_bytes());
-		thread->other_paths = wiped_memory(path_cache_bytes());
-		made = made && thread->alloc_paths && thread->other_paths;
-	} else if (runtime.stacks == TRACE_STACKS_NONE) {
-		thread->class_table = wiped_memory(SITE_CLASS_TABLE_BYTES);
-		made = made && thread->class_table;
+	thread->tallies = (struct trace_tally **)tables;
+	tables += TALLIES_BYTES;
+	if (full) {
+		thread->alloc_paths = (struct path_cache *)tables;
+		thread->other_paths = (struct path_cache *)(tables + paths_bytes);
+		path_cache_own(thread->alloc_paths, thread);
+	} else if (none) {
+		thread->class_table = (struct thread_class *)tables;
 	}
-	if (made) {
-		if (thread->alloc_paths)
-			path_cache_own(thread->alloc_paths, thread);
-		return thread;
-	}
-	give_back(thread->tallies, TALLIES_BYTES);
-	give_back(thread->alloc_paths, path_cache_bytes());
-	give_back(thread->other_paths, path_cache_bytes());
-	give_back(thread->class_table, SITE_CLASS_TABLE_BYTES);
-	munmap(thread, SLOT_BYTES);
-	return NULL;
+	return thread;
 }
 
 /* A free slot, made when there is none. Ones that were used last come first: they are warm. */

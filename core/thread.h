@@ -21,6 +21,7 @@
 #include "core/clock.h"
 #include "core/path/path.h"
 #include "core/registry/policy.h"
+#include "core/segment.h"
 #include "core/trace/writer.h"
 
 #define THREAD_SLOTS_MAX 4096u
@@ -150,7 +151,7 @@ struct thread {
 	uint32_t seen;       /* counters that were seen since the frame began, or ended: place of the first, 0: none */
 	uint32_t frame;      /* current frame number, 0 before the first boundary */
 	uint32_t awaits;
-	uint64_t segment_lease, segment_lease_end;
+	struct segment_lease segments;
 	struct scope_entry *scopes; /* open entry/return scopes, outermost first: scope_stack.h */
 	uint32_t scope_depth, scope_room;
 	uintptr_t stack_low, stack_high; /* of the present stack: its own, or a coroutine's; 0: not asked yet */

@@ -17,9 +17,8 @@ static struct {
 
 int violation_init(void)
 {
-	void *memory = mmap(NULL, KEYS * sizeof(uint32_t), PROT_READ | PROT_WRITE,
-	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
+	void *memory = base_map(KEYS * sizeof(uint32_t));
+	if (!memory)
 		return -ENOMEM;
 	table.hash = memory;
 	return 0;

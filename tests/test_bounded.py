@@ -193,3 +193,14 @@ def test_pages_that_stay_raise_no_peak(shim):
 def test_free_pages_of_large_blocks_make_room_for_small_ones(shim):
     peak, = large(shim, "turn-small", stacks="none")
     assert 200 < peak < 245
+
+
+@pytest.mark.parametrize("stacks", ["full", "none"])
+def test_threads_take_small_pages_and_few_segments(shim, stacks):
+    """Where the kernel gives huge pages by default, the tables of 200 threads would take 900 MiB. jemalloc has mapped 8 MiB."""
+    threads = 200
+    run = shim.run([harness.program("idle_threads"), threads], {"stacks": stacks, "frame": "none"}, timeout=60)
+    assert int(run.stdout) <= 16 << 10
+    dump = subprocess.run([harness.FA_REPORT, "dump", run.recording], capture_output=True, text=True).stdout
+    leased = int(re.search(r"segments leased (\d+)", dump)[1])
+    assert threads <= leased <= 4 * (threads + 4)

@@ -136,9 +136,8 @@ static const char *program_path(void)
 static bool seen_grow(struct seen *seen)
 {
 	struct seen bigger = {.capacity = seen->capacity ? seen->capacity * 2 : 4096};
-	bigger.slots = mmap(NULL, bigger.capacity * sizeof *bigger.slots, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (bigger.slots == MAP_FAILED)
+	bigger.slots = base_map(bigger.capacity * sizeof *bigger.slots);
+	if (!bigger.slots)
 		return false;
 	for (size_t i = 0; i < seen->capacity; i++) {
 		if (!seen->slots[i])

@@ -3,10 +3,8 @@
  * on with the instructions that stood there. bind.c calls this from the constructor, while one thread runs. All checks
  * and all preparation come first; the jump is the last thing written, so a refused function is untouched.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "core/base.h"
 #include "core/mark/arguments.h"
@@ -42,8 +40,8 @@ static void *keep(size_t bytes)
 	static uint8_t *at, *end;
 	bytes = round_up(bytes, 16);
 	if ((size_t)(end - at) < bytes) {
-		void *chunk = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (chunk == MAP_FAILED)
+		void *chunk = base_map(CHUNK_BYTES);
+		if (!chunk)
 			return NULL;
 		at = chunk;
 		end = at + CHUNK_BYTES;

@@ -40,9 +40,8 @@ bool index_make(struct patch_index *index, const struct image *image)
 	if (index->start >= index->past)
 		return false;
 	size_t words = map_words(index);
-	void *maps =
-		mmap(NULL, 2 * words * sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (maps == MAP_FAILED)
+	void *maps = base_map(2 * words * sizeof(uint64_t));
+	if (!maps)
 		return false;
 	index->target = maps;
 	index->entry = index->target + words;

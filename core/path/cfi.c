@@ -2,12 +2,10 @@
  * Runs a function's unwind instructions up to the wanted address and keeps the resulting rows. Called by the walk at
  * misses. What a row cannot express becomes CFI_HARD, never a guess. Format: DWARF 5 section 6.4.
  */
-#define _GNU_SOURCE
 #include "core/path/cfi.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "core/path/eh_frame.h"
 #include "core/path/module.h"
@@ -393,9 +391,8 @@ int cfi_init(void)
 {
 	if (cfi_rows)
 		return 0;
-	void *memory = mmap(NULL, 2 * CFI_ROWS_LAST * sizeof *cfi_rows, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
+	void *memory = base_map(2 * CFI_ROWS_LAST * sizeof *cfi_rows);
+	if (!memory)
 		return -ENOMEM;
 	cfi_rows = memory;
 	return 0;

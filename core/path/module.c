@@ -13,7 +13,6 @@
 #include <link.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -51,9 +50,8 @@ static size_t text_used;
 static const void *text_keep(const void *from, size_t bytes)
 {
 	if (!text) {
-		void *memory = mmap(NULL, TEXT_BYTES, PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (memory == MAP_FAILED)
+		void *memory = base_map(TEXT_BYTES);
+		if (!memory)
 			return NULL;
 		text = memory;
 	}

@@ -199,8 +199,8 @@ static bool table_grow(struct tree *tree)
 	size_t bytes = round_up(count * sizeof(uint32_t), 4096);
 	uint32_t *had = NULL;
 	if (count) {
-		had = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (had == MAP_FAILED)
+		had = base_map(bytes);
+		if (!had)
 			return false;
 		memcpy(had, tree->table, count * sizeof *had);
 		memset(tree->table, 0, count * sizeof *had);

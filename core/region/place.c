@@ -98,6 +98,7 @@ static bool begin_reserved(size_t bytes)
 		return false;
 	}
 	madvise((void *)base, bytes, MADV_DONTDUMP);
+	base_keep_small((char *)base + bytes, tables);
 	begin(base, bytes, (char *)base + bytes, false);
 	return true;
 }
@@ -107,8 +108,8 @@ static bool begin_reserved(size_t bytes)
 static bool begin_unreserved(size_t bytes)
 {
 	size_t tables_length = tables_bytes(bytes);
-	void *tables = mmap(NULL, tables_length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (tables == MAP_FAILED)
+	void *tables = base_map(tables_length);
+	if (!tables)
 		return false;
 	struct taken first = {((uintptr_t)tables - UNRESERVED_BELOW - bytes) & ~(HUGE_BYTES - 1), true};
 	if ((uintptr_t)tables < UNRESERVED_BELOW + bytes || half_map(first, REGION_CHUNK_BYTES, PROT_NONE)) {

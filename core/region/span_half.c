@@ -53,6 +53,8 @@ void span_half_begin(uintptr_t start, size_t bytes, uint32_t *links, bool unrese
 	spans.next = links;
 	spans.free.head = spans.purged.head = spans.unmapped.head = NO_SPAN;
 	region.span_end = region.bytes;
+	if (!unreserved)
+		base_keep_small((void *)start, bytes);
 }
 
 static void *span_at(uint32_t index)
@@ -94,8 +96,11 @@ void region_span_users(uint32_t users)
 /* Lock held. */
 static int map_spans(uint32_t index, uint32_t count)
 {
-	return half_map((struct taken){(uintptr_t)span_at(index), spans.half.unreserved}, (size_t)count << REGION_CHUNK_BITS,
-	                 PROT_READ | PROT_WRITE);
+	size_t bytes = (size_t)count << REGION_CHUNK_BITS;
+	int error = half_map((struct taken){(uintptr_t)span_at(index), spans.half.unreserved}, bytes, PROT_READ | PROT_WRITE);
+	if (!error && spans.half.unreserved)
+		base_keep_small(span_at(index), bytes);
+	return error;
 }
 
 /* Lock held. One that was given back and has been unmapped since, or NO_SPAN. */

@@ -286,8 +286,8 @@ static int create_file(const char *path)
 
 int trace_open(const char *path)
 {
-	writer.map = mmap(NULL, TRACE_MAX_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	writer.anonymous = writer.map == MAP_FAILED;
+	writer.map = base_map(TRACE_MAX_BYTES);
+	writer.anonymous = !writer.map;
 	if (writer.anonymous)
 		return -ENOMEM;
 	int error = -ENOENT;

@@ -61,6 +61,7 @@ int main(int argc, char **argv)
 	FILE *result = fopen(argv[1], "w");
 	if (!result)
 		return 1;
-	fprintf(result, "%d %lld %lld %ld %lld\n", status, micros(usage.ru_utime) + micros(usage.ru_stime), wall, usage.ru_maxrss, pace);
+	fprintf(result, "%d %lld %lld %ld %lld\n", status, micros(usage.ru_utime) + micros(usage.ru_stime), wall,
+		usage.ru_maxrss, pace);
 	return fclose(result) ? 1 : 0;
 }

@@ -13,10 +13,22 @@
 #define KEEP __attribute__((noinline, noipa))
 #define COUNT 8192 /* a multiple of what the call-path cache re-verifies after */
 
-KEEP void bench_frame(void) { __asm__ volatile("" ::: "memory"); }
-KEEP void bench_awaited(void) { __asm__ volatile("" ::: "memory"); }
-KEEP void bench_region(void) { __asm__ volatile("" ::: "memory"); }
-KEEP void unmarked(void) { __asm__ volatile("" ::: "memory"); }
+KEEP void bench_frame(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
+KEEP void bench_awaited(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
+KEEP void bench_region(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
+KEEP void unmarked(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
 
 static void *block[COUNT];
 static const char *where;

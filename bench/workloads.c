@@ -74,7 +74,10 @@ typedef void *(*site_fn)(size_t size, int depth);
 		return block;                                                                                          \
 	}
 #define TEN(m, d) m(d##0) m(d##1) m(d##2) m(d##3) m(d##4) m(d##5) m(d##6) m(d##7) m(d##8) m(d##9)
-TEN(SITE, 1) TEN(SITE, 2) TEN(SITE, 3) TEN(SITE, 4)
+TEN(SITE, 1)
+TEN(SITE, 2)
+TEN(SITE, 3)
+TEN(SITE, 4)
 #define NAME(n) site_##n,
 static const site_fn sites[SITES] = {TEN(NAME, 1) TEN(NAME, 2) TEN(NAME, 3) TEN(NAME, 4)};
 
@@ -283,10 +286,22 @@ static size_t work_threads(size_t scale, int count)
 	return scale * 1000 * (size_t)count;
 }
 
-static size_t work_threads_1(size_t scale) { return work_threads(scale, 1); }
-static size_t work_threads_2(size_t scale) { return work_threads(scale, 2); }
-static size_t work_threads_4(size_t scale) { return work_threads(scale, 4); }
-static size_t work_threads_8(size_t scale) { return work_threads(scale, 8); }
+static size_t work_threads_1(size_t scale)
+{
+	return work_threads(scale, 1);
+}
+static size_t work_threads_2(size_t scale)
+{
+	return work_threads(scale, 2);
+}
+static size_t work_threads_4(size_t scale)
+{
+	return work_threads(scale, 4);
+}
+static size_t work_threads_8(size_t scale)
+{
+	return work_threads(scale, 8);
+}
 
 static int ascending(const void *left, const void *right)
 {
@@ -301,13 +316,19 @@ int main(int argc, char **argv)
 		size_t (*run)(size_t scale);
 		size_t scale; /* about 20 ms a round */
 		clockid_t clock;
-	} all[] = {{"frame", work_frame, 800, CLOCK_PROCESS_CPUTIME_ID},     {"mixed", work_mixed, 800, CLOCK_PROCESS_CPUTIME_ID},
-	           {"particles", work_particles, 150, CLOCK_PROCESS_CPUTIME_ID}, {"pair", work_pair, 3000, CLOCK_PROCESS_CPUTIME_ID},
-	           {"batch", work_batch, 2000, CLOCK_PROCESS_CPUTIME_ID},    {"realloc", work_realloc, 1000, CLOCK_PROCESS_CPUTIME_ID},
-	           {"async", work_async, 300, CLOCK_MONOTONIC},              {"marked", work_marked, 1000, CLOCK_PROCESS_CPUTIME_ID},
-	           {"boundary", work_boundary, 200, CLOCK_PROCESS_CPUTIME_ID},
-	           {"threads-1", work_threads_1, 3000, CLOCK_PROCESS_CPUTIME_ID}, {"threads-2", work_threads_2, 3000, CLOCK_PROCESS_CPUTIME_ID},
-	           {"threads-4", work_threads_4, 1500, CLOCK_PROCESS_CPUTIME_ID}, {"threads-8", work_threads_8, 800, CLOCK_PROCESS_CPUTIME_ID}};
+	} all[] = {{"frame", work_frame, 800, CLOCK_PROCESS_CPUTIME_ID},
+		   {"mixed", work_mixed, 800, CLOCK_PROCESS_CPUTIME_ID},
+		   {"particles", work_particles, 150, CLOCK_PROCESS_CPUTIME_ID},
+		   {"pair", work_pair, 3000, CLOCK_PROCESS_CPUTIME_ID},
+		   {"batch", work_batch, 2000, CLOCK_PROCESS_CPUTIME_ID},
+		   {"realloc", work_realloc, 1000, CLOCK_PROCESS_CPUTIME_ID},
+		   {"async", work_async, 300, CLOCK_MONOTONIC},
+		   {"marked", work_marked, 1000, CLOCK_PROCESS_CPUTIME_ID},
+		   {"boundary", work_boundary, 200, CLOCK_PROCESS_CPUTIME_ID},
+		   {"threads-1", work_threads_1, 3000, CLOCK_PROCESS_CPUTIME_ID},
+		   {"threads-2", work_threads_2, 3000, CLOCK_PROCESS_CPUTIME_ID},
+		   {"threads-4", work_threads_4, 1500, CLOCK_PROCESS_CPUTIME_ID},
+		   {"threads-8", work_threads_8, 800, CLOCK_PROCESS_CPUTIME_ID}};
 	double round[ROUNDS];
 	double factor = argc > 2 ? atof(argv[2]) : 1;
 	shuffle();
@@ -325,6 +346,7 @@ int main(int argc, char **argv)
 		printf("%.3f\n", round[ROUNDS / 2]);
 		return 0;
 	}
-	fprintf(stderr, "usage: workloads frame|mixed|particles|pair|batch|realloc|async|marked|boundary|threads-N [SCALE]\n");
+	fprintf(stderr,
+		"usage: workloads frame|mixed|particles|pair|batch|realloc|async|marked|boundary|threads-N [SCALE]\n");
 	return 2;
 }

@@ -30,8 +30,8 @@ void account_seen(struct thread *thread, struct trace_counter *counter)
 	}
 	if (thread->frame_base && first) {
 		counter->frame = thread->frame;
-		counter->old_at_frame = trace_counter_births_in_scopes(counter) - counter->died_in_segment - counter->died_in_frame -
-		                        counter->crossed_await - counter->died_elsewhere;
+		counter->old_at_frame = trace_counter_births_in_scopes(counter) - counter->died_in_segment -
+					counter->died_in_frame - counter->crossed_await - counter->died_elsewhere;
 		left = births_until_hot();
 	} else if (thread->frame_base && !(counter->old_at_frame & TRACE_HOT_TOLD) && runtime.hot_loop < INT32_MAX) {
 		counter->old_at_frame |= TRACE_HOT_TOLD;
@@ -80,8 +80,9 @@ static void snapshot_sites(void)
 			for (int b = 0; b < TRACE_BIRTH_COUNT; b++)
 				births += trace_counter_births(c, b);
 			site->live_bytes_at_peak += (uint64_t)trace_counter_live(c);
-			site->live_blocks_at_peak += births - c->died_in_segment - c->died_in_segment_outside - c->died_in_frame -
-			                             c->outlived_frame - c->died_outside - c->crossed_await - c->died_elsewhere;
+			site->live_blocks_at_peak += births - c->died_in_segment - c->died_in_segment_outside -
+						     c->died_in_frame - c->outlived_frame - c->died_outside -
+						     c->crossed_await - c->died_elsewhere;
 		}
 	}
 }
@@ -104,7 +105,7 @@ static uint64_t snapshot_step(uint64_t peak)
 static struct {
 	struct base_lock lock;
 	int64_t said[TRACE_TIERS]; /* sums, at least */
-	uint64_t snapshot_at;      /* peak that the last snapshot was taken at */
+	uint64_t snapshot_at; /* peak that the last snapshot was taken at */
 } peaks;
 
 void account_begin_recording(void)
@@ -140,7 +141,8 @@ static void look_at_all(int64_t live[TRACE_TIERS])
 	if (total <= (int64_t)trace_header->peak_bytes)
 		return;
 	trace_header->peak_bytes = (uint64_t)total;
-	trace_header->peak_error_bytes = (2 * (uint64_t)step_of((uint64_t)total) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
+	trace_header->peak_error_bytes =
+		(2 * (uint64_t)step_of((uint64_t)total) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
 	if ((uint64_t)total > peaks.snapshot_at + snapshot_step(peaks.snapshot_at)) {
 		peaks.snapshot_at = (uint64_t)total;
 		trace_header->peak_ns = base_now_ns();
@@ -174,7 +176,8 @@ struct account_level account_level(void)
 	int64_t live = 0;
 	for (uint32_t i = 0; i < trace_count(&trace_threads); i++)
 		live += trace_thread_sums(trace_at(&trace_threads, i)).live_bytes;
-	return (struct account_level){.live_bytes = live > 0 ? (uint64_t)live : 0, .peak_bytes = trace_header->peak_bytes};
+	return (struct account_level){.live_bytes = live > 0 ? (uint64_t)live : 0,
+				      .peak_bytes = trace_header->peak_bytes};
 }
 
 static int64_t half_of(int64_t a, int64_t b)
@@ -197,7 +200,8 @@ static bool say_more(struct thread *thread, int64_t step)
 	if (!fits || missing < -slots * TRACE_TIERS * step)
 		return false;
 	for (int tier = 0; tier < TRACE_TIERS; tier++) {
-		int64_t more = half_of(missing_tier[tier], missing), said = thread->record->tier[tier].live_bytes + more;
+		int64_t more = half_of(missing_tier[tier], missing),
+			said = thread->record->tier[tier].live_bytes + more;
 		missing -= more;
 		peaks.said[tier] += said - thread->peak_said[tier];
 		thread->peak_said[tier] = said;

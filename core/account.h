@@ -54,7 +54,8 @@ void account_forget_peak(struct thread *thread);
 void account_begin_recording(void);
 
 /* What the fast and the general path have in common. Cost: five read-modify-writes of hot lines, one branch. */
-static always_inline void account_birth_sums(struct trace_counter *counter, struct trace_sums *sums, size_t size, size_t usable)
+static always_inline void account_birth_sums(struct trace_counter *counter, struct trace_sums *sums, size_t size,
+					     size_t usable)
 {
 	counter->bytes += size;
 	if (unlikely((counter->headroom_bytes -= (int64_t)usable) < 0)) {
@@ -76,7 +77,7 @@ static always_inline bool account_plain(struct trace_counter *counter)
 
 /* The frame tier's peak is looked at where it takes another span. */
 static always_inline void account_birth(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
-                                        uint32_t birth, size_t size)
+					uint32_t birth, size_t size)
 {
 	if (!thread->frame_paused) {
 		if (unlikely(counter->births_left <= 0))

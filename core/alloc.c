@@ -23,7 +23,8 @@ enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, 
 	return size <= runtime.pool_block_max ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
 }
 
-void *operation_heap_in_need(struct thread *thread, size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed)
+void *operation_heap_in_need(struct thread *thread, size_t size, size_t align, uint64_t birth, uint32_t tag,
+			     bool zeroed)
 {
 	if (!region_is_limited()) /* addresses are not what is wanting */
 		return NULL;
@@ -41,8 +42,8 @@ static cold_path void look_at_clock(void)
 	heap_later(now);
 }
 
-static __attribute__((noinline)) void *birth(struct thread *thread, struct trace_counter *counter, size_t size, size_t align,
-                                             bool zeroed)
+static __attribute__((noinline)) void *birth(struct thread *thread, struct trace_counter *counter, size_t size,
+					     size_t align, bool zeroed)
 {
 	if (unlikely(atomic_load_explicit(&thread->role_wanted, memory_order_relaxed)))
 		role_take_wanted(thread);
@@ -58,7 +59,8 @@ static __attribute__((noinline)) void *birth(struct thread *thread, struct trace
 	if (likely(runtime.mode != TRACE_MODE_OBSERVE) || thread->interrupted)
 		pointer = operation_take_room(thread, counter, &tier, size, align, zeroed, tag);
 	else
-		pointer = heap_alloc(size, align, thread->birth | counter_place(counter), tag | BLOCK_ACCOUNT(tier), zeroed);
+		pointer = heap_alloc(size, align, thread->birth | counter_place(counter), tag | BLOCK_ACCOUNT(tier),
+				     zeroed);
 	if (unlikely(!pointer))
 		return NULL;
 	account_birth(thread, counter, tier, tier + thread->birth_shift, size);
@@ -85,9 +87,10 @@ void *alloc_asked(struct thread *thread, enum trace_tier wanted, size_t size, co
 		rule_asked_for_frame(thread, counter->site, size, tier);
 	else
 		tag |= BLOCK_HANDED;
-	void *pointer = runtime.mode == TRACE_MODE_OBSERVE
-	                        ? heap_alloc(size, 0, thread->birth | counter_place(counter), tag | BLOCK_ACCOUNT(tier), false)
-	                        : operation_take_room(thread, counter, &tier, size, 0, false, tag);
+	void *pointer =
+		runtime.mode == TRACE_MODE_OBSERVE
+			? heap_alloc(size, 0, thread->birth | counter_place(counter), tag | BLOCK_ACCOUNT(tier), false)
+			: operation_take_room(thread, counter, &tier, size, 0, false, tag);
 	if (pointer) {
 		account_birth(thread, counter, tier, tier + thread->birth_shift, size);
 		events_birth(thread, pointer);
@@ -146,7 +149,8 @@ static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const ui
 		if (trace_header)
 			trace_add(&trace_header->untracked_allocs, 1);
 		uint32_t tag = BLOCK_UNTRACKED | BLOCK_ACCOUNT(TRACE_TIER_HEAP);
-		void *pointer = place.nested ? direct_alloc(size, align, 0, tag) : heap_alloc(size, align, 0, tag, zeroed);
+		void *pointer =
+			place.nested ? direct_alloc(size, align, 0, tag) : heap_alloc(size, align, 0, tag, zeroed);
 		operation_leave(place);
 		return pointer;
 	}

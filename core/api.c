@@ -14,8 +14,10 @@ static uint32_t frame_marker(void)
 	static struct base_lock lock;
 	static struct binding binding;
 	if (!binding.record && base_lock(&lock)) {
-		binding.described = (struct trace_marker){
-		        .kind = TRACE_MARKER_FRAME, .binding = TRACE_BINDING_API, .module = TRACE_NO_MODULE, .name = "fa_frame_begin"};
+		binding.described = (struct trace_marker){.kind = TRACE_MARKER_FRAME,
+							  .binding = TRACE_BINDING_API,
+							  .module = TRACE_NO_MODULE,
+							  .name = "fa_frame_begin"};
 		marker_record(&binding);
 		base_unlock(&lock);
 	}

@@ -144,7 +144,8 @@ void api_free(void *pointer, const uintptr_t *fp)
 	bool told = ended_with_frame(place.thread, pointer, fp), live = api_is_live(pointer);
 	struct attachment attached;
 	if (live) {
-		if (attach_find((uintptr_t)pointer, ATTACH_OWNED, &attached) && ((struct attach_owner *)attached.object)->is_guard)
+		if (attach_find((uintptr_t)pointer, ATTACH_OWNED, &attached) &&
+		    ((struct attach_owner *)attached.object)->is_guard)
 			atomic_fetch_add(&api_misuses, 1);
 		own_count_free(block_of(pointer));
 		if (!place.thread) /* else alloc_free does it */
@@ -160,7 +161,9 @@ static void *remake(struct thread *thread, struct block *block, size_t size, con
 {
 	bool frame_memory = own_is_frame_memory(block);
 	bool in_frame = frame_memory && thread && thread->in_frame && !thread->task && block_tag(block) & BLOCK_SPECIAL;
-	enum trace_tier tier = in_frame ? TRACE_TIER_FRAME : api_tier_of(block) == TRACE_TIER_HEAP ? TRACE_TIER_HEAP : TRACE_TIER_POOL;
+	enum trace_tier tier = in_frame                                ? TRACE_TIER_FRAME
+			       : api_tier_of(block) == TRACE_TIER_HEAP ? TRACE_TIER_HEAP
+								       : TRACE_TIER_POOL;
 	void *pointer = api_make(thread, tier, size, fp);
 	if (pointer && frame_memory && !in_frame)
 		make_frame_memory(block_of(pointer));
@@ -253,7 +256,8 @@ void *api_promote(void *pointer, enum trace_tier tier, const uintptr_t *fp)
 
 static struct api_block_stats get_stats(struct own_stats *stats)
 {
-	struct api_block_stats out = {atomic_load(&stats->allocs), atomic_load(&stats->frees), atomic_load(&stats->bytes), 0, 0};
+	struct api_block_stats out = {atomic_load(&stats->allocs), atomic_load(&stats->frees),
+				      atomic_load(&stats->bytes), 0, 0};
 	out.live_blocks = out.allocs - out.frees;
 	out.live_bytes = out.bytes - atomic_load(&stats->freed_bytes);
 	return out;

@@ -15,16 +15,16 @@
 struct guard {
 	struct attach_owner owner;
 	struct guard *outer;
-	struct task *task;     /* that it was opened in; NULL: in none */
+	struct task *task; /* that it was opened in; NULL: in none */
 	struct thread *thread; /* that it was opened on, when in no task; NULL: one that records nothing */
-	uint32_t forks;        /* base_forks() there */
+	uint32_t forks; /* base_forks() there */
 	bool open;
 };
 
 /* A thread's state where nothing is recorded: api_bare.c. */
 struct api_bare {
 	uint32_t frames, awaits, tags;
-	uint32_t paused_by;        /* as in struct thread */
+	uint32_t paused_by; /* as in struct thread */
 	enum trace_role role;
 	struct attach_owner frame; /* owns the open frame's blocks */
 	struct guard *guards;

@@ -175,7 +175,8 @@ static void left_behind(struct thread *thread, const struct task *task, const ui
 {
 	int64_t blocks = atomic_load(&task->live_blocks), bytes = atomic_load(&task->live_bytes);
 	if (blocks > 0)
-		violation_count(thread, 704, node_of_call(thread, fp), (uint64_t)blocks, bytes > 0 ? (uint64_t)bytes : 0);
+		violation_count(thread, 704, node_of_call(thread, fp), (uint64_t)blocks,
+				bytes > 0 ? (uint64_t)bytes : 0);
 }
 
 /* Neither the task nor a child of it runs on another thread. */
@@ -258,7 +259,8 @@ static int end_task(struct thread *thread, struct task *task, uint32_t id, const
 	own_end(thread, &task->owned, fp);
 	leave_family(task);
 	if (!thread) {
-		bool spare = task->id == UINT32_MAX; /* else of the table: the parent's, or ended in a thread's last moments */
+		bool spare = task->id ==
+			     UINT32_MAX; /* else of the table: the parent's, or ended in a thread's last moments */
 		task->id = 0;
 		api_bare_leave(task);
 		api_bare_ended();

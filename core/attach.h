@@ -9,19 +9,19 @@
 #include "core/base.h"
 
 enum attach_kind {
-	ATTACH_TASK,      /* object: struct task */
+	ATTACH_TASK, /* object: struct task */
 	ATTACH_COROUTINE, /* object: struct coroutine, whose stack lies in the block */
-	ATTACH_OWNED,     /* object: struct attach_owner */
-	ATTACH_HANDED,    /* object: struct task, which has handed it on and goes on */
+	ATTACH_OWNED, /* object: struct attach_owner */
+	ATTACH_HANDED, /* object: struct task, which has handed it on and goes on */
 };
 
 struct attachment {
 	struct attachment *next; /* in its bucket */
-	uintptr_t address;       /* that the program knows the block by */
+	uintptr_t address; /* that the program knows the block by */
 	void *object;
-	uint64_t mark;           /* whatever attach_add was given: tells a reused object from the one meant */
+	uint64_t mark; /* whatever attach_add was given: tells a reused object from the one meant */
 	enum attach_kind kind;
-	bool on_block;           /* the address is a live block's, which is special for it */
+	bool on_block; /* the address is a live block's, which is special for it */
 	struct attachment *older, *newer; /* blocks of the same owner */
 };
 

@@ -29,7 +29,7 @@ static const struct {
 #define EVEN_CALLS 100u
 #define EVEN_JITTER_PERCENT 50u
 #define PERIOD_MAX_NS (2000 * MS) /* slower than this is no loop that frames could follow */
-#define EARLY_NS (60000 * MS)     /* a choice may change this long after it was made */
+#define EARLY_NS (60000 * MS) /* a choice may change this long after it was made */
 #define SILENT_PERIODS 20u
 #define SILENT_NS (1000 * MS)
 #define PATIENCE 64u /* calls after which a candidate waits for no better one any more */
@@ -93,8 +93,8 @@ static bool goes_on(const struct binding *binding, uint64_t span)
 {
 	const struct evidence *evidence = &binding->evidence;
 	return span >= BUSY_SPAN_NS ||
-	       (class_of(binding) == POLICY_SLEEP - POLICY_PRESENT && span >= EVEN_SPAN_NS && evidence->calls >= EVEN_CALLS &&
-	        jitter_percent(evidence) <= EVEN_JITTER_PERCENT);
+	       (class_of(binding) == POLICY_SLEEP - POLICY_PRESENT && span >= EVEN_SPAN_NS &&
+		evidence->calls >= EVEN_CALLS && jitter_percent(evidence) <= EVEN_JITTER_PERCENT);
 }
 
 /* Two bursts with a pause between them are no period, nor are waits that double: no gap may be a third of the whole. */
@@ -106,7 +106,7 @@ static bool is_periodic(const struct binding *binding)
 	return evidence->calls >= enough[class].calls && span >= enough[class].span_ns &&
 	       (class == 0 || evidence->gap_max_ns <= span / 3) && period_ns(evidence) <= PERIOD_MAX_NS &&
 	       (class == 0 || binding->address || goes_on(binding, span) ||
-	        evidence->waited_ns >= span / 100 * WAITED_PERCENT);
+		evidence->waited_ns >= span / 100 * WAITED_PERCENT);
 }
 
 /* A better candidate that is called about as often is about to qualify as well. */
@@ -115,8 +115,8 @@ static bool better_is_near(const struct binding *binding, uint64_t now)
 	const struct evidence *own = &binding->evidence;
 	for (uint32_t i = 0; i < table.count && own->calls < PATIENCE; i++) {
 		const struct evidence *other = &table.watched[i]->evidence;
-		if (table.watched[i] != binding && better(table.watched[i], binding) && other->calls * 2 >= own->calls &&
-		    now - other->last_ns < 2 * period_ns(own) + MS)
+		if (table.watched[i] != binding && better(table.watched[i], binding) &&
+		    other->calls * 2 >= own->calls && now - other->last_ns < 2 * period_ns(own) + MS)
 			return true;
 	}
 	return false;
@@ -231,7 +231,7 @@ static void judge(struct binding *binding, uint64_t now)
 static bool is_over(uint64_t now)
 {
 	bool over = atomic_load_explicit(&table.chosen, memory_order_relaxed) &&
-	            (table.changed || now - table.first_choice_ns > EARLY_NS);
+		    (table.changed || now - table.first_choice_ns > EARLY_NS);
 	if (over)
 		atomic_store_explicit(&automatic_is_settled, true, memory_order_relaxed);
 	return over;

@@ -82,7 +82,7 @@ static cold_path bool lock_contended(struct base_lock *lock, uint32_t self)
 		uint32_t owner = atomic_load_explicit(&lock->owner, memory_order_relaxed);
 		bool is_free = !owner || owner >> FORK_SHIFT != self >> FORK_SHIFT;
 		if (is_free && atomic_compare_exchange_weak_explicit(&lock->owner, &owner, self, memory_order_acquire,
-		                                                     memory_order_relaxed))
+								     memory_order_relaxed))
 			return true;
 		if (owner == self || (hurries && spins == PAUSES_HURRIED))
 			return false;
@@ -101,7 +101,7 @@ bool base_lock(struct base_lock *lock)
 	if (place < HELD_MAX)
 		held[place] = lock;
 	if (likely(atomic_compare_exchange_strong_explicit(&lock->owner, &expected, self, memory_order_acquire,
-	                                                   memory_order_relaxed)) ||
+							   memory_order_relaxed)) ||
 	    lock_contended(lock, self))
 		return true;
 	held_count = place;
@@ -160,9 +160,9 @@ bool base_page_readable(uintptr_t address)
 	long result;
 	register long size __asm__("r10") = 8;
 	__asm__ volatile("syscall"
-	                 : "=a"(result)
-	                 : "0"((long)SYS_rt_sigprocmask), "D"(-1L), "S"(address & ~(uintptr_t)7), "d"(0L), "r"(size)
-	                 : "rcx", "r11", "memory");
+			 : "=a"(result)
+			 : "0"((long)SYS_rt_sigprocmask), "D"(-1L), "S"(address & ~(uintptr_t)7), "d"(0L), "r"(size)
+			 : "rcx", "r11", "memory");
 	return result != -EFAULT;
 }
 

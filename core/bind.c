@@ -49,9 +49,9 @@ static void forget(uintptr_t start, uintptr_t end)
 
 struct search {
 	const struct policy_marker *marker;
-	uint32_t which;       /* its place in the policy */
-	char function[256];   /* without @* */
-	const char *name;     /* without the module */
+	uint32_t which; /* its place in the policy */
+	char function[256]; /* without @* */
+	const char *name; /* without the module */
 	bool all_threads;
 	bool found;
 };
@@ -100,12 +100,12 @@ static struct binding *binding_add(const struct search *search)
 	const struct policy_marker *marker = search->marker;
 	*binding = (struct binding){.kind = marker->kind, .all_threads = search->all_threads, .tag = marker->region};
 	binding->described = (struct trace_marker){.kind = record_kind(marker->kind),
-	                                           .module = TRACE_NO_MODULE,
-	                                           .threads_all = search->all_threads,
-	                                           .candidate = is_candidate(marker) ? marker->kind : 0,
-	                                           .tag = marker->region};
+						   .module = TRACE_NO_MODULE,
+						   .threads_all = search->all_threads,
+						   .candidate = is_candidate(marker) ? marker->kind : 0,
+						   .tag = marker->region};
 	base_text_copy(binding->described.name, sizeof binding->described.name,
-	               is_candidate(marker) ? search->name : marker->function);
+		       is_candidate(marker) ? search->name : marker->function);
 	return binding;
 }
 
@@ -132,8 +132,9 @@ static struct binding *binding_for(const struct search *search, const struct mar
 	uintptr_t offset = function->address - function->module_base;
 	for (uint32_t i = 0; i < bindings_used; i++) {
 		struct binding *known = &bindings[i];
-		if (known->marker != search->which || known->address || known->described.binding != TRACE_BINDING_PATCH ||
-		    known->described.offset != offset || known->described.module == TRACE_NO_MODULE)
+		if (known->marker != search->which || known->address ||
+		    known->described.binding != TRACE_BINDING_PATCH || known->described.offset != offset ||
+		    known->described.module == TRACE_NO_MODULE)
 			continue;
 		const struct trace_module *module = trace_at(&trace_modules, known->described.module);
 		if (base_text_equal(module->path, function->module_path))
@@ -198,7 +199,7 @@ static bool patcher_ready(void)
 
 /* 0, or the reason in *reason. */
 static int patch(struct binding *binding, const struct mark_function *function, bool around, bool registers_only,
-                 const char **reason)
+		 const char **reason)
 {
 	struct binding *first = first_of(function->address, around);
 	binding->around = around;
@@ -207,8 +208,9 @@ static int patch(struct binding *binding, const struct mark_function *function, 
 		return 0;
 	}
 	patcher_ready();
-	int error = around ? patch_around(function, marker_scope_enter, marker_scope_leave, binding, registers_only, reason)
-	                   : patch_entry(function, marker_entry, binding, reason);
+	int error =
+		around ? patch_around(function, marker_scope_enter, marker_scope_leave, binding, registers_only, reason)
+		       : patch_entry(function, marker_entry, binding, reason);
 	binding->leads = !error;
 	return error;
 }
@@ -226,7 +228,8 @@ static bool bind_slots(struct binding *binding, const struct mark_function *func
 {
 	const char *reason;
 	struct trace_marker *described = &binding->described;
-	if (got_around(function, binding->around ? marker_scope_enter : pass_by, marker_scope_leave, binding, false, &reason))
+	if (got_around(function, binding->around ? marker_scope_enter : pass_by, marker_scope_leave, binding, false,
+		       &reason))
 		return false;
 	described->binding = TRACE_BINDING_GOT;
 	size_t at = base_text_copy(described->reason, sizeof described->reason, why);
@@ -245,8 +248,8 @@ static void bind_table(void *context, uintptr_t slot)
 	struct table_binding *table = context;
 	struct binding *binding = table->binding;
 	const char *reason;
-	table->bound |= !got_slot(table->function, slot, binding->around ? marker_scope_enter : pass_by, marker_scope_leave,
-	                          binding, &reason);
+	table->bound |= !got_slot(table->function, slot, binding->around ? marker_scope_enter : pass_by,
+				  marker_scope_leave, binding, &reason);
 }
 
 /* A task's poll by the tables that the runtime calls it through, whatever stands against a patch. */
@@ -271,7 +274,8 @@ static bool bind_function(void *context, const struct mark_function *function)
 	described->offset = function->address - function->module_base;
 	described->reason[0] = 0;
 	bool waits = (kind == POLICY_FRAME || kind == POLICY_AWAIT) && call_of(search->name) >= 0 && is_libc(function);
-	bool scope = kind == POLICY_FRAME_SCOPE || kind == POLICY_REGION || kind == POLICY_TASK || kind == POLICY_TASK_END;
+	bool scope =
+		kind == POLICY_FRAME_SCOPE || kind == POLICY_REGION || kind == POLICY_TASK || kind == POLICY_TASK_END;
 	bool reads_arguments = kind == POLICY_TRANSFER || kind == POLICY_STACK || kind == POLICY_SWITCH;
 	const char *reason = NULL;
 	if (!patch(binding, function, waits || scope, waits || search->marker->tokio, &reason)) {
@@ -320,7 +324,8 @@ static const char *name_in(const char *function)
 static bool is_plain(const char *function)
 {
 	for (; *function; function++)
-		if (!(*function == '_' || (*function >= '0' && *function <= '9') || ((*function | 32) >= 'a' && (*function | 32) <= 'z')))
+		if (!(*function == '_' || (*function >= '0' && *function <= '9') ||
+		      ((*function | 32) >= 'a' && (*function | 32) <= 'z')))
 			return false;
 	return true;
 }
@@ -335,7 +340,7 @@ static void explain(struct search *search, const char *reason)
 		return;
 	binding->marker = search->which;
 	base_text_copy(binding->described.reason, sizeof binding->described.reason,
-	               reason ? reason : "no function of this name in the modules loaded so far");
+		       reason ? reason : "no function of this name in the modules loaded so far");
 	outcome[search->which].placeholder = binding;
 	publish(binding);
 }
@@ -368,7 +373,7 @@ static void bind_tokio(uint32_t which)
 		return;
 	told->marker = which;
 	base_text_copy(told->described.reason, sizeof told->described.reason,
-	               unknown ? unknown : "no Tokio in the modules loaded so far");
+		       unknown ? unknown : "no Tokio in the modules loaded so far");
 	outcome[which].met |= unknown != NULL;
 	outcome[which].placeholder = unknown ? NULL : told;
 	publish(told);

@@ -41,21 +41,21 @@ struct block {
 };
 
 /* Tag bits. */
-#define BLOCK_TIER(tier) ((uint32_t)(tier))        /* 0-1: where the block lies */
+#define BLOCK_TIER(tier) ((uint32_t)(tier)) /* 0-1: where the block lies */
 #define BLOCK_ACCOUNT(tier) ((uint32_t)(tier) << 2) /* 2-3: the tier it is accounted to */
-#define BLOCK_SCOPE 0x30u                           /* 4-5: where it was born */
-#define BLOCK_IN_SCOPE 0x10u                        /* a frame, or with the other bit a task */
-#define BLOCK_UNCOUNTED 0x20u                       /* in no count: made for the shim itself, or inherited */
+#define BLOCK_SCOPE 0x30u /* 4-5: where it was born */
+#define BLOCK_IN_SCOPE 0x10u /* a frame, or with the other bit a task */
+#define BLOCK_UNCOUNTED 0x20u /* in no count: made for the shim itself, or inherited */
 #define BLOCK_IN_TASK 0x30u
-#define BLOCK_ALIGNED 0x40u                         /* heap tier: its alignment stands in the 8 bytes before the header */
-#define BLOCK_ASKED 0x80u                           /* frame memory was asked for, by API or rule */
-#define BLOCK_HANDED 0x100u                         /* handed over to another thread on purpose (pthread_create) */
-#define BLOCK_SPECIAL 0x200u                        /* its end is more than its own: see attach.h; or uncounted */
+#define BLOCK_ALIGNED 0x40u /* heap tier: its alignment stands in the 8 bytes before the header */
+#define BLOCK_ASKED 0x80u /* frame memory was asked for, by API or rule */
+#define BLOCK_HANDED 0x100u /* handed over to another thread on purpose (pthread_create) */
+#define BLOCK_SPECIAL 0x200u /* its end is more than its own: see attach.h; or uncounted */
 #define BLOCK_UNTRACKED (BLOCK_UNCOUNTED | BLOCK_SPECIAL)
 
 extern uint64_t block_secret own_data; /* set once at start-up; its low 48 bits are 0 */
 extern uint64_t block_birth_secret own_data; /* the same, its low 20 */
-extern uint64_t block_span_base own_data;    /* block_state_base of a plain block in a span */
+extern uint64_t block_span_base own_data; /* block_state_base of a plain block in a span */
 
 static always_inline uint64_t block_check(const void *pointer)
 {

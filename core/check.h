@@ -17,25 +17,25 @@ enum check_verdict {
 };
 
 struct check_birth {
-	bool in_scope;      /* born inside a frame or task */
-	bool scope_open;    /* which has not ended */
-	uint32_t thread;    /* thread record */
-	uint32_t frame;     /* frame number on that thread; 0 for a task's block */
-	uint32_t task;      /* the task it was born in, 0: none */
-	uint32_t awaits;    /* awaits passed then, by the task or else the thread */
+	bool in_scope; /* born inside a frame or task */
+	bool scope_open; /* which has not ended */
+	uint32_t thread; /* thread record */
+	uint32_t frame; /* frame number on that thread; 0 for a task's block */
+	uint32_t task; /* the task it was born in, 0: none */
+	uint32_t awaits; /* awaits passed then, by the task or else the thread */
 };
 
 struct check_death {
 	uint32_t thread;
 	uint32_t frame; /* number of the frame open on the freeing thread, 0: none */
 	uint32_t awaits; /* passed by that thread outside tasks */
-	uint32_t task;  /* the task that frees, 0: none */
+	uint32_t task; /* the task that frees, 0: none */
 	uint32_t task_awaits;
 };
 
 struct check_result {
 	enum check_verdict verdict;
-	uint32_t code;            /* 601, 603, 703, 201, 205; 0: none */
+	uint32_t code; /* 601, 603, 703, 201, 205; 0: none */
 	uint32_t lifetime_frames; /* 0: within the frame; for another thread's death, counted in the owner's frames */
 };
 
@@ -50,7 +50,7 @@ static inline enum check_verdict check_task_block(const struct check_birth *birt
 }
 
 static inline struct check_result check_frame_block(const struct check_birth *birth, const struct check_death *death,
-                                                    uint32_t owner_frame)
+						    uint32_t owner_frame)
 {
 	struct check_result result = {.verdict = CHECK_DIED_IN_FRAME};
 	result.lifetime_frames = owner_frame > birth->frame ? owner_frame - birth->frame : 0;
@@ -74,7 +74,7 @@ static inline struct check_result check_frame_block(const struct check_birth *bi
 
 /* `owner_frame`: the frame number now current on the thread of birth (for lifetimes). */
 static inline struct check_result check_death(const struct check_birth *birth, const struct check_death *death,
-                                              uint32_t owner_frame)
+					      uint32_t owner_frame)
 {
 	if (!birth->in_scope)
 		return (struct check_result){.verdict = CHECK_OUTSIDE_SCOPES};

@@ -4,9 +4,9 @@
 #include "core/base.h"
 #include "core/mark/mark.h"
 
-#define BELIEVED_NS 100000u       /* after a reading */
-#define TOGETHER_CYCLES 4096u     /* a reading of both that took longer was interrupted */
-#define STRETCH_NS 20000000u      /* the rate's error is that of two readings, some 50 ns, in so many */
+#define BELIEVED_NS 100000u /* after a reading */
+#define TOGETHER_CYCLES 4096u /* a reading of both that took longer was interrupted */
+#define STRETCH_NS 20000000u /* the rate's error is that of two readings, some 50 ns, in so many */
 #define STRETCH_MAX_NS 2000000000u
 
 uint64_t clock_rate, clock_believed_cycles;
@@ -23,9 +23,12 @@ static void learn(struct clock *clock)
 	if (ns < STRETCH_NS)
 		return;
 	if (ns <= STRETCH_MAX_NS) {
-		uint64_t now = (ns << CLOCK_RATE_BITS) / (cycles | 1), before = __atomic_exchange_n(&learned, now, __ATOMIC_RELAXED);
+		uint64_t now = (ns << CLOCK_RATE_BITS) / (cycles | 1),
+			 before = __atomic_exchange_n(&learned, now, __ATOMIC_RELAXED);
 		__atomic_store_n(&clock_rate, now, __ATOMIC_RELAXED);
-		__atomic_store_n(&clock_believed_cycles, agrees(now, before) ? ((uint64_t)BELIEVED_NS << CLOCK_RATE_BITS) / now : 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&clock_believed_cycles,
+				 agrees(now, before) ? ((uint64_t)BELIEVED_NS << CLOCK_RATE_BITS) / now : 0,
+				 __ATOMIC_RELAXED);
 	}
 	clock->since_cycles = clock->cycles;
 	clock->since_ns = clock->ns;

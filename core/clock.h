@@ -14,13 +14,13 @@
 
 /* What one thread knows of the time. All zero: nothing. */
 struct clock {
-	uint64_t cycles, ns;             /* of the last reading; cycles 0: the two do not belong together */
-	uint64_t last;                   /* what was told last */
+	uint64_t cycles, ns; /* of the last reading; cycles 0: the two do not belong together */
+	uint64_t last; /* what was told last */
 	uint64_t since_cycles, since_ns; /* where the stretch began that the rate is learned from */
 };
 
 #define CLOCK_RATE_BITS 32
-extern uint64_t clock_rate own_data;            /* nanoseconds a cycle, with CLOCK_RATE_BITS binary places */
+extern uint64_t clock_rate own_data; /* nanoseconds a cycle, with CLOCK_RATE_BITS binary places */
 extern uint64_t clock_believed_cycles own_data; /* after a reading; 0: the rate is not known */
 uint64_t clock_read(struct clock *clock);
 

@@ -23,8 +23,8 @@
 
 struct coroutine {
 	uintptr_t low, high, entry;
-	uint64_t serial;       /* 0: not in use */
-	struct task *task;     /* NULL before its first resumption */
+	uint64_t serial; /* 0: not in use */
+	struct task *task; /* NULL before its first resumption */
 	uint32_t task_id;
 	struct thread_stack stack; /* while another runs */
 };
@@ -233,7 +233,7 @@ void coroutine_end_named(struct thread *thread, struct coroutine *coroutine, uin
 static void save(const struct thread *thread, struct thread_stack *stack)
 {
 	*stack = (struct thread_stack){thread->scopes,    thread->scope_depth, thread->scope_room, thread->tag,
-	                               thread->stack_low, thread->stack_high,  thread->task};
+				       thread->stack_low, thread->stack_high,  thread->task};
 }
 
 static void load(struct thread *thread, const struct thread_stack *stack)

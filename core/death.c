@@ -44,7 +44,8 @@ static struct check_birth resolve(struct thread *thread, const struct block *blo
 		birth.thread = segment.thread;
 		birth.frame = segment.frame;
 		birth.awaits = segment.awaits;
-		birth.scope_open = (uint32_t)(*owner)->frames == segment.frame && (*owner)->open_begin_ns && !(*owner)->end_ns;
+		birth.scope_open =
+			(uint32_t)(*owner)->frames == segment.frame && (*owner)->open_begin_ns && !(*owner)->end_ns;
 		return birth;
 	}
 	/* Older than the table: certainly another frame; taken for this thread's own unless it runs no frames. */
@@ -101,26 +102,27 @@ static inline void count(struct thread *thread, struct trace_counter *counter, e
 
 /* The first of its kind, or one of a kind that has lost its place in the thread's short list. */
 static cold_path void record_slow(struct thread *thread, const struct block *block, const struct check_birth *birth,
-                                  const struct check_result *result, const struct thread *owner,
-                                  struct thread_escape *escape, struct thread_escape key, uint64_t frame)
+				  const struct check_result *result, const struct thread *owner,
+				  struct thread_escape *escape, struct thread_escape key, uint64_t frame)
 {
 	struct violation v = {.code = result->code,
-	                      .level = escape_level(key),
-	                      .site = block_site(block),
-	                      .other = escape_died_node(key),
-	                      .count = 1,
-	                      .bytes = block_size(block),
-	                      .frame = frame,
-	                      .lifetime_frames = result->lifetime_frames,
-	                      .occurrence = {.size_bytes = block_size(block),
-	                                     .born_thread = birth->thread,
-	                                     .died_thread = thread->record_index,
-	                                     .scope_end_node = !owner                                   ? 0
-	                                                       : result->verdict == CHECK_CROSSED_AWAIT ? owner->await_node
-	                                                                                                : owner->boundary_node,
-	                                     .born_frame = birth->frame,
-	                                     .died_frame = (uint32_t)frame,
-	                                     .died_node = escape_died_node(key)}};
+			      .level = escape_level(key),
+			      .site = block_site(block),
+			      .other = escape_died_node(key),
+			      .count = 1,
+			      .bytes = block_size(block),
+			      .frame = frame,
+			      .lifetime_frames = result->lifetime_frames,
+			      .occurrence = {.size_bytes = block_size(block),
+					     .born_thread = birth->thread,
+					     .died_thread = thread->record_index,
+					     .scope_end_node = !owner ? 0
+							       : result->verdict == CHECK_CROSSED_AWAIT
+								       ? owner->await_node
+								       : owner->boundary_node,
+					     .born_frame = birth->frame,
+					     .died_frame = (uint32_t)frame,
+					     .died_node = escape_died_node(key)}};
 	*escape = key;
 	escape->tally = violation_record(thread, &v);
 	if (v.code != LONG_LIVED && result->lifetime_frames)
@@ -128,10 +130,11 @@ static cold_path void record_slow(struct thread *thread, const struct block *blo
 }
 
 static void record(struct thread *thread, const struct block *block, const struct check_birth *birth,
-                   const struct check_result *result, const struct thread *owner, const uintptr_t *fp)
+		   const struct check_result *result, const struct thread *owner, const uintptr_t *fp)
 {
 	enum trace_level level = check_lifetime_level(block_tag(block) & BLOCK_ASKED && result->code != LONG_LIVED);
-	struct thread_escape key = escape_key(result->code, level, block_site(block), fp ? node_of_call(thread, fp) : 0);
+	struct thread_escape key =
+		escape_key(result->code, level, block_site(block), fp ? node_of_call(thread, fp) : 0);
 	struct thread_escape *escape = escape_of(thread, key);
 	uint64_t frame = thread->in_frame ? thread->frame : owner ? owner->frame : 0;
 	if (unlikely(!escape_is_known(escape, key))) {
@@ -176,9 +179,9 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 	const struct trace_thread *owner_record;
 	struct check_birth birth = resolve(thread, block, &owner_record);
 	struct check_death death = {.thread = thread->record_index,
-	                            .frame = thread->in_frame ? thread->frame : 0,
-	                            .awaits = thread->awaits,
-	                            .task = thread->task ? thread->task->id : 0};
+				    .frame = thread->in_frame ? thread->frame : 0,
+				    .awaits = thread->awaits,
+				    .task = thread->task ? thread->task->id : 0};
 	uint32_t owner_frame = owner_record ? (uint32_t)owner_record->frames : thread->frame;
 	struct check_result result = check_death(&birth, &death, owner_frame);
 	count(thread, counter, result.verdict);
@@ -186,7 +189,8 @@ void death_check(struct thread *thread, struct trace_counter *counter, const str
 	struct thread *owner = owner_record ? escape_owner(owner_record) : thread;
 	if (result.verdict == CHECK_DIED_ELSEWHERE && owner)
 		atomic_fetch_add_explicit(&owner->own_deaths_remote, 1, memory_order_relaxed);
-	bool not_frame = (tag & (BLOCK_ASKED | BLOCK_HANDED)) == (BLOCK_ASKED | BLOCK_HANDED) && block_account(tag) != TRACE_TIER_FRAME;
+	bool not_frame = (tag & (BLOCK_ASKED | BLOCK_HANDED)) == (BLOCK_ASKED | BLOCK_HANDED) &&
+			 block_account(tag) != TRACE_TIER_FRAME;
 	bool handed = not_frame || (tag & BLOCK_HANDED && (birth.thread != death.thread || death.task));
 	if (!result.code || handed) {
 		if (result.lifetime_frames)

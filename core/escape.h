@@ -10,7 +10,8 @@
 #include "core/node.h"
 #include "core/operation.h"
 
-static always_inline struct thread_escape escape_key(uint32_t code, enum trace_level level, uint32_t site, uint32_t died_node)
+static always_inline struct thread_escape escape_key(uint32_t code, enum trace_level level, uint32_t site,
+						     uint32_t died_node)
 {
 	return (struct thread_escape){.nodes = site | (uint64_t)died_node << 32, .kind = code | (uint32_t)level << 16};
 }
@@ -36,7 +37,7 @@ static always_inline bool escape_is_known(const struct thread_escape *escape, st
 }
 
 static always_inline void escape_count(struct thread *thread, struct trace_tally *tally, size_t size, uint64_t frame,
-                                       uint32_t lifetime_frames)
+				       uint32_t lifetime_frames)
 {
 	thread->frame_violations++;
 	tally->count++;
@@ -53,8 +54,9 @@ static always_inline void escape_count_lifetime(struct trace_tally *tally, uint3
 }
 
 /* All that a death of a known kind adds, but for its verdict. */
-static always_inline void escape_account(struct thread *thread, struct trace_counter *counter, enum trace_tier tier, size_t size,
-                                         struct trace_tally *tally, uint64_t frame, uint32_t lifetime_frames)
+static always_inline void escape_account(struct thread *thread, struct trace_counter *counter, enum trace_tier tier,
+					 size_t size, struct trace_tally *tally, uint64_t frame,
+					 uint32_t lifetime_frames)
 {
 	size_t usable = block_usable(size);
 	account_death(counter, &thread->record->tier[tier], usable);
@@ -78,7 +80,8 @@ static inline struct thread *escape_owner(const struct trace_thread *record)
 /* Whether `block` lies in a span or slab of this thread. Cost: four loads. */
 static always_inline bool escape_is_at_home(const struct thread *thread, const struct block *block)
 {
-	static_assert(offsetof(struct pool_slab, owner) == offsetof(struct frame_span, owner), "either is asked as the other");
+	static_assert(offsetof(struct pool_slab, owner) == offsetof(struct frame_span, owner),
+		      "either is asked as the other");
 	enum region_owner owner = region_owner_of(block);
 	return (owner == REGION_FRAME || owner == REGION_POOL) && pool_slab_of(block)->owner == thread;
 }
@@ -96,17 +99,20 @@ static always_inline bool escape_free_at_home(struct thread *thread, struct bloc
 	    unlikely(segment.thread != thread->record_index)) /* of a thread that had this slot before */
 		return false;
 	uint32_t lifetime_frames = thread->frame - segment.frame;
-	if (unlikely(!lifetime_frames) || (!in_slab && unlikely(lifetime_frames > runtime.long_lived))) /* FA501 is the frame tier's */
+	if (unlikely(!lifetime_frames) ||
+	    (!in_slab && unlikely(lifetime_frames > runtime.long_lived))) /* FA501 is the frame tier's */
 		return false;
 	struct trace_counter *counter = counter_at(block_counter(block));
-	struct thread_escape key = escape_key(601, check_lifetime_level(false), counter->site, fp ? node_of_call(thread, fp) : 0);
+	struct thread_escape key =
+		escape_key(601, check_lifetime_level(false), counter->site, fp ? node_of_call(thread, fp) : 0);
 	const struct thread_escape *escape = escape_of(thread, key);
 	if (unlikely(!escape_is_known(escape, key)))
 		return false;
 
 	size_t size = contents & BLOCK_SIZE_MASK;
 	block_kill(block);
-	escape_account(thread, counter, in_slab ? TRACE_TIER_POOL : TRACE_TIER_FRAME, size, escape->tally, thread->frame, lifetime_frames);
+	escape_account(thread, counter, in_slab ? TRACE_TIER_POOL : TRACE_TIER_FRAME, size, escape->tally,
+		       thread->frame, lifetime_frames);
 	counter->outlived_frame++;
 	if (in_slab)
 		pool_give(thread, block);
@@ -123,8 +129,9 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 	uint32_t tag = block_tag(block);
 	uint64_t id = block_segment(block);
 	struct segment_record segment;
-	if ((tag & (BLOCK_SCOPE | BLOCK_ASKED | BLOCK_HANDED | BLOCK_SPECIAL)) != BLOCK_IN_SCOPE || id == thread_segment(thread) ||
-	    unlikely(thread->task) || unlikely(segment_is_inherited(id)) || unlikely(!segment_resolve(id, &segment)))
+	if ((tag & (BLOCK_SCOPE | BLOCK_ASKED | BLOCK_HANDED | BLOCK_SPECIAL)) != BLOCK_IN_SCOPE ||
+	    id == thread_segment(thread) || unlikely(thread->task) || unlikely(segment_is_inherited(id)) ||
+	    unlikely(!segment_resolve(id, &segment)))
 		return false;
 	bool own = segment.thread == thread->record_index;
 	const struct trace_thread *owner = own ? thread->record : trace_at(&trace_threads, segment.thread);
@@ -137,17 +144,23 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 	if (unlikely(lifetime_frames > runtime.long_lived))
 		return false;
 	uint32_t site = block_site(block);
-	struct thread_escape key = escape_key(own ? 601 : open ? 201 : 205, check_lifetime_level(false), site,
-	                                      fp ? node_of_call(thread, fp) : 0);
+	struct thread_escape key = escape_key(own    ? 601
+					      : open ? 201
+						     : 205,
+					      check_lifetime_level(false), site, fp ? node_of_call(thread, fp) : 0);
 	const struct thread_escape *escape = escape_of(thread, key);
 	if (unlikely(!escape_is_known(escape, key)))
 		return false;
 
-	struct trace_counter *counter = thread_counter(thread, site); /* records are handed on, to threads of other slots too */
+	struct trace_counter *counter =
+		thread_counter(thread, site); /* records are handed on, to threads of other slots too */
 	events_death(thread, block + 1);
 	block_kill(block);
 	escape_account(thread, counter, block_account(tag), block_size(block), escape->tally,
-	               thread->in_frame ? thread->frame : owner->end_ns ? 0 : now, lifetime_frames);
+		       thread->in_frame ? thread->frame
+		       : owner->end_ns  ? 0
+					: now,
+		       lifetime_frames);
 	if (open) {
 		struct thread *holder = escape_owner(owner);
 		if (holder)

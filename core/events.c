@@ -66,8 +66,8 @@ static void push(uint64_t address, uint64_t size, uint32_t site, uint32_t frame)
 		/* Negative where others have pushed since, and the launcher has taken: then the exchange fails. */
 		int64_t waiting = (int64_t)(place - atomic_load_explicit(&area->taken, memory_order_acquire));
 		if (waiting < (int64_t)EVENTS_QUEUE) {
-			if (atomic_compare_exchange_weak_explicit(&area->pushed, &place, place + 1, memory_order_relaxed,
-			                                          memory_order_relaxed))
+			if (atomic_compare_exchange_weak_explicit(&area->pushed, &place, place + 1,
+								  memory_order_relaxed, memory_order_relaxed))
 				break;
 			continue;
 		}
@@ -101,8 +101,8 @@ static uint64_t by(const struct thread *thread)
 void events_push_birth(const struct thread *thread, const void *pointer)
 {
 	const struct block *block = block_of(pointer);
-	push(address_of(pointer, EVENTS_BIRTH, block_account(block_tag(block))), by(thread) | block_size(block), block_site(block),
-	     thread->in_frame && !thread->in_task ? thread->frame : 0);
+	push(address_of(pointer, EVENTS_BIRTH, block_account(block_tag(block))), by(thread) | block_size(block),
+	     block_site(block), thread->in_frame && !thread->in_task ? thread->frame : 0);
 }
 
 void events_push_death(const struct thread *thread, const void *pointer)
@@ -112,7 +112,8 @@ void events_push_death(const struct thread *thread, const void *pointer)
 
 void events_push_frame(const struct thread *thread, bool begins)
 {
-	push(address_of(NULL, EVENTS_MARK, begins ? EVENTS_FRAME_BEGIN : EVENTS_FRAME_END), by(thread), 0, thread->frame);
+	push(address_of(NULL, EVENTS_MARK, begins ? EVENTS_FRAME_BEGIN : EVENTS_FRAME_END), by(thread), 0,
+	     thread->frame);
 }
 
 void events_recording(const char *path)

@@ -84,13 +84,14 @@ static always_inline struct thread_edge end_frame(struct thread *thread, uint64_
 {
 	struct trace_thread *record = thread->record;
 	record->remote_frees_waiting = 0;
-	if (unlikely(thread->frame_block_count || thread->frame_owned.newest || thread->gathered_count || remote_waits(thread)))
+	if (unlikely(thread->frame_block_count || thread->frame_owned.newest || thread->gathered_count ||
+		     remote_waits(thread)))
 		patch_guarded(come_home, thread, NULL);
 	struct thread_edge edge = edge_here(record);
 	uint64_t bytes = edge.bytes - thread->at_frame.bytes;
 	size_t pinned = frame_rewind(thread);
-	if (unlikely(is_over(bytes, frame_budget()) || is_over(bytes, policy_in_force.role_budget_bytes[thread->role]) ||
-	             frame_is_to_judge(thread)))
+	if (unlikely(is_over(bytes, frame_budget()) ||
+		     is_over(bytes, policy_in_force.role_budget_bytes[thread->role]) || frame_is_to_judge(thread)))
 		patch_guarded(judge, thread, &bytes);
 	if (unlikely(policy_in_force.region_count))
 		tag_frame_end(thread);
@@ -151,7 +152,8 @@ void scope_frame_end(struct thread *thread)
    now and then. */
 static bool boundary_path_known(const struct thread *thread, const uintptr_t *fp)
 {
-	return likely(fp[1] == thread->boundary_return && (uintptr_t)fp == thread->boundary_stack && thread->frame % PATH_FRAMES);
+	return likely(fp[1] == thread->boundary_return && (uintptr_t)fp == thread->boundary_stack &&
+		      thread->frame % PATH_FRAMES);
 }
 
 static void learn_boundary_path(void *given, void *at)
@@ -212,7 +214,8 @@ void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_
 	thread->boundary_ns = now;
 	begin_frame(thread, now, edge);
 	trace_header->last_ns = now;
-	if (unlikely(!(thread->frame % LOOK_FRAMES) || thread->at_frame.live_bytes > thread->boundary_live_max || now > thread->trim_at_ns))
+	if (unlikely(!(thread->frame % LOOK_FRAMES) || thread->at_frame.live_bytes > thread->boundary_live_max ||
+		     now > thread->trim_at_ns))
 		patch_guarded(look_around, thread, &now);
 }
 

@@ -13,7 +13,7 @@
 
 struct frames_keeper {
 	uint32_t record_index;
-	uint32_t next;        /* place in the ring: frames_whole modulo ring_capacity */
+	uint32_t next; /* place in the ring: frames_whole modulo ring_capacity */
 	uint32_t merged_used;
 	struct trace_frame_merged *last; /* the merged record that takes what leaves the ring; NULL: none yet */
 	struct trace_frame_hist *histograms;
@@ -50,11 +50,11 @@ static void make_keeper(void *given, void *made)
 		keeper->histograms = NULL;
 		uint32_t whole = count ? RING_OTHER : RING_FIRST;
 		trace_array_init(&keeper->ring, TRACE_KIND_FRAME, thread->record_index, sizeof(struct trace_frame),
-		                 RING_CHUNK / 4, whole);
+				 RING_CHUNK / 4, whole);
 		trace_array_init(&keeper->merged, TRACE_KIND_FRAME_MERGED, thread->record_index,
-		                 sizeof(struct trace_frame_merged), MERGED_MAX, MERGED_MAX);
+				 sizeof(struct trace_frame_merged), MERGED_MAX, MERGED_MAX);
 		trace_array_init(&keeper->histogram, TRACE_KIND_FRAME_HIST, thread->record_index,
-		                 sizeof(struct trace_frame_hist), 1, 1);
+				 sizeof(struct trace_frame_hist), 1, 1);
 		thread->record->ring_capacity = whole;
 		thread->record->merged_span = 1;
 		atomic_store_explicit(&table.count, count + 1, memory_order_release);
@@ -211,8 +211,8 @@ static always_inline uint64_t live_of_process(const struct thread *thread, int64
 	return positive(live);
 }
 
-static always_inline void fill(struct trace_frame *frame, const struct thread *thread, uint64_t now, const struct thread_edge *edge,
-                               size_t pinned)
+static always_inline void fill(struct trace_frame *frame, const struct thread *thread, uint64_t now,
+			       const struct thread_edge *edge, size_t pinned)
 {
 	const struct thread_edge *from = &thread->at_frame;
 	uint64_t allocs_tier[TRACE_TIERS], allocs = 0;
@@ -223,7 +223,7 @@ static always_inline void fill(struct trace_frame *frame, const struct thread *t
 	}
 	uint64_t frees = edge->frees - from->frees;
 	uint64_t escapes = positive((int64_t)allocs - (int64_t)(frees - thread->slow_frees) - thread->other_blocks -
-	                            (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed));
+				    (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed));
 	uint64_t live_kib = live_of_process(thread, edge->live_bytes) / 1024;
 	frame->begin_ns = thread->record->open_begin_ns;
 	frame->end_ns = now;

@@ -31,14 +31,14 @@ void operation_bad_pointer(void *pointer, const uintptr_t *fp)
 	if (thread->gate == THREAD_READY) {
 		thread_busy(thread);
 		struct violation v = {.code = twice ? 902 : 901,
-		                      .level = TRACE_LEVEL_ERROR,
-		                      .site = 0,
-		                      .other = node_of_call(thread, fp),
-		                      .count = 1,
-		                      .frame = thread->frame,
-		                      .occurrence = {.born_thread = UINT32_MAX,
-		                                     .died_thread = thread->record_index,
-		                                     .died_frame = thread->frame}};
+				      .level = TRACE_LEVEL_ERROR,
+				      .site = 0,
+				      .other = node_of_call(thread, fp),
+				      .count = 1,
+				      .frame = thread->frame,
+				      .occurrence = {.born_thread = UINT32_MAX,
+						     .died_thread = thread->record_index,
+						     .died_frame = thread->frame}};
 		v.occurrence.died_node = v.other;
 		if (twice) { /* its header tells where it was born, unless a list of free blocks runs through it */
 			struct block *block = block_of(pointer);
@@ -178,7 +178,8 @@ void alloc_free(void *pointer, const uintptr_t *fp)
 {
 	struct thread *thread = thread_self;
 	struct block *block = block_of(pointer);
-	if (likely(thread->gate == THREAD_READY) && likely(hot_has_header(pointer)) && likely(escape_is_at_home(thread, block)))
+	if (likely(thread->gate == THREAD_READY) && likely(hot_has_header(pointer)) &&
+	    likely(escape_is_at_home(thread, block)))
 		free_at_home(thread, block, fp);
 	else
 		free_general(pointer, fp);

@@ -44,8 +44,8 @@ static always_inline bool hot_is_plain(struct thread *thread, struct trace_count
 }
 
 /* A block of 1 byte or more from the open frame's span; `word` is for its header. NULL: not here. */
-static always_inline void *hot_birth_in_span(struct thread *thread, struct trace_counter *counter, uint64_t word, size_t size,
-                                             enum hot_unseen unseen)
+static always_inline void *hot_birth_in_span(struct thread *thread, struct trace_counter *counter, uint64_t word,
+					     size_t size, enum hot_unseen unseen)
 {
 	size_t usable = ((size - 1) | 15) + 1;
 	struct block *room = (struct block *)thread->bump;
@@ -61,14 +61,16 @@ static always_inline void *hot_birth_in_span(struct thread *thread, struct trace
 
 /* A plain birth in a slab, counted by this, that leaves the thread below the mark at which peaks are looked at. */
 static always_inline bool hot_slab_birth_is_plain(struct thread *thread, struct trace_counter *counter, size_t usable,
-                                                  enum hot_unseen unseen)
+						  enum hot_unseen unseen)
 {
-	return likely(thread->small_sums->live_bytes + (int64_t)usable <= thread->small_peak_at) && hot_is_plain(thread, counter, unseen);
+	return likely(thread->small_sums->live_bytes + (int64_t)usable <= thread->small_peak_at) &&
+	       hot_is_plain(thread, counter, unseen);
 }
 
 /* The same from a slab, by the cache of the size: what lies there is what scope_settle says. */
-static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace_counter *counter, struct thread_cache *cache,
-                                             uint64_t word, size_t size, enum hot_unseen unseen)
+static always_inline void *hot_birth_in_slab(struct thread *thread, struct trace_counter *counter,
+					     struct thread_cache *cache, uint64_t word, size_t size,
+					     enum hot_unseen unseen)
 {
 	size_t usable = ((size - 1) | 15) + 1;
 	struct block *room = cache->head;
@@ -92,9 +94,10 @@ static always_inline bool hot_class(struct thread *thread, size_t size, size_t m
 /* malloc with stacks=none of a class that is served from spans. The gate is open. NULL: not here, nothing is done. Cost: some
    forty instructions, all loads from lines of this thread. */
 static always_inline void *hot_malloc_in_span(struct thread *thread, const struct thread_class *class, size_t size,
-                                              enum hot_unseen unseen)
+					      enum hot_unseen unseen)
 {
-	struct trace_counter *counter = (struct trace_counter *)class->counter; /* before the gate is shut, with its route */
+	struct trace_counter *counter =
+		(struct trace_counter *)class->counter; /* before the gate is shut, with its route */
 	thread_shut(thread);
 	void *pointer = hot_birth_in_span(thread, counter, thread->birth | class->place, size, unseen);
 	thread_open(thread);
@@ -103,13 +106,14 @@ static always_inline void *hot_malloc_in_span(struct thread *thread, const struc
 
 /* The same of a class that is served from slabs: outside frames all that is small. */
 static always_inline void *hot_malloc_in_slab(struct thread *thread, const struct thread_class *class, size_t size,
-                                              enum hot_unseen unseen)
+					      enum hot_unseen unseen)
 {
 	thread_shut(thread);
 	struct trace_counter *counter = (struct trace_counter *)class->counter;
 	void *pointer = NULL;
 	if (likely(counter->route == thread->small_route))
-		pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[class->cache], thread->birth | class->place, size, unseen);
+		pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[class->cache],
+					    thread->birth | class->place, size, unseen);
 	thread_open(thread);
 	return pointer;
 }
@@ -123,7 +127,9 @@ static always_inline void *hot_malloc(struct thread *thread, size_t size, enum h
 		if (likely(pointer != NULL))
 			return pointer;
 	}
-	return hot_class(thread, size, thread->small_class_max, &class) ? hot_malloc_in_slab(thread, class, size, unseen) : NULL;
+	return hot_class(thread, size, thread->small_class_max, &class)
+		       ? hot_malloc_in_slab(thread, class, size, unseen)
+		       : NULL;
 }
 
 /* malloc with call paths, of a path that is known. `fp`: alloc.h. NULL: not here, nothing is done. */
@@ -141,8 +147,9 @@ static always_inline void *hot_malloc_by_path(size_t size, const uintptr_t *fp)
 		if (!counter->route && size - 1 < thread->bump_max)
 			pointer = hot_birth_in_span(thread, counter, thread->birth | place, size, HOT_SEES);
 		else if (size - 1 < thread->small_max && counter->route == thread->small_route)
-			pointer = hot_birth_in_slab(thread, counter, &thread->small_caches[pool_class_known(block_usable(size))],
-			                            thread->birth | place, size, HOT_SEES);
+			pointer = hot_birth_in_slab(thread, counter,
+						    &thread->small_caches[pool_class_known(block_usable(size))],
+						    thread->birth | place, size, HOT_SEES);
 		if (unlikely(!pointer))
 			path_take_back(thread->alloc_paths);
 	}
@@ -206,8 +213,8 @@ static always_inline void hot_account_death_in_span(struct thread *thread, struc
 /* realloc of a block in a span, the one at the end of the open frame's span, born in this segment: it grows or shrinks where
    it lies, however large, as far as the span reaches. A death with its counter, and a birth. False: not here, nothing is
    done. */
-static always_inline bool hot_resize_at_end(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size,
-                                            enum hot_unseen unseen)
+static always_inline bool hot_resize_at_end(struct hot_death death, struct trace_counter *counter, uint64_t word,
+					    size_t size, enum hot_unseen unseen)
 {
 	struct thread *thread = death.thread;
 	uint8_t *start = (uint8_t *)(death.block + 1);
@@ -230,7 +237,8 @@ static always_inline void hot_account_death_in_slab(struct thread *thread, struc
 }
 
 /* The same with all that the death of a block comes to. True: it was the last of its slab, pool_slab_emptied must follow. */
-static always_inline bool hot_die_in_slab(struct thread *thread, struct block *block, struct trace_counter *counter, size_t usable)
+static always_inline bool hot_die_in_slab(struct thread *thread, struct block *block, struct trace_counter *counter,
+					  size_t usable)
 {
 	block_kill_in_slab(block);
 	hot_account_death_in_slab(thread, counter, usable);
@@ -240,7 +248,8 @@ static always_inline bool hot_die_in_slab(struct thread *thread, struct block *b
 /* realloc of a block in a slab that is tagged as this thread's births are, to 1 byte or more of what slabs serve: where it
    lies as long as its size class is the same, else it moves to a larger one, or to one of less than half the size. NULL: not
    here, nothing is done. */
-static always_inline void *hot_resize_in_slab(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size)
+static always_inline void *hot_resize_in_slab(struct hot_death death, struct trace_counter *counter, uint64_t word,
+					      size_t size)
 {
 	struct thread *thread = death.thread;
 	struct block *block = death.block;
@@ -268,7 +277,8 @@ static always_inline void *hot_resize_in_slab(struct hot_death death, struct tra
 
 /* realloc of a block in a span, born in this segment, wherever it lies there: it stays if it needs as much room as it has, else
    it moves to the end. NULL: not here, nothing is done. */
-static always_inline void *hot_resize_in_span(struct hot_death death, struct trace_counter *counter, uint64_t word, size_t size)
+static always_inline void *hot_resize_in_span(struct hot_death death, struct trace_counter *counter, uint64_t word,
+					      size_t size)
 {
 	struct thread *thread = death.thread;
 	size_t old_usable = hot_usable(death.block), usable = block_usable(size);
@@ -312,8 +322,8 @@ static always_inline void *hot_resize(struct hot_death death, struct trace_count
 static always_inline void *hot_realloc_by_path(void *pointer, size_t size, const uintptr_t *fp)
 {
 	struct thread *thread = thread_self;
-	if (unlikely(!hot_has_header(pointer)) || unlikely(thread->gate != THREAD_READY) || unlikely(!thread->alloc_paths) ||
-	    unlikely(size - 1 >= REGION_CHUNK_BYTES))
+	if (unlikely(!hot_has_header(pointer)) || unlikely(thread->gate != THREAD_READY) ||
+	    unlikely(!thread->alloc_paths) || unlikely(size - 1 >= REGION_CHUNK_BYTES))
 		return NULL;
 	thread_shut(thread);
 	void *resized = NULL;
@@ -338,7 +348,8 @@ static always_inline bool hot_realloc_in_span(struct hot_death death, size_t siz
 		return false;
 	const struct thread_class *class = &thread->classes[site_place(size)];
 	thread_shut(thread);
-	bool done = hot_resize_at_end(death, (struct trace_counter *)class->counter, thread->birth | class->place, size, HOT_LEAVES);
+	bool done = hot_resize_at_end(death, (struct trace_counter *)class->counter, thread->birth | class->place, size,
+				      HOT_LEAVES);
 	thread_open(thread);
 	return done;
 }
@@ -351,7 +362,8 @@ static always_inline void *hot_realloc_in_slab(struct hot_death death, size_t si
 		return NULL;
 	const struct thread_class *class = &thread->classes[site_place(size)];
 	thread_shut(thread);
-	void *resized = hot_resize_in_slab(death, (struct trace_counter *)class->counter, thread->birth | class->place, size);
+	void *resized =
+		hot_resize_in_slab(death, (struct trace_counter *)class->counter, thread->birth | class->place, size);
 	thread_open(thread);
 	return resized;
 }

@@ -246,7 +246,8 @@ static bool enter(struct thread *thread, struct binding *binding, const uintptr_
 			return false;
 		if (is_boundary_now(thread, binding))
 			return enter_wait(thread, binding, fp);
-		return automatic_wants_return(binding) && marker_open_scope(thread, fp, binding, close_candidate, (uintptr_t)binding);
+		return automatic_wants_return(binding) &&
+		       marker_open_scope(thread, fp, binding, close_candidate, (uintptr_t)binding);
 	case POLICY_PRESENT:
 	case POLICY_TRANSFER:
 	case POLICY_STACK:
@@ -326,7 +327,8 @@ static __attribute__((noinline)) void pass_other(struct thread *thread, struct b
 
 static void pass(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
-	bool named = atomic_load_explicit(&binding->kind, memory_order_relaxed) == POLICY_FRAME && !binding->described.candidate;
+	bool named = atomic_load_explicit(&binding->kind, memory_order_relaxed) == POLICY_FRAME &&
+		     !binding->described.candidate;
 	if (likely(named))
 		pass_boundary(thread, binding, fp);
 	else
@@ -360,7 +362,8 @@ bool marker_scope_enter(void *context, const uintptr_t *fp, bool returns)
 {
 	struct binding *first = context;
 	bool region = atomic_load_explicit(&first->kind, memory_order_relaxed) == POLICY_REGION;
-	return likely(region) && likely(!first->next) && likely(returns) ? enter_region(first, fp) : enter_all(first, fp, returns, true);
+	return likely(region) && likely(!first->next) && likely(returns) ? enter_region(first, fp)
+									 : enter_all(first, fp, returns, true);
 }
 
 static void leave(const uintptr_t *fp)

@@ -22,7 +22,7 @@ enum call {
 struct evidence {
 	uint32_t calls;
 	uint32_t thread; /* record index + 1; 0: not called yet */
-	uint32_t order;  /* among the candidates: the lower the better */
+	uint32_t order; /* among the candidates: the lower the better */
 	uint64_t first_ns, last_ns, gap_max_ns, deviation_ns;
 	uint64_t waited_ns; /* inside its calls, where their return is seen */
 };
@@ -30,19 +30,19 @@ struct evidence {
 /* A marker and one function that it is bound to. */
 struct binding {
 	struct trace_marker *record; /* NULL: a candidate that was never called */
-	uint32_t index;              /* of the record */
-	_Atomic uint32_t kind;       /* enum policy_marker_kind: a candidate that is chosen becomes POLICY_FRAME */
+	uint32_t index; /* of the record */
+	_Atomic uint32_t kind; /* enum policy_marker_kind: a candidate that is chosen becomes POLICY_FRAME */
 	bool all_threads;
-	bool around;                 /* bound around the function, not at its entry */
-	bool leads;                  /* the first of its function: the patch's context */
-	bool watched;                /* by zero configuration */
-	uint32_t marker;             /* place in the policy */
-	uint32_t tag;                /* POLICY_REGION */
-	uint32_t task_type;          /* POLICY_TASK: of the trace_task_types, 0: not asked yet */
-	const struct thread *owner;  /* counts calls in the record without atomics */
+	bool around; /* bound around the function, not at its entry */
+	bool leads; /* the first of its function: the patch's context */
+	bool watched; /* by zero configuration */
+	uint32_t marker; /* place in the policy */
+	uint32_t tag; /* POLICY_REGION */
+	uint32_t task_type; /* POLICY_TASK: of the trace_task_types, 0: not asked yet */
+	const struct thread *owner; /* counts calls in the record without atomics */
 	struct evidence evidence;
-	struct binding *next;         /* of the same function or call, in the order they were asked for */
-	uintptr_t address;           /* of the function; 0: an interposed call */
+	struct binding *next; /* of the same function or call, in the order they were asked for */
+	uintptr_t address; /* of the function; 0: an interposed call */
 	struct trace_marker described; /* the record as it was made: for late records and children */
 };
 

@@ -25,8 +25,8 @@ static always_inline void marker_count_call(const struct thread *thread, struct 
 	if (unlikely(!record))
 		return;
 	if (unlikely(!binding->owner))
-		__atomic_compare_exchange_n(&binding->owner, &(const struct thread *){NULL}, thread, false, __ATOMIC_RELAXED,
-		                            __ATOMIC_RELAXED);
+		__atomic_compare_exchange_n(&binding->owner, &(const struct thread *){NULL}, thread, false,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	if (likely(__atomic_load_n(&binding->owner, __ATOMIC_RELAXED) == thread))
 		__atomic_store_n(&record->calls, record->calls + 1, __ATOMIC_RELAXED);
 	else
@@ -34,8 +34,8 @@ static always_inline void marker_count_call(const struct thread *thread, struct 
 }
 
 /* Opens a scope that ends when the marked function returns. False: too deep. */
-static always_inline bool marker_open_scope(struct thread *thread, const uintptr_t *fp, const void *marker, scope_close_fn close,
-                                            uintptr_t saved)
+static always_inline bool marker_open_scope(struct thread *thread, const uintptr_t *fp, const void *marker,
+					    scope_close_fn close, uintptr_t saved)
 {
 	struct scope_entry entry = {fp, fp[1], close, saved, marker};
 	return scope_stack_push(thread, &entry);

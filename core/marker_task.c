@@ -34,7 +34,8 @@ static void find_task(void *given, void *found)
 	const struct trace_marker *described = &event->binding->described;
 	struct task_type type = {TRACE_TASK_POLL, event->binding->address, described->name};
 	if (!type.function && described->module != TRACE_NO_MODULE)
-		type.function = ((struct trace_module *)trace_at(&trace_modules, described->module))->base + described->offset;
+		type.function =
+			((struct trace_module *)trace_at(&trace_modules, described->module))->base + described->offset;
 	uint32_t *number = &event->binding->task_type;
 	if (!*number)
 		*number = task_type_of(&type);

@@ -17,7 +17,7 @@
 
 static struct {
 	struct base_lock lock;
-	uint32_t *hash;  /* node index + 1; twice as many places as nodes, so that a small tree touches few pages */
+	uint32_t *hash; /* node index + 1; twice as many places as nodes, so that a small tree touches few pages */
 	uint32_t places; /* a power of 2, up to HASH_MAX */
 } table;
 
@@ -63,8 +63,9 @@ void node_modules_sync(void)
 	while (trace_count(&trace_modules) < count) {
 		const struct path_module *module = path_module_at(trace_count(&trace_modules));
 		struct trace_module record = {.base = module->base, .start = module->start, .end = module->end};
-		record.build_id_bytes = (uint32_t)(module->build_id_bytes < sizeof record.build_id ? module->build_id_bytes
-		                                                                                   : sizeof record.build_id);
+		record.build_id_bytes =
+			(uint32_t)(module->build_id_bytes < sizeof record.build_id ? module->build_id_bytes
+										   : sizeof record.build_id);
 		for (uint32_t i = 0; i < record.build_id_bytes; i++)
 			record.build_id[i] = module->build_id[i];
 		base_text_copy(record.path, sizeof record.path, module->path ? module->path : "");

@@ -29,8 +29,8 @@
 /* Where an operation of the calling thread takes place. */
 struct place {
 	struct thread *thread; /* NULL: unrecorded, from the heap tier */
-	bool late;             /* the shared slot, locked */
-	bool nested;           /* inside an interrupted operation of this thread */
+	bool late; /* the shared slot, locked */
+	bool nested; /* inside an interrupted operation of this thread */
 };
 
 /* Finds or makes a place when the gate is not plainly open. What is nested hurries (base.h) until it leaves. */
@@ -42,24 +42,24 @@ static always_inline enum runtime_phase operation_phase(void)
 	return (enum runtime_phase)atomic_load_explicit(&runtime_phase, memory_order_acquire);
 }
 
-static always_inline enum trace_tier operation_pick_tier(const struct thread *thread, const struct trace_counter *counter,
-                                               size_t size, size_t align)
+static always_inline enum trace_tier operation_pick_tier(const struct thread *thread,
+							 const struct trace_counter *counter, size_t size, size_t align)
 {
 	struct route_request request = {.size = size,
-	                                .align = align,
-	                                .role = (enum trace_role)thread->role,
-	                                .in_frame = thread->in_frame,
-	                                .in_task = thread->in_task,
-	                                .demoted = (counter->route & TRACE_ROUTE_DEMOTED) != 0,
-	                                .rule = unlikely(counter->rules) ? rule_tier(counter->rules, size) : 0,
-	                                .frame_max = runtime.frame_block_max,
-	                                .pool_max = runtime.pool_block_max};
+					.align = align,
+					.role = (enum trace_role)thread->role,
+					.in_frame = thread->in_frame,
+					.in_task = thread->in_task,
+					.demoted = (counter->route & TRACE_ROUTE_DEMOTED) != 0,
+					.rule = unlikely(counter->rules) ? rule_tier(counter->rules, size) : 0,
+					.frame_max = runtime.frame_block_max,
+					.pool_max = runtime.pool_block_max};
 	return route_pick(&request);
 }
 
 /* The tag of a block that is born on this thread; frame memory that a rule asked for is marked as such. */
 static always_inline uint32_t operation_scope_tag(struct thread *thread, struct trace_counter *counter, size_t size,
-                                                  enum trace_tier tier)
+						  enum trace_tier tier)
 {
 	uint32_t tag = thread->in_task ? BLOCK_IN_TASK : thread->in_frame ? BLOCK_IN_SCOPE : 0;
 	if (unlikely(counter->rules) && rule_tier(counter->rules, size) == TRACE_TIER_FRAME + 1) {
@@ -73,11 +73,13 @@ static always_inline uint32_t operation_scope_tag(struct thread *thread, struct 
 enum trace_tier operation_frame_exhausted(struct thread *thread, uint32_t site, size_t size);
 
 /* heap_alloc has found nothing: once more, when the thread has given back what it had in reserve. NULL: that was nothing. */
-cold_path void *operation_heap_in_need(struct thread *thread, size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed);
+cold_path void *operation_heap_in_need(struct thread *thread, size_t size, size_t align, uint64_t birth, uint32_t tag,
+				       bool zeroed);
 
 /* Room in `*tier`, or in a later one: the tier it came from is left in *tier. */
 static always_inline void *operation_take_room(struct thread *thread, const struct trace_counter *counter,
-                                               enum trace_tier *tier, size_t size, size_t align, bool zeroed, uint32_t tag)
+					       enum trace_tier *tier, size_t size, size_t align, bool zeroed,
+					       uint32_t tag)
 {
 	void *room = NULL;
 	uint64_t birth = thread->birth | counter_place(counter);
@@ -100,7 +102,8 @@ static always_inline void *operation_take_room(struct thread *thread, const stru
 		if (unlikely(thread->interrupted))
 			return direct_alloc(size, align, birth, tag);
 		void *pointer = heap_alloc(size, align, birth, tag, zeroed);
-		return likely(pointer != NULL) ? pointer : operation_heap_in_need(thread, size, align, birth, tag, zeroed);
+		return likely(pointer != NULL) ? pointer
+					       : operation_heap_in_need(thread, size, align, birth, tag, zeroed);
 	}
 	void *pointer = block_start(room, birth, tag | BLOCK_TIER(lies) | BLOCK_ACCOUNT(*tier), size);
 	if (zeroed)

@@ -148,16 +148,16 @@ void own_end_frame(struct thread *thread, const uintptr_t *fp)
 static void mistake(struct thread *thread, uint32_t code, const struct block *block, const uintptr_t *fp)
 {
 	struct violation v = {.code = code,
-	                      .level = TRACE_LEVEL_ERROR,
-	                      .site = block ? block_site_doubted(block) : 0,
-	                      .other = fp ? node_of_call(thread, fp) : 0,
-	                      .count = 1,
-	                      .bytes = block ? block_size(block) : 0,
-	                      .frame = thread->frame,
-	                      .occurrence = {.size_bytes = block ? block_size(block) : 0,
-	                                     .born_thread = UINT32_MAX,
-	                                     .died_thread = thread->record_index,
-	                                     .died_frame = thread->frame}};
+			      .level = TRACE_LEVEL_ERROR,
+			      .site = block ? block_site_doubted(block) : 0,
+			      .other = fp ? node_of_call(thread, fp) : 0,
+			      .count = 1,
+			      .bytes = block ? block_size(block) : 0,
+			      .frame = thread->frame,
+			      .occurrence = {.size_bytes = block ? block_size(block) : 0,
+					     .born_thread = UINT32_MAX,
+					     .died_thread = thread->record_index,
+					     .died_frame = thread->frame}};
 	v.occurrence.died_node = v.other;
 	violation_record(thread, &v);
 }
@@ -173,7 +173,7 @@ void own_escaped(struct thread *thread, const struct block *block, const uintptr
 }
 
 void own_freed_by_hand(struct thread *thread, const struct block *block, const struct attach_owner *owner,
-                       const uintptr_t *fp)
+		       const uintptr_t *fp)
 {
 	if (owner->is_guard)
 		own_misused(thread, block, fp);

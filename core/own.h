@@ -49,7 +49,7 @@ void own_forget_frame(struct thread *thread);
 
 /* An owned block is freed by hand; the owner has forgotten it already. A guard's: FA705. */
 void own_freed_by_hand(struct thread *thread, const struct block *block, const struct attach_owner *owner,
-                       const uintptr_t *fp);
+		       const uintptr_t *fp);
 
 /* FA705 on the calling thread: `block` may be NULL. */
 void own_misused(struct thread *thread, const struct block *block, const uintptr_t *fp);

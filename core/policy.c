@@ -26,7 +26,8 @@ static void add_markers(const struct options_list *list, enum policy_marker_kind
 	struct policy *policy = &policy_in_force;
 	for (uint32_t i = 0; i < list->count && policy->marker_count < POLICY_MARKERS_MAX; i++)
 		if (!(kind == POLICY_FRAME && base_text_equal(list->item[i], "none")))
-			policy->marker[policy->marker_count++] = (struct policy_marker){.kind = kind, .function = list->item[i]};
+			policy->marker[policy->marker_count++] =
+				(struct policy_marker){.kind = kind, .function = list->item[i]};
 }
 
 static void add_roles(const struct options_list *list)
@@ -34,7 +35,10 @@ static void add_roles(const struct options_list *list)
 	static const struct {
 		const char *word;
 		enum trace_role role;
-	} words[] = {{"frame=", TRACE_ROLE_FRAME}, {"worker=", TRACE_ROLE_WORKER}, {"async=", TRACE_ROLE_ASYNC}, {"io=", TRACE_ROLE_IO}};
+	} words[] = {{"frame=", TRACE_ROLE_FRAME},
+		     {"worker=", TRACE_ROLE_WORKER},
+		     {"async=", TRACE_ROLE_ASYNC},
+		     {"io=", TRACE_ROLE_IO}};
 	struct policy *policy = &policy_in_force;
 	for (uint32_t i = 0; i < list->count; i++)
 		for (size_t w = 0; w < sizeof words / sizeof words[0] && policy->role_count < POLICY_ROLES_MAX; w++) {
@@ -43,7 +47,7 @@ static void add_roles(const struct options_list *list)
 				n++;
 			if (!words[w].word[n])
 				policy->role[policy->role_count++] = (struct policy_role){
-				        .role = words[w].role, .test = POLICY_ROLE_NAME, .pattern = list->item[i] + n};
+					.role = words[w].role, .test = POLICY_ROLE_NAME, .pattern = list->item[i] + n};
 		}
 }
 
@@ -75,7 +79,8 @@ static void read_file(const char *path)
 	if (text == MAP_FAILED) {
 		char line[OPTIONS_PATH_BYTES + 64];
 		size_t at = base_text_copy(line, sizeof line, path);
-		base_text_copy(line + at, sizeof line - at, ": the policy file cannot be read; the program runs without it");
+		base_text_copy(line + at, sizeof line - at,
+			       ": the policy file cannot be read; the program runs without it");
 		if (!empty)
 			base_say(line);
 		return;

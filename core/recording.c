@@ -129,7 +129,8 @@ static struct occupant occupant_of(const char *path, uint32_t process)
 		occupant.is_recording = header.magic[i] == TRACE_MAGIC[i];
 	if (occupant.is_recording) {
 		occupant.start_ticks = header.start_ticks;
-		occupant.is_alive = header.pid == process || (header.start_ticks && start_ticks(header.pid) == header.start_ticks);
+		occupant.is_alive =
+			header.pid == process || (header.start_ticks && start_ticks(header.pid) == header.start_ticks);
 	}
 	return occupant;
 }
@@ -165,7 +166,8 @@ int recording_open(uint32_t process, bool is_target)
 		return trace_open(NULL);
 	ssize_t bytes = readlink("/proc/self/exe", exe, sizeof exe - 1);
 	exe[bytes > 0 ? bytes : 0] = 0;
-	if (options_expand(path, sizeof path - 8, by_default ? template_text : runtime.options.output, base_file_name(exe), process))
+	if (options_expand(path, sizeof path - 8, by_default ? template_text : runtime.options.output,
+			   base_file_name(exe), process))
 		return trace_open(NULL);
 	if (path[0] != '/') {
 		char whole[OPTIONS_PATH_BYTES];

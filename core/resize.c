@@ -14,7 +14,8 @@ static bool fits_in_place(struct thread *thread, struct block *block, size_t siz
 	switch (block_tag(block) & 3) {
 	case TRACE_TIER_FRAME:
 		/* A span is walked by its headers' sizes: only the top block may change its own. */
-		return frame_span_of(block)->owner == thread && (old == wanted || frame_resize_top(thread, block, size));
+		return frame_span_of(block)->owner == thread &&
+		       (old == wanted || frame_resize_top(thread, block, size));
 	case TRACE_TIER_POOL:
 		return pool_slab_of(block)->owner == thread && wanted <= pool_capacity(block) &&
 		       wanted >= pool_capacity(block) / 2;
@@ -34,7 +35,7 @@ static void *start_in_place(struct block *block, uint64_t word, uint32_t tag, si
 
 /* Of a block that has pages of its own. NULL: that cannot be had, nothing is done. */
 static void *resize_pages(struct thread *thread, struct block *block, size_t size, uint64_t word, uint32_t tag,
-                          const uintptr_t *fp)
+			  const uintptr_t *fp)
 {
 	struct block dead = *block;
 	events_death(thread, block + 1); /* before its address can be another's */
@@ -69,11 +70,13 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 	void *pointer;
 
 	/* A block of a frame that has ended would pin its span for another frame's sake: it moves where it belongs. */
-	bool moves = wanted != accounted && unlikely(counter->rules) && rule_tier(counter->rules, size); /* so a rule wants it */
-	bool stays = !(tag & BLOCK_ALIGNED) && (observe || !moves) && (uint32_t)was != BLOCK_DIRECT && (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread_segment(thread));
+	bool moves = wanted != accounted && unlikely(counter->rules) &&
+		     rule_tier(counter->rules, size); /* so a rule wants it */
+	bool stays = !(tag & BLOCK_ALIGNED) && (observe || !moves) && (uint32_t)was != BLOCK_DIRECT &&
+		     (observe || was != TRACE_TIER_FRAME || block_segment(block) == thread_segment(thread));
 	/* What has grown so large may grow on: it gets pages of its own, which need not be copied then. */
 	bool grows = (observe || wanted == TRACE_TIER_HEAP) && size >= DIRECT_GROWN_MIN && !(tag & BLOCK_ALIGNED) &&
-	             (size > old_size || (uint32_t)was == BLOCK_DIRECT);
+		     (size > old_size || (uint32_t)was == BLOCK_DIRECT);
 	if (stays && fits_in_place(thread, block, size)) {
 		tier = observe ? wanted : accounted;
 		events_death(thread, block + 1);
@@ -89,13 +92,13 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 		}
 		operation_account_death(thread, &dead, fp);
 	} else if (grows && (uint32_t)was == BLOCK_DIRECT &&
-	           (pointer = resize_pages(thread, block, size, word, scope_tag | BLOCK_ACCOUNT(tier), fp))) {
+		   (pointer = resize_pages(thread, block, size, word, scope_tag | BLOCK_ACCOUNT(tier), fp))) {
 		/* its pages have been kept */
 	} else {
 		pointer = grows ? direct_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier)) : NULL;
 		if (!pointer)
 			pointer = observe ? heap_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier), false)
-			                  : operation_take_room(thread, counter, &tier, size, 0, false, scope_tag);
+					  : operation_take_room(thread, counter, &tier, size, 0, false, scope_tag);
 		if (!pointer)
 			return NULL;
 		memcpy(pointer, block + 1, old_size < size ? old_size : size);

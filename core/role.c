@@ -92,7 +92,8 @@ bool role_of_presenter(const struct thread *thread)
 	if (thread->role != TRACE_ROLE_NONE)
 		return false;
 	for (uint32_t i = 0; i < policy_in_force.role_count; i++)
-		if (policy_in_force.role[i].test == POLICY_ROLE_PRESENTS && policy_in_force.role[i].role == TRACE_ROLE_FRAME)
+		if (policy_in_force.role[i].test == POLICY_ROLE_PRESENTS &&
+		    policy_in_force.role[i].role == TRACE_ROLE_FRAME)
 			return true;
 	return false;
 }
@@ -114,7 +115,8 @@ static void want_role(struct thread *thread, enum trace_role role)
 		return;
 	thread->record->role = role;
 	atomic_store_explicit(&thread->role_wanted, (uint8_t)(role + 1), memory_order_release);
-	size_t *const limits[] = {&thread->bump_max, &thread->bump_class_max, &thread->small_max, &thread->small_class_max};
+	size_t *const limits[] = {&thread->bump_max, &thread->bump_class_max, &thread->small_max,
+				  &thread->small_class_max};
 	for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
 		__atomic_store_n(limits[i], 0, __ATOMIC_RELAXED);
 }

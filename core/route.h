@@ -11,12 +11,12 @@
 struct route_request {
 	size_t size, align;
 	enum trace_role role;
-	bool in_frame;      /* a frame is open on this thread */
-	bool in_task;       /* a task is open on this thread, inside the frame if there is one */
-	bool demoted;       /* the site's blocks kept pinning frame spans */
-	uint32_t rule;      /* tier that an explicit rule names, + 1; 0: none */
-	size_t frame_max;   /* largest block of the frame tier */
-	size_t pool_max;    /* largest block of the pool tier */
+	bool in_frame; /* a frame is open on this thread */
+	bool in_task; /* a task is open on this thread, inside the frame if there is one */
+	bool demoted; /* the site's blocks kept pinning frame spans */
+	uint32_t rule; /* tier that an explicit rule names, + 1; 0: none */
+	size_t frame_max; /* largest block of the frame tier */
+	size_t pool_max; /* largest block of the pool tier */
 };
 
 /* Alignment beyond the header's costs a gap before it: only the heap tier pays that. */
@@ -48,7 +48,8 @@ static always_inline enum trace_tier route_pick(const struct route_request *r)
 
 /* The tier of a block that is resized in a later segment than it was born in: it has shown that it lives longer, so it
    is kept out of the frame tier. `picked` is what route_pick says of a fresh block, `was` its tier so far. */
-static always_inline enum trace_tier route_resize(enum trace_tier picked, enum trace_tier was, size_t size, size_t pool_max)
+static always_inline enum trace_tier route_resize(enum trace_tier picked, enum trace_tier was, size_t size,
+						  size_t pool_max)
 {
 	if (picked != TRACE_TIER_FRAME)
 		return picked;

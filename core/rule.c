@@ -67,7 +67,8 @@ static bool passes_through(uint32_t rule, const uintptr_t *pcs, size_t count)
 
 const char *rule_allocating_module(const uintptr_t *pcs, size_t count)
 {
-	static const char *const passers[] = {"*libstdc++.so*", "*libc++.so*", "*libc++abi.so*", "*libc.so*", "*ld-linux*"};
+	static const char *const passers[] = {"*libstdc++.so*", "*libc++.so*", "*libc++abi.so*", "*libc.so*",
+					      "*ld-linux*"};
 	const char *path = "";
 	for (size_t i = 0; i < count; i++) {
 		uint32_t module = node_module_of(pcs[i]);
@@ -89,7 +90,7 @@ static uint32_t rules_of(const uintptr_t *pcs, size_t count, uint32_t tag)
 	for (uint32_t n = 0; n < policy_in_force.rule_count; n++) {
 		const struct policy_rule *rule = &policy_in_force.rule[n];
 		bool fits = (!rule->region || rule->region == tag) && (!rule->site || passes_through(n, pcs, count)) &&
-		            (!rule->module || base_path_match(rule->module, rule_allocating_module(pcs, count)));
+			    (!rule->module || base_path_match(rule->module, rule_allocating_module(pcs, count)));
 		rules |= (uint32_t)fits << n;
 	}
 	return rules;
@@ -145,15 +146,15 @@ void rule_asked_for_frame(struct thread *thread, uint32_t site, size_t size, enu
 	if (!in_task && (tier == TRACE_TIER_FRAME || thread->in_frame))
 		return;
 	struct violation v = {.code = in_task ? 701 : 1,
-	                      .level = TRACE_LEVEL_ERROR,
-	                      .site = site,
-	                      .count = 1,
-	                      .bytes = size,
-	                      .frame = thread->frame,
-	                      .occurrence = {.size_bytes = size,
-	                                     .born_thread = thread->record_index,
-	                                     .died_thread = UINT32_MAX,
-	                                     .born_frame = thread->frame,
-	                                     .died_frame = thread->frame}};
+			      .level = TRACE_LEVEL_ERROR,
+			      .site = site,
+			      .count = 1,
+			      .bytes = size,
+			      .frame = thread->frame,
+			      .occurrence = {.size_bytes = size,
+					     .born_thread = thread->record_index,
+					     .died_thread = UINT32_MAX,
+					     .born_frame = thread->frame,
+					     .died_frame = thread->frame}};
 	violation_record(thread, &v);
 }

@@ -46,9 +46,9 @@
 struct runtime runtime;
 _Atomic uint32_t runtime_phase;
 
-static uint32_t starter;          /* thread that is inside runtime_start */
-static uint32_t process;          /* whose memory this is */
-static bool is_target;            /* it is the process that was to be recorded, not a child of that */
+static uint32_t starter; /* thread that is inside runtime_start */
+static uint32_t process; /* whose memory this is */
+static bool is_target; /* it is the process that was to be recorded, not a child of that */
 static const uint32_t *fork_page; /* reads 0 in the child of a fork */
 static uint32_t fork_reads_one = 1;
 static bool fork_handlers_ran; /* set in the child by fork(), not by _Fork() or a raw clone */
@@ -107,7 +107,9 @@ static bool environment_file_has(const char *path, const char *name, const char 
 	while (!found && (bytes = base_read(fd, text, sizeof text)) > 0)
 		for (ssize_t i = 0; i < bytes && !found; i++) {
 			if (agrees) {
-				char expected = at < name_length ? name[at] : at == name_length ? '=' : value[at - name_length - 1];
+				char expected = at < name_length    ? name[at]
+						: at == name_length ? '='
+								    : value[at - name_length - 1];
 				agrees = text[i] == expected;
 				found = agrees && at > name_length && !expected;
 				at++;
@@ -179,7 +181,8 @@ static void make_fork_page(void)
 /* A recording and everything that is indexed by it, from nothing. */
 static enum runtime_phase begin_recording(void)
 {
-	if (recording_open(process, is_target) == -ENOMEM || segment_init() || node_init() || site_init() || violation_init())
+	if (recording_open(process, is_target) == -ENOMEM || segment_init() || node_init() || site_init() ||
+	    violation_init())
 		return RUNTIME_UNRECORDED;
 	recording_describe(process);
 	account_begin_recording();
@@ -200,7 +203,8 @@ static void begin_events(void)
 	} else if (error == -ENOENT) {
 		base_say("level=full: only fa-run can take the events; this run is recorded at level summary");
 	} else if (error == -EACCES) {
-		base_say("level=full: fa-run's memory for events cannot be reached; this run is recorded at level summary");
+		base_say("level=full: fa-run's memory for events cannot be reached; this run is recorded at level "
+			 "summary");
 	}
 }
 
@@ -213,7 +217,8 @@ static enum runtime_phase start(void)
 	recording_note_start();
 	const uint64_t *random = (const uint64_t *)getauxval(AT_RANDOM);
 	block_secret = (random ? random[1] : (uintptr_t)&process >> 4) << 48;
-	block_birth_secret = (random ? random[0] : (uintptr_t)&process * 0x9e3779b97f4a7c15u) & -(1ull << BLOCK_SEGMENT_SHIFT);
+	block_birth_secret =
+		(random ? random[0] : (uintptr_t)&process * 0x9e3779b97f4a7c15u) & -(1ull << BLOCK_SEGMENT_SHIFT);
 	pool_init();
 	block_span_base = block_state_base(BLOCK_IN_SCOPE);
 	if (region_init())

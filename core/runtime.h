@@ -14,11 +14,11 @@
 #include "core/registry/options.h"
 
 enum runtime_phase {
-	RUNTIME_COLD = 0,   /* nothing has run */
-	RUNTIME_STARTING,   /* runtime_start is on some stack: serve from the heap tier, untracked */
-	RUNTIME_RECORDING,  /* observe or route */
+	RUNTIME_COLD = 0, /* nothing has run */
+	RUNTIME_STARTING, /* runtime_start is on some stack: serve from the heap tier, untracked */
+	RUNTIME_RECORDING, /* observe or route */
 	RUNTIME_UNRECORDED, /* our tiers without accounts: the child of a fork */
-	RUNTIME_ASIDE,      /* mode off, a child process, a sanitizer: everything goes to the next allocator */
+	RUNTIME_ASIDE, /* mode off, a child process, a sanitizer: everything goes to the next allocator */
 };
 
 /* Sealed after start-up. */

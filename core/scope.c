@@ -75,7 +75,8 @@ void scope_judge_demotions(struct thread *thread)
 	for (uint32_t n = 0; n < DEMOTIONS_JUDGED && n < thread->demoted_count; n++) {
 		struct thread_demotion *demotion = &thread->demoted[thread->demoted_cursor++ % thread->demoted_count];
 		struct trace_counter *counter = thread_counter(thread, demotion->site);
-		if (!(counter->route & TRACE_ROUTE_DEMOTED) || thread->frame - demotion->since_frame < demotion->wait_frames)
+		if (!(counter->route & TRACE_ROUTE_DEMOTED) ||
+		    thread->frame - demotion->since_frame < demotion->wait_frames)
 			continue;
 		uint64_t escaped = counter->outlived_frame + counter->died_elsewhere;
 		uint64_t births = trace_counter_births(counter, TRACE_BIRTH_POOL_IN);

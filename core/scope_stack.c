@@ -147,7 +147,8 @@ void scope_stack_unwound(struct thread *thread, uintptr_t sp)
 {
 	while (thread->scope_depth) {
 		uintptr_t frame = (uintptr_t)thread->scopes[thread->scope_depth - 1].fp;
-		if (on_present_stack(thread, frame) == on_present_stack(thread, sp) ? frame >= sp : !is_handler_left(frame, sp))
+		if (on_present_stack(thread, frame) == on_present_stack(thread, sp) ? frame >= sp
+										    : !is_handler_left(frame, sp))
 			return;
 		scope_stack_close_top(thread);
 	}

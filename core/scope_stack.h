@@ -27,7 +27,8 @@ struct scope_entry {
 void scope_stack_prune_open(struct thread *thread, const uintptr_t *fp);
 
 /* Whether a scope certainly lasts: it lies further out on the present stack, which `fp` is on too. */
-static always_inline bool scope_stands(const struct thread *thread, const struct scope_entry *entry, const uintptr_t *fp)
+static always_inline bool scope_stands(const struct thread *thread, const struct scope_entry *entry,
+				       const uintptr_t *fp)
 {
 	return (uintptr_t)fp >= thread->stack_low && fp < entry->fp && (uintptr_t)entry->fp < thread->stack_high &&
 	       entry->fp[1] == entry->return_address;

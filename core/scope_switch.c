@@ -36,10 +36,12 @@ void thread_new_segment(struct thread *thread)
    have not. Those that survivors got demoted have been in it; scope_judge_demotions is for them. */
 static bool is_proven(const struct trace_counter *counter)
 {
-	uint64_t births = trace_counter_births(counter, TRACE_BIRTH_POOL_IN) + trace_counter_births(counter, TRACE_BIRTH_HEAP_IN);
+	uint64_t births =
+		trace_counter_births(counter, TRACE_BIRTH_POOL_IN) + trace_counter_births(counter, TRACE_BIRTH_HEAP_IN);
 	uint64_t died = counter->died_in_segment + counter->died_in_frame + counter->crossed_await;
 	uint64_t within = trace_counter_births(counter, TRACE_BIRTH_FRAME_IN), few = births / OUTSIDE_FEW;
-	return births >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES] && within <= few && births + within <= died + few;
+	return births >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES] && within <= few &&
+	       births + within <= died + few;
 }
 
 void account_forget_seen(struct thread *thread)
@@ -68,12 +70,16 @@ void scope_settle(struct thread *thread)
 	__asm__("" : "+r"(in_frame));
 	thread->in_task = in_task;
 	thread->birth_shift = in_frame | in_task ? 0 : 2;
-	bool quick = runtime.mode != TRACE_MODE_OBSERVE && !in_task && !events_area && !thread->frame_paused, pool = in_frame || thread->role >= TRACE_ROLE_WORKER;
+	bool quick = runtime.mode != TRACE_MODE_OBSERVE && !in_task && !events_area && !thread->frame_paused,
+	     pool = in_frame || thread->role >= TRACE_ROLE_WORKER;
 	thread->bump_max = quick & in_frame ? runtime.frame_block_max : 0;
 	thread->bump_class_max = class_limit(thread, thread->bump_max);
-	thread->small_max = !quick || (in_frame && thread->role == TRACE_ROLE_NONE) ? 0 : pool ? runtime.pool_block_max : POOL_HEAP_MAX;
+	thread->small_max = !quick || (in_frame && thread->role == TRACE_ROLE_NONE) ? 0
+			    : pool                                                  ? runtime.pool_block_max
+										    : POOL_HEAP_MAX;
 	thread->small_tier = pool ? TRACE_TIER_POOL : TRACE_TIER_HEAP;
-	thread->small_tag = (uint16_t)((in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(thread->small_tier));
+	thread->small_tag = (uint16_t)((in_frame ? BLOCK_IN_SCOPE : 0) | BLOCK_TIER(TRACE_TIER_POOL) |
+				       BLOCK_ACCOUNT(thread->small_tier));
 	thread->small_class_max = class_limit(thread, thread->small_max);
 	thread->small_sums = &thread->record->tier[thread->small_tier];
 	thread->small_peak_at = thread->peak_at[thread->small_tier];
@@ -100,7 +106,8 @@ static always_inline void choose_classes(struct thread *thread)
 {
 	if (!thread->class_table)
 		return;
-	struct thread_class *classes = thread->class_table + (thread->role * POLICY_REGIONS_MAX + thread->tag) * SITE_PLACES;
+	struct thread_class *classes =
+		thread->class_table + (thread->role * POLICY_REGIONS_MAX + thread->tag) * SITE_PLACES;
 	if (unlikely(!classes[SITE_PLACES - 1].counter))
 		begin_classes(classes);
 	thread->classes = classes;

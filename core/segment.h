@@ -17,9 +17,9 @@
 #define SEGMENT_OF_TASK (1u << 31)
 
 struct segment_record {
-	uint32_t check;  /* id / SEGMENT_TABLE, low 32 bits; written last */
+	uint32_t check; /* id / SEGMENT_TABLE, low 32 bits; written last */
 	uint32_t thread; /* record index of the thread it ran on; with SEGMENT_OF_TASK, as part of a task */
-	uint32_t frame;  /* number of the frame it is part of, from 1; 0: outside every frame. Of a task: its id */
+	uint32_t frame; /* number of the frame it is part of, from 1; 0: outside every frame. Of a task: its id */
 	uint32_t awaits; /* awaits passed by that thread, or task, when it began */
 };
 
@@ -28,7 +28,8 @@ int segment_init(void);
 /* Ids that one thread may use: from `next` up to `end`. All zero: it has had none. */
 struct segment_lease {
 	uint64_t next, end;
-	uint32_t ids; /* that it was given last: each lease is four times as long as the one before, up to SEGMENT_LEASE_MAX */
+	uint32_t
+		ids; /* that it was given last: each lease is four times as long as the one before, up to SEGMENT_LEASE_MAX */
 };
 
 /* The next id; leases anew when what it has is used up. */

@@ -21,7 +21,7 @@ static_assert(POLICY_REGIONS_MAX <= TREE_CUT, "a region is the tag of a path");
 #define TABLE_BYTES (NODE_MAX * sizeof(uint32_t) + TAGGED_HASH * sizeof(uint64_t))
 
 static struct {
-	uint64_t *tagged_site;  /* in regions: node << 32 | tag << 24 | site, open addressing */
+	uint64_t *tagged_site; /* in regions: node << 32 | tag << 24 | site, open addressing */
 	uint32_t *site_of_node; /* site, 0 = none */
 } table;
 
@@ -180,9 +180,10 @@ struct trace_counter *site_of_class(struct thread *thread, size_t size)
 	uint32_t *site = &class_sites[thread->role][thread->tag][class_index], made = *site;
 	classes_used = true;
 	if (!made) {
-		struct trace_site record = {.class_bytes = (uint32_t)(class_bytes < UINT32_MAX ? class_bytes : UINT32_MAX),
-		                            .role = thread->role,
-		                            .tag = thread->tag};
+		struct trace_site record = {.class_bytes =
+						    (uint32_t)(class_bytes < UINT32_MAX ? class_bytes : UINT32_MAX),
+					    .role = thread->role,
+					    .tag = thread->tag};
 		if (!trace_append_alone(&trace_sites, &record, &made))
 			made = 0;
 		else if (unlikely(policy_in_force.rule_count))
@@ -192,7 +193,8 @@ struct trace_counter *site_of_class(struct thread *thread, size_t size)
 	node_unlock();
 	struct trace_counter *counter = thread_counter(thread, made);
 	if (made && thread->groups[made / TRACE_GROUP_SITES]) {
-		struct thread_class *known = &thread->class_table[thread->classes - thread->class_table + site_place(size)];
+		struct thread_class *known =
+			&thread->class_table[thread->classes - thread->class_table + site_place(size)];
 		*known = (struct thread_class){counter, counter_place(counter), pool_class(block_usable(size))};
 	}
 	return counter;

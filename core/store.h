@@ -10,7 +10,7 @@
 struct store {
 	struct base_lock lock;
 	uint32_t record_bytes; /* at least a pointer's, a multiple of 16 */
-	void *free;            /* chained by their first word */
+	void *free; /* chained by their first word */
 	char *fresh, *fresh_end;
 };
 

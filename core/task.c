@@ -18,7 +18,7 @@
 static struct {
 	struct base_lock lock;
 	struct task *chunk[TASKS_MAX / CHUNK_TASKS];
-	uint32_t made;             /* places, place 0 stands for none */
+	uint32_t made; /* places, place 0 stands for none */
 	struct task *oldest, *newest; /* free ones, chained by `outer` */
 	uint32_t free;
 	struct base_lock type_lock;

@@ -24,21 +24,21 @@
 
 struct task {
 	uintptr_t key; /* of a spare record: the next */
-	uint32_t id;              /* 0: not in use */
-	uint32_t awaits;          /* polls begun, and awaits inside them */
-	struct task *outer;       /* of the API: that runs around it on the same stack. Of a free place: the next */
+	uint32_t id; /* 0: not in use */
+	uint32_t awaits; /* polls begun, and awaits inside them */
+	struct task *outer; /* of the API: that runs around it on the same stack. Of a free place: the next */
 	_Atomic uint32_t runs_on; /* thread record + 1, of the poll that began last; 0: suspended. TASK_VISITED */
-	uint32_t type;            /* of trace_task_types */
-	_Atomic bool ended;       /* its poll goes on for a moment yet */
+	uint32_t type; /* of trace_task_types */
+	_Atomic bool ended; /* its poll goes on for a moment yet */
 	bool of_api;
-	bool inherited;           /* begun in the parent of this process: in no count of this recording */
-	bool ending;              /* inside the function that ends it: what it does is no poll */
+	bool inherited; /* begun in the parent of this process: in no count of this recording */
+	bool ending; /* inside the function that ends it: what it does is no poll */
 	uint64_t polls;
 	_Atomic int64_t live_blocks, live_bytes; /* of those made in its polls and not handed on; usable */
 	int64_t bytes_peak;
 	uint64_t begin_ns;
-	struct attach_owner owned;   /* blocks of the API */
-	struct guard *guards;        /* of the API, innermost; suspended with the task */
+	struct attach_owner owned; /* blocks of the API */
+	struct guard *guards; /* of the API, innermost; suspended with the task */
 	struct task *parent, *children, *elder, *younger; /* of the API; under its lock */
 };
 

@@ -21,7 +21,7 @@ void task_account(struct thread *thread)
 	if (!task && !thread->frame_paused)
 		return;
 	int64_t blocks = (int64_t)(now.allocs - was.allocs) - (int64_t)(now.frees - was.frees) +
-	                 (int64_t)(now.other_deaths - was.other_deaths);
+			 (int64_t)(now.other_deaths - was.other_deaths);
 	int64_t bytes = now.live_bytes - was.live_bytes + (int64_t)(now.other_deaths_bytes - was.other_deaths_bytes);
 	thread->other_blocks += blocks;
 	if (!task)

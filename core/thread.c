@@ -29,7 +29,7 @@
 #define DESTRUCTOR_ROUNDS 3u /* of PTHREAD_DESTRUCTOR_ITERATIONS (4) */
 
 static_assert(offsetof(struct thread, bump_max) == 64 && offsetof(struct thread, small_peak_at) == 128,
-              "what malloc and free write is one line, what they read another");
+	      "what malloc and free write is one line, what they read another");
 
 static struct thread state_empty;
 static struct thread state_ended = {.gate = THREAD_ENDED};
@@ -46,7 +46,8 @@ static struct {
 	bool key_made;
 	struct thread *late;
 	struct base_lock late_lock;
-	_Atomic uint32_t late_waits; /* users that may wait for others; where there is none, waiting for the lock comes to an end */
+	_Atomic uint32_t
+		late_waits; /* users that may wait for others; where there is none, waiting for the lock comes to an end */
 } table;
 
 static void *wiped_memory(size_t bytes)
@@ -130,7 +131,8 @@ void thread_reclaim_idle(void)
 	for (uint32_t i = 0; i < count && i < RECLAIMED_AT_ONCE; i++) {
 		uint32_t slot = atomic_fetch_add_explicit(&cursor, 1, memory_order_relaxed) % count;
 		struct thread *idle = table.slot[slot];
-		if (__atomic_load_n(&table.in_use[slot], __ATOMIC_RELAXED) || !remote_waits(idle) || !base_lock(&table.lock))
+		if (__atomic_load_n(&table.in_use[slot], __ATOMIC_RELAXED) || !remote_waits(idle) ||
+		    !base_lock(&table.lock))
 			continue;
 		bool taken = !table.in_use[slot];
 		if (taken)
@@ -159,7 +161,8 @@ static struct trace_thread *record_make(uint32_t slot, uint32_t *index)
 		*index = atomic_fetch_add(&cursor, 1) % trace_count(&trace_threads);
 		made = trace_at(&trace_threads, *index);
 		uint64_t ended = made->end_ns;
-		if (ended && __atomic_compare_exchange_n(&made->end_ns, &ended, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+		if (ended &&
+		    __atomic_compare_exchange_n(&made->end_ns, &ended, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
 			trace_loss(TRACE_LOSS_THREADS, 1);
 			made->folded_threads++;
 			made->slot = slot;
@@ -214,7 +217,8 @@ uint32_t block_site_doubted(const struct block *block)
 		return 0;
 	for (uint32_t i = 0; i < trace_groups.chunks; i++) {
 		uintptr_t offset = counter - (uintptr_t)trace_groups.base[i];
-		if (offset < trace_groups.per_chunk * sizeof(struct trace_group) && !(offset % sizeof(struct trace_counter)))
+		if (offset < trace_groups.per_chunk * sizeof(struct trace_group) &&
+		    !(offset % sizeof(struct trace_counter)))
 			return ((struct trace_counter *)counter)->site;
 	}
 	return 0;
@@ -443,7 +447,8 @@ void thread_forget_paths(struct thread *thread)
 	}
 	if (fresh) {
 		path_cache_own(fresh, thread);
-		thread->alloc_paths = fresh; /* the old one stays mapped, once a slot: a signal handler may be reading it */
+		thread->alloc_paths =
+			fresh; /* the old one stays mapped, once a slot: a signal handler may be reading it */
 	}
 }
 

@@ -77,9 +77,9 @@ struct thread_stack {
 /* A site that escaped too much and is served from the pool for now. */
 struct thread_demotion {
 	uint32_t site;
-	uint32_t since_frame;  /* start of the window it is judged by */
-	uint32_t wait_frames;  /* doubles with each relapse */
-	uint64_t escaped;      /* its escapes (outlived + died elsewhere) when the window began */
+	uint32_t since_frame; /* start of the window it is judged by */
+	uint32_t wait_frames; /* doubles with each relapse */
+	uint64_t escaped; /* its escapes (outlived + died elsewhere) when the window began */
 	uint64_t births;
 	int64_t live_bytes;
 };
@@ -87,8 +87,8 @@ struct thread_demotion {
 /* stacks=none: what a size class stands for in one role and region. */
 struct thread_class {
 	const struct trace_counter *counter; /* class_unused: not used yet. That one is never written to */
-	uint32_t place;                      /* counter_place() of it; 0 */
-	uint32_t cache;                      /* which of a tier's caches serves these sizes */
+	uint32_t place; /* counter_place() of it; 0 */
+	uint32_t cache; /* which of a tier's caches serves these sizes */
 };
 
 extern const struct trace_counter class_unused own_data; /* its route is nobody's */
@@ -97,59 +97,61 @@ extern const struct trace_counter class_unused own_data; /* its route is nobody'
    the next malloc touches again. Their slabs count them as alive. */
 struct thread_cache {
 	struct block *head; /* chained by block.birth */
-	int64_t room;       /* for so many more */
+	int64_t room; /* for so many more */
 };
 
 /* Slabs of one tier. */
 struct thread_slabs {
 	struct thread_cache cache[THREAD_POOL_CLASSES];
-	uint16_t limit[THREAD_POOL_CLASSES];            /* blocks that a cache takes at most; 0: as many as at first */
+	uint16_t limit[THREAD_POOL_CLASSES]; /* blocks that a cache takes at most; 0: as many as at first */
 	struct pool_slab *current[THREAD_POOL_CLASSES]; /* the slab that caches are filled from */
-	struct pool_slab *others[THREAD_POOL_CLASSES];  /* the rest, a ring: partly or wholly used */
+	struct pool_slab *others[THREAD_POOL_CLASSES]; /* the rest, a ring: partly or wholly used */
 };
 
 struct thread {
 	/* one cache line: read and written at every call */
-	uint32_t gate;       /* see above; written with compiler barriers by the owner only */
-	uint8_t role;        /* enum trace_role */
+	uint32_t gate; /* see above; written with compiler barriers by the owner only */
+	uint8_t role; /* enum trace_role */
 	bool in_frame, in_task;
-	bool frame_paused;   /* in an await of the API: a frame is open, but what runs is not its code; in_frame is false */
+	bool frame_paused; /* in an await of the API: a frame is open, but what runs is not its code; in_frame is false */
 	uint8_t *bump, *limit; /* free room of the current frame span */
 	struct frame_span *span; /* the current one; NULL: none */
-	uint64_t birth;      /* current segment id, where a header has it (block.h) */
-	uint64_t clean_birth;/* the same where the fast path of free may compare with it, else a value that no header has */
+	uint64_t birth; /* current segment id, where a header has it (block.h) */
+	uint64_t
+		clean_birth; /* the same where the fast path of free may compare with it, else a value that no header has */
 	const struct thread_class *classes; /* stacks=none: of this role and region, by size class; else NULL */
 	struct trace_thread *record;
 	/* one cache line, read at every call: which requests the fast paths may serve (scope_settle), those of 1 to so many
 	   bytes, and what lies in slabs */
-	size_t bump_max;       /* from the frame tier, unless their site is demoted or ruled */
+	size_t bump_max; /* from the frame tier, unless their site is demoted or ruled */
 	size_t bump_class_max; /* the same with stacks=none: the first thing that malloc asks */
-	size_t small_max;      /* from slabs: in a frame for demoted sites, else for all */
-	size_t small_class_max;/* the same with stacks=none */
+	size_t small_max; /* from slabs: in a frame for demoted sites, else for all */
+	size_t small_class_max; /* the same with stacks=none */
 	struct thread_cache *small_caches; /* of the tier they are accounted to */
 	struct trace_sums *small_sums; /* where they are accounted for */
-	uint64_t small_base;   /* block_state_base of small_tag */
+	uint64_t small_base; /* block_state_base of small_tag */
 	uint16_t small_tag;
-	uint16_t small_route;  /* whose route is this: TRACE_ROUTE_DEMOTED in a frame, else 0 */
-	uint8_t small_tier;    /* enum trace_tier */
+	uint16_t small_route; /* whose route is this: TRACE_ROUTE_DEMOTED in a frame, else 0 */
+	uint8_t small_tier; /* enum trace_tier */
 	uint8_t small_outside; /* 1: born outside every scope */
-	uint8_t birth_shift;   /* 0 in a scope, 2 outside: births[tier + birth_shift] */
+	uint8_t birth_shift; /* 0 in a scope, 2 outside: births[tier + birth_shift] */
 	/* often */
 	int64_t small_peak_at; /* of peak_at, small_tier's */
 	struct path_cache *alloc_paths;
 	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
-	uint32_t tag;        /* innermost open region, 0: none */
-	bool interrupted;    /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
+	uint32_t tag; /* innermost open region, 0: none */
+	bool interrupted; /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */
 	uint8_t creator_role; /* enum trace_role of the thread that made this one */
 
 	/* slow paths */
 	uint32_t slot, record_index;
-	uintptr_t handle;    /* pthread_t */
-	int64_t peak_at[TRACE_TIERS]; /* live bytes that this thread may have before peaks are looked at again: account.c */
+	uintptr_t handle; /* pthread_t */
+	/* Live bytes that this thread may have before peaks are looked at again: account.c. */
+	int64_t peak_at[TRACE_TIERS];
 	int64_t peak_said[TRACE_TIERS];
 	uint16_t plain_births; /* in_frame << 8 | small_tier: what plain births are, whether or not there are any now */
-	uint32_t seen;       /* counters that were seen since the frame began, or ended: place of the first, 0: none */
-	uint32_t frame;      /* current frame number, 0 before the first boundary */
+	uint32_t seen; /* counters that were seen since the frame began, or ended: place of the first, 0: none */
+	uint32_t frame; /* current frame number, 0 before the first boundary */
 	uint32_t awaits;
 	struct segment_lease segments;
 	struct scope_entry *scopes; /* open entry/return scopes, outermost first: scope_stack.h */
@@ -159,27 +161,28 @@ struct thread {
 	uint64_t boundary_ns; /* of the last one: a wait begins with it */
 	struct clock clock;
 	struct frames_keeper *frames; /* that the thread of this slot had last: frames.c */
-	uint32_t boundary_node;    /* call path of the last boundary */
+	uint32_t boundary_node; /* call path of the last boundary */
 	uintptr_t boundary_return, boundary_stack; /* what that path was captured for */
-	uint32_t await_node;       /* the same of the last await outside tasks */
+	uint32_t await_node; /* the same of the last await outside tasks */
 	uintptr_t await_return, await_stack;
 	struct path_cache *other_paths; /* as alloc_paths, for deaths and markers */
-	uint32_t general_births;   /* which the fast paths have not served (alloc.c); modulo 2^32 */
-	uint64_t slow_frees;       /* frees in this frame that were not of this frame's blocks */
+	uint32_t general_births; /* which the fast paths have not served (alloc.c); modulo 2^32 */
+	uint64_t slow_frees; /* frees in this frame that were not of this frame's blocks */
 	uint64_t frame_violations; /* recorded since the frame began */
 	struct thread_edge at_frame;
 	int64_t boundary_live_max; /* most live bytes of this thread at a boundary so far */
 	uint32_t never_ends_frame; /* frame that FA604 has fired in */
 	_Atomic uint8_t role_wanted; /* enum trace_role + 1, by whoever gave the thread a name; 0: none */
-	_Atomic bool frame_abandoned; /* set by the thread that the boundary has moved to: the open frame ends when seen */
+	_Atomic bool
+		frame_abandoned; /* set by the thread that the boundary has moved to: the open frame ends when seen */
 
 	/* frame tier */
-	struct frame_span *full_spans;  /* spans that were filled and hold live blocks */
+	struct frame_span *full_spans; /* spans that were filled and hold live blocks */
 	struct frame_span *empty_spans; /* ours, without live blocks */
 	uint32_t spans_owned, spans_empty, spans_empty_low;
 	uint32_t pins_looked_at; /* full spans that there were when `pins_much` was decided */
-	bool spans_sparse;       /* as the current span was taken: sites that are new begin in the pool */
-	bool pins_much;          /* what is dead in full spans is much of what they hold: sites that pin them must go */
+	bool spans_sparse; /* as the current span was taken: sites that are new begin in the pool */
+	bool pins_much; /* what is dead in full spans is much of what they hold: sites that pin them must go */
 	uint64_t trim_at_ns;
 	/* pool tier */
 	uint32_t slabs_left; /* that had nothing alive in them any more */
@@ -189,29 +192,29 @@ struct thread {
 	struct thread_class *class_table; /* stacks=none, by role, region and size class: site.h */
 
 	/* tasks */
-	struct task *task;           /* the innermost that runs on the present stack */
+	struct task *task; /* the innermost that runs on the present stack */
 	struct coroutine *coroutine; /* whose stack that is; NULL: the thread's own */
 	struct thread_stack own_stack; /* while a coroutine runs */
-	struct guard *guards;        /* of the API, opened outside tasks; innermost */
-	struct thread_totals at_task;/* when the present task was last accounted for */
+	struct guard *guards; /* of the API, opened outside tasks; innermost */
+	struct thread_totals at_task; /* when the present task was last accounted for */
 	uint64_t other_deaths, other_deaths_bytes; /* deaths in another segment than the birth's, so far; usable */
 	const struct block *handed_on; /* by the API; its death, which comes next, is none of its task's: task.h */
-	int64_t other_blocks;        /* births minus deaths, in this frame, of blocks that are tasks' or born in its pauses */
+	int64_t other_blocks; /* births minus deaths, in this frame, of blocks that are tasks' or born in its pauses */
 
 	/* blocks that the API made in the open frame, released at its end: own.h */
 	struct own_frame_block *frame_blocks;
 	uint32_t frame_block_count, frame_block_room;
 	struct attach_owner frame_owned; /* those that other threads have resized */
 
-	uint32_t api_frames;         /* fa_frame_begin less fa_frame_end */
-	uint32_t api_awaits;         /* the same of fa_await_begin and end, outside tasks */
-	uint32_t api_paused_by;      /* which of them, from 1, keeps the open frame waiting; 0: none */
+	uint32_t api_frames; /* fa_frame_begin less fa_frame_end */
+	uint32_t api_awaits; /* the same of fa_await_begin and end, outside tasks */
+	uint32_t api_paused_by; /* which of them, from 1, keeps the open frame waiting; 0: none */
 	uint32_t tag_depth;
 	uint8_t tag_stack[THREAD_TAGS_MAX]; /* regions that fa_tag_push left */
 
 	/* regions */
-	uint64_t tag_from;                        /* bytes allocated so far when the present region was entered */
-	uint64_t tag_bytes[POLICY_REGIONS_MAX];   /* allocated in each since the frame began */
+	uint64_t tag_from; /* bytes allocated so far when the present region was entered */
+	uint64_t tag_bytes[POLICY_REGIONS_MAX]; /* allocated in each since the frame began */
 
 	/* blocks of another thread that this one has freed, on their way to it (remote.h) */
 	struct thread *gathered_for;
@@ -220,16 +223,17 @@ struct thread {
 
 	/* written by other threads: blocks of ours that they freed (remote.h) */
 	_Alignas(64) _Atomic uint64_t remote_pushed; /* places of the ring given out so far */
-	_Atomic uint64_t remote_taken;               /* and taken back, by the owner */
-	_Atomic(struct block *) remote_more;         /* what found no place, chained by block.birth */
-	_Atomic uint64_t own_deaths_remote;          /* blocks of the open frame that other threads freed in it */
+	_Atomic uint64_t remote_taken; /* and taken back, by the owner */
+	_Atomic(struct block *) remote_more; /* what found no place, chained by block.birth */
+	_Atomic uint64_t own_deaths_remote; /* blocks of the open frame that other threads freed in it */
 
 	/* tables, last: most threads touch few of their pages */
-	_Alignas(64) struct trace_counter *groups[THREAD_SITE_GROUPS]; /* by site / TRACE_GROUP_SITES; NULL until used */
+	_Alignas(
+		64) struct trace_counter *groups[THREAD_SITE_GROUPS]; /* by site / TRACE_GROUP_SITES; NULL until used */
 	_Alignas(64) _Atomic(struct block *) remote_ring[THREAD_REMOTE_RING]; /* also written by other threads */
 	struct thread_escape {
 		uint64_t nodes; /* site, and the call path of the death << 32 */
-		uint32_t kind;  /* code, and level << 16 */
+		uint32_t kind; /* code, and level << 16 */
 		struct trace_tally *tally; /* NULL: not used yet */
 	} escapes[THREAD_ESCAPES]; /* violations of blocks that keep coming: escape.h */
 	struct thread_demotion demoted[THREAD_DEMOTED_MAX]; /* learned verdicts */
@@ -312,7 +316,8 @@ static always_inline uint32_t counter_place(const struct trace_counter *counter)
 {
 	return (uint32_t)((size_t)((const char *)counter - (const char *)trace_header) / BLOCK_COUNTER_BYTES);
 }
-static_assert(TRACE_MAX_BYTES / BLOCK_COUNTER_BYTES == BLOCK_COUNTER_MASK + 1, "a header names every line of a recording");
+static_assert(TRACE_MAX_BYTES / BLOCK_COUNTER_BYTES == BLOCK_COUNTER_MASK + 1,
+	      "a header names every line of a recording");
 
 /* The site of a block that is in this recording's counts. */
 static always_inline uint32_t block_site(const struct block *block)

@@ -27,7 +27,8 @@ int violation_init(void)
 /* The record of a key, and its number. */
 static struct trace_violation *find(const struct violation *v, uint32_t *empty, uint32_t *number)
 {
-	uint64_t h = ((uint64_t)v->site << 32 | v->other) * 0x9e3779b97f4a7c15u ^ (uint64_t)v->code * 0xff51afd7ed558ccdu;
+	uint64_t h =
+		((uint64_t)v->site << 32 | v->other) * 0x9e3779b97f4a7c15u ^ (uint64_t)v->code * 0xff51afd7ed558ccdu;
 	uint32_t at = (uint32_t)(h ^ h >> 31) & (KEYS - 1);
 	for (;; at = (at + 1) & (KEYS - 1)) {
 		uint32_t index = atomic_load_explicit(&table.hash[at], memory_order_acquire);
@@ -67,14 +68,14 @@ static struct trace_violation *add(struct thread *thread, const struct violation
 	struct trace_violation *record = find(v, &empty, number);
 	if (!record) {
 		struct trace_violation fresh = {.code = v->code,
-		                                .site = v->site,
-		                                .other = v->other,
-		                                .level = v->level,
-		                                .first_frame = v->frame,
-		                                .limit = v->limit,
-		                                .tag = v->tag,
-		                                .role = v->role,
-		                                .thread = thread->record_index};
+						.site = v->site,
+						.other = v->other,
+						.level = v->level,
+						.first_frame = v->frame,
+						.limit = v->limit,
+						.tag = v->tag,
+						.role = v->role,
+						.thread = thread->record_index};
 		record = trace_append(&trace_violations, &fresh, number);
 		if (record)
 			atomic_store_explicit(&table.hash[empty], *number + 1, memory_order_release);
@@ -107,23 +108,23 @@ struct trace_tally *violation_record(struct thread *thread, const struct violati
 }
 
 static void threshold(struct thread *thread, uint32_t code, uint32_t site, uint32_t tag, uint32_t role, uint64_t value,
-                      uint64_t limit)
+		      uint64_t limit)
 {
 	struct violation v = {.code = code,
-	                      .level = check_level(code, false),
-	                      .site = site,
-	                      .tag = tag,
-	                      .role = role,
-	                      .count = 1,
-	                      .frame = thread->frame,
-	                      .value = value,
-	                      .limit = limit,
-	                      .occurrence = {.size_bytes = value,
-	                                     .born_thread = thread->record_index,
-	                                     .died_thread = UINT32_MAX,
-	                                     .scope_end_node = thread->boundary_node,
-	                                     .born_frame = thread->frame,
-	                                     .died_frame = thread->frame}};
+			      .level = check_level(code, false),
+			      .site = site,
+			      .tag = tag,
+			      .role = role,
+			      .count = 1,
+			      .frame = thread->frame,
+			      .value = value,
+			      .limit = limit,
+			      .occurrence = {.size_bytes = value,
+					     .born_thread = thread->record_index,
+					     .died_thread = UINT32_MAX,
+					     .scope_end_node = thread->boundary_node,
+					     .born_frame = thread->frame,
+					     .died_frame = thread->frame}};
 	violation_record(thread, &v);
 }
 
@@ -135,17 +136,17 @@ void violation_threshold(struct thread *thread, uint32_t code, uint32_t site, ui
 void violation_count(struct thread *thread, uint32_t code, uint32_t other, uint64_t count, uint64_t bytes)
 {
 	struct violation v = {.code = code,
-	                      .level = check_level(code, false),
-	                      .other = other,
-	                      .count = count,
-	                      .bytes = bytes,
-	                      .frame = thread->frame,
-	                      .occurrence = {.size_bytes = bytes,
-	                                     .born_thread = UINT32_MAX,
-	                                     .died_thread = thread->record_index,
-	                                     .died_node = other,
-	                                     .born_frame = thread->frame,
-	                                     .died_frame = thread->frame}};
+			      .level = check_level(code, false),
+			      .other = other,
+			      .count = count,
+			      .bytes = bytes,
+			      .frame = thread->frame,
+			      .occurrence = {.size_bytes = bytes,
+					     .born_thread = UINT32_MAX,
+					     .died_thread = thread->record_index,
+					     .died_node = other,
+					     .born_frame = thread->frame,
+					     .died_frame = thread->frame}};
 	violation_record(thread, &v);
 }
 

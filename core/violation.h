@@ -12,13 +12,13 @@
 struct violation {
 	uint32_t code;
 	enum trace_level level;
-	uint32_t site;   /* where the block was born; 0: none */
-	uint32_t other;  /* node of the path that freed or touched it; 0: none */
+	uint32_t site; /* where the block was born; 0: none */
+	uint32_t other; /* node of the path that freed or touched it; 0: none */
 	uint64_t count, bytes;
-	uint64_t frame;  /* frame number of the event */
+	uint64_t frame; /* frame number of the event */
 	uint64_t lifetime_frames;
 	uint64_t value, limit; /* threshold codes */
-	uint32_t tag, role;    /* whose budget: part of the key */
+	uint32_t tag, role; /* whose budget: part of the key */
 	struct trace_occurrence occurrence;
 };
 

@@ -43,7 +43,13 @@ typedef struct fa_task fa_task;
 typedef struct fa_guard fa_guard;
 
 typedef enum fa_tier { FA_FRAME = 0, FA_POOL = 1, FA_HEAP = 2 } fa_tier;
-typedef enum fa_role { FA_ROLE_NONE = 0, FA_ROLE_FRAME = 1, FA_ROLE_WORKER = 2, FA_ROLE_ASYNC = 3, FA_ROLE_IO = 4 } fa_role;
+typedef enum fa_role {
+	FA_ROLE_NONE = 0,
+	FA_ROLE_FRAME = 1,
+	FA_ROLE_WORKER = 2,
+	FA_ROLE_ASYNC = 3,
+	FA_ROLE_IO = 4
+} fa_role;
 
 /* Of the blocks that these calls made, in all threads. Bytes are requested ones. */
 typedef struct fa_block_stats {
@@ -51,17 +57,18 @@ typedef struct fa_block_stats {
 } fa_block_stats;
 
 typedef struct fa_stats_t {
-	fa_block_stats frame; /* frame memory; what was handed on (fa_transfer, fa_promote, fa_task_release) counts below */
+	fa_block_stats
+		frame; /* frame memory; what was handed on (fa_transfer, fa_promote, fa_task_release) counts below */
 	fa_block_stats other; /* pool and heap memory */
-	uint64_t frames;      /* begun */
+	uint64_t frames; /* begun */
 	uint64_t tasks_started, tasks_ended, polls; /* a task starts when it is made; a poll is one fa_task_enter */
-	uint64_t misuse;      /* calls that the shim reports as FA001, FA701 or FA705 */
+	uint64_t misuse; /* calls that the shim reports as FA001, FA701 or FA705 */
 } fa_stats_t;
 
 /* What the shim offers: the calls below, each under its own name. */
 struct fa_shim {
 	uint32_t version; /* 1; 0 stands for no shim */
-	uint32_t bytes;   /* of this structure */
+	uint32_t bytes; /* of this structure */
 	void (*frame_begin)(void);
 	void (*frame_end)(void);
 	void *(*alloc)(fa_tier tier, size_t size);
@@ -136,8 +143,9 @@ FA_INLINE void fa_frame_leave_scope(const char *unused)
 }
 
 /* A frame as long as the C scope, whichever way it is left. */
-#define FA_FRAME_SCOPE()                                                                                                \
-	__attribute__((__cleanup__(fa_frame_leave_scope), __unused__)) const char FA_NAME(fa_frame_scope_) = (fa_frame_begin(), 0)
+#define FA_FRAME_SCOPE()                                                                                               \
+	__attribute__((__cleanup__(fa_frame_leave_scope), __unused__)) const char FA_NAME(fa_frame_scope_) =           \
+		(fa_frame_begin(), 0)
 #define FA_NAME(name) FA_NAME_AT(name, __LINE__)
 #define FA_NAME_AT(name, line) FA_NAME_JOIN(name, line)
 #define FA_NAME_JOIN(name, line) name##line
@@ -245,7 +253,8 @@ FA_INLINE void fa_guard_leave_scope(fa_guard **guard)
 }
 
 /* A guard as long as the C scope, whichever way it is left: FA_POOL_GUARD(name); */
-#define FA_POOL_GUARD(name) __attribute__((__cleanup__(fa_guard_leave_scope), __unused__)) fa_guard *name = fa_guard_begin()
+#define FA_POOL_GUARD(name)                                                                                            \
+	__attribute__((__cleanup__(fa_guard_leave_scope), __unused__)) fa_guard *name = fa_guard_begin()
 
 /* Awaits, hand-overs, the rest. */
 
@@ -269,10 +278,11 @@ FA_INLINE void fa_await_leave_scope(const char *unused)
 /* The value of an expression that awaits; it may have none. The await ends whichever way the expression is left. */
 #define FA_AWAIT(expression) FA_AWAIT_AS(FA_NAME_JOIN(fa_await_, __COUNTER__), expression)
 #define FA_AWAIT_AS(name, expression) FA_AWAIT_NAMED(name, expression)
-#define FA_AWAIT_NAMED(name, expression)                                                                                \
-	__extension__({                                                                                                 \
-		__attribute__((__cleanup__(fa_await_leave_scope), __unused__)) const char name = (fa_await_begin(), 0); \
-		(expression);                                                                                           \
+#define FA_AWAIT_NAMED(name, expression)                                                                               \
+	__extension__({                                                                                                \
+		__attribute__((__cleanup__(fa_await_leave_scope), __unused__)) const char name =                       \
+			(fa_await_begin(), 0);                                                                         \
+		(expression);                                                                                          \
 	})
 
 /* The block goes to another thread, which frees it: no frame, guard or task owns it from now on. -EINVAL: no block. */
@@ -360,8 +370,8 @@ FA_INLINE int fa_vec_reserve(fa_vec *vec, size_t capacity)
 	if (__builtin_mul_overflow(capacity, vec->element, &bytes) || bytes > PTRDIFF_MAX)
 		return -ENOMEM;
 	void *data = vec->data   ? fa_realloc(vec->data, bytes)
-	             : vec->task ? fa_task_alloc(vec->task, bytes)
-	                         : fa_calls()->alloc(vec->tier, bytes);
+		     : vec->task ? fa_task_alloc(vec->task, bytes)
+				 : fa_calls()->alloc(vec->tier, bytes);
 	if (!data)
 		return -ENOMEM;
 	vec->data = data;
@@ -451,14 +461,14 @@ struct fa_plain_block {
 	struct fa_plain_owner *owner;
 	size_t size;
 	uint32_t live; /* FA_PLAIN_LIVE */
-	fa_tier tier;  /* that stands for the figures: FA_FRAME or another */
+	fa_tier tier; /* that stands for the figures: FA_FRAME or another */
 	uint64_t reserved;
 };
 
 struct fa_guard {
 	struct fa_plain_owner owner;
 	struct fa_guard *outer; /* of a spare one: the next */
-	struct fa_task *task;   /* that it was opened in; NULL: in none */
+	struct fa_task *task; /* that it was opened in; NULL: in none */
 	struct fa_guard **list; /* of that task or else the thread; NULL: not open */
 };
 
@@ -469,8 +479,8 @@ struct fa_plain_thread {
 	struct fa_plain_owner frame;
 	struct fa_guard *guards;
 	struct fa_task *task; /* innermost that runs */
-	bool noted;           /* its end is seen */
-	bool forks;           /* and has the lock meanwhile */
+	bool noted; /* its end is seen */
+	bool forks; /* and has the lock meanwhile */
 };
 
 struct fa_task {
@@ -484,7 +494,7 @@ struct fa_task {
 struct fa_plain_shared {
 	int lock;
 	struct fa_guard *spare_guards; /* never given back, so that an ended one is known as such */
-	struct fa_task *spare_tasks;   /* nor are these */
+	struct fa_task *spare_tasks; /* nor are these */
 	fa_stats_t stats;
 	uint32_t tag_count;
 	char tag[64][64];
@@ -662,7 +672,8 @@ FA_PLAIN void fa_plain_thread_ends(void *ended)
 FA_PLAIN void fa_plain_note_thread(void)
 {
 	if (!fa_plain_thread.noted)
-		fa_plain_thread.noted = !__cxa_thread_atexit_impl(fa_plain_thread_ends, &fa_plain_thread, &__dso_handle);
+		fa_plain_thread.noted =
+			!__cxa_thread_atexit_impl(fa_plain_thread_ends, &fa_plain_thread, &__dso_handle);
 }
 
 FA_PLAIN void fa_plain_frame_begin(void)
@@ -802,7 +813,8 @@ FA_PLAIN int fa_plain_enter(fa_task *task)
 	struct fa_plain_thread *nobody = NULL;
 	if (fa_plain_has_ended(task))
 		return -EINVAL;
-	if (!__atomic_compare_exchange_n(&task->runs_on, &nobody, &fa_plain_thread, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+	if (!__atomic_compare_exchange_n(&task->runs_on, &nobody, &fa_plain_thread, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_RELAXED))
 		return -EBUSY;
 	if (fa_plain_has_ended(task)) { /* by another thread, meanwhile */
 		__atomic_store_n(&task->runs_on, NULL, __ATOMIC_RELEASE);
@@ -1133,31 +1145,31 @@ FA_PLAIN void fa_plain_stats(fa_stats_t *stats)
 }
 
 FA_PLAIN struct fa_shim fa_plain_calls = {
-        0,
-        sizeof(struct fa_shim),
-        fa_plain_frame_begin,
-        fa_plain_frame_end,
-        fa_plain_alloc,
-        fa_plain_realloc,
-        fa_plain_free,
-        fa_plain_task_new,
-        fa_plain_task_enter,
-        fa_plain_task_leave,
-        fa_plain_task_end,
-        fa_plain_task_alloc,
-        fa_plain_task_release,
-        fa_plain_guard_begin,
-        fa_plain_guard_end,
-        fa_plain_guard_release,
-        fa_plain_await_begin,
-        fa_plain_await_end,
-        fa_plain_transfer,
-        fa_plain_promote,
-        fa_plain_tag_push,
-        fa_plain_tag_pop,
-        fa_plain_thread_role,
-        fa_plain_budget_set,
-        fa_plain_stats,
+	0,
+	sizeof(struct fa_shim),
+	fa_plain_frame_begin,
+	fa_plain_frame_end,
+	fa_plain_alloc,
+	fa_plain_realloc,
+	fa_plain_free,
+	fa_plain_task_new,
+	fa_plain_task_enter,
+	fa_plain_task_leave,
+	fa_plain_task_end,
+	fa_plain_task_alloc,
+	fa_plain_task_release,
+	fa_plain_guard_begin,
+	fa_plain_guard_end,
+	fa_plain_guard_release,
+	fa_plain_await_begin,
+	fa_plain_await_end,
+	fa_plain_transfer,
+	fa_plain_promote,
+	fa_plain_tag_push,
+	fa_plain_tag_pop,
+	fa_plain_thread_role,
+	fa_plain_budget_set,
+	fa_plain_stats,
 };
 
 FA_PLAIN const struct fa_shim *fa_calls_find(void)

@@ -13,7 +13,8 @@ static always_inline void *malloc_in_slab(size_t size, struct thread *thread, co
 }
 
 /* Of a demoted class, and where no frame is open. Not inlined: malloc keeps its registers for the case it is made for. */
-static __attribute__((noinline)) void *malloc_of_class(size_t size, struct thread *thread, const struct thread_class *class)
+static __attribute__((noinline)) void *malloc_of_class(size_t size, struct thread *thread,
+						       const struct thread_class *class)
 {
 	return likely(size <= thread->small_class_max) ? malloc_in_slab(size, thread, class) : hook_malloc(size);
 }
@@ -22,7 +23,7 @@ static __attribute__((noinline)) void *malloc_small(size_t size, struct thread *
 {
 	const struct thread_class *class;
 	return likely(hot_class(thread, size, thread->small_class_max, &class)) ? malloc_in_slab(size, thread, class)
-	                                                                        : hook_malloc(size);
+										: hook_malloc(size);
 }
 
 EXPORT void *malloc(size_t size)

@@ -86,7 +86,8 @@ EXPORT int fa_mallctlnametomib(const char *name, size_t *mib, size_t *mib_length
 	return fa_je_mallctlnametomib(name, mib, mib_length);
 }
 
-EXPORT int fa_mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *value, size_t value_bytes)
+EXPORT int fa_mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *value,
+			   size_t value_bytes)
 {
 	return fa_je_mallctlbymib(mib, mib_length, old, old_bytes, value, value_bytes);
 }

@@ -13,7 +13,8 @@ void fa_sdallocx(void *pointer, size_t size, int flags);
 size_t fa_nallocx(size_t size, int flags);
 int fa_mallctl(const char *name, void *old, size_t *old_bytes, void *value, size_t value_bytes);
 int fa_mallctlnametomib(const char *name, size_t *mib, size_t *mib_length);
-int fa_mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *value, size_t value_bytes);
+int fa_mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *value,
+		    size_t value_bytes);
 void fa_malloc_stats_print(void (*write)(void *context, const char *text), void *context, const char *options);
 
 /* The names themselves, as libframealloc-jemalloc.so exports them. */

@@ -54,7 +54,8 @@ NAME int mallctlnametomib(const char *name, size_t *mib, size_t *mib_length)
 	return fa_mallctlnametomib(name, mib, mib_length);
 }
 
-NAME int mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *value, size_t value_bytes)
+NAME int mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *value,
+		      size_t value_bytes)
 {
 	return fa_mallctlbymib(mib, mib_length, old, old_bytes, value, value_bytes);
 }

@@ -13,7 +13,8 @@
 static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, struct rlimit64 *old)
 {
 	bool own = pid == 0 || pid == (pid_t)syscall(SYS_getpid);
-	if (limit && own && resource == RLIMIT_FSIZE && limit->rlim_cur < TRACE_MAX_BYTES && runtime_current() == RUNTIME_RECORDING)
+	if (limit && own && resource == RLIMIT_FSIZE && limit->rlim_cur < TRACE_MAX_BYTES &&
+	    runtime_current() == RUNTIME_RECORDING)
 		trace_keep_room(false);
 	if (limit && own && resource == RLIMIT_AS && runtime_owns_memory()) /* first: what is reserved counts */
 		region_limit(limit->rlim_cur == RLIM64_INFINITY ? SIZE_MAX : limit->rlim_cur);

@@ -83,12 +83,14 @@ EXPORT int prctl(int option, ...)
 	va_list list;
 	va_start(list, option);
 	unsigned long a = va_arg(list, unsigned long), b = va_arg(list, unsigned long), c = va_arg(list, unsigned long),
-	              d = va_arg(list, unsigned long);
+		      d = va_arg(list, unsigned long);
 	va_end(list);
-	if (option == PR_SET_SECCOMP || option == PR_SET_NO_NEW_PRIVS) /* a filter of system calls mostly follows the latter */
+	if (option == PR_SET_SECCOMP ||
+	    option == PR_SET_NO_NEW_PRIVS) /* a filter of system calls mostly follows the latter */
 		prepare(true);
 	long result = syscall(SYS_prctl, option, a, b, c, d);
-	if (option == PR_SET_NAME && result == 0 && runtime_current() == RUNTIME_RECORDING && thread_self->gate & THREAD_READY)
+	if (option == PR_SET_NAME && result == 0 && runtime_current() == RUNTIME_RECORDING &&
+	    thread_self->gate & THREAD_READY)
 		role_named(thread_self, NULL); /* what the kernel took: the text may end with its page */
 	return (int)result;
 }

@@ -26,13 +26,14 @@ static struct mallinfo2 describe(void)
 	if (trace_header)
 		for (uint32_t i = 0; i < trace_count(&trace_threads); i++) {
 			const struct trace_thread *thread = trace_at(&trace_threads, i);
-			in_use += (size_t)(thread->tier[TRACE_TIER_FRAME].live_bytes + thread->tier[TRACE_TIER_POOL].live_bytes);
+			in_use += (size_t)(thread->tier[TRACE_TIER_FRAME].live_bytes +
+					   thread->tier[TRACE_TIER_POOL].live_bytes);
 		}
 	size_t arena = mapped + spans;
 	return (struct mallinfo2){.arena = arena,
-	                          .ordblks = 1,
-	                          .uordblks = in_use < arena ? in_use : arena,
-	                          .fordblks = in_use < arena ? arena - in_use : 0};
+				  .ordblks = 1,
+				  .uordblks = in_use < arena ? in_use : arena,
+				  .fordblks = in_use < arena ? arena - in_use : 0};
 }
 
 EXPORT struct mallinfo2 mallinfo2(void)
@@ -45,9 +46,9 @@ EXPORT struct mallinfo mallinfo(void)
 {
 	struct mallinfo2 wide = mallinfo2();
 	return (struct mallinfo){.arena = (int)wide.arena,
-	                         .ordblks = (int)wide.ordblks,
-	                         .uordblks = (int)wide.uordblks,
-	                         .fordblks = (int)wide.fordblks};
+				 .ordblks = (int)wide.ordblks,
+				 .uordblks = (int)wide.uordblks,
+				 .fordblks = (int)wide.fordblks};
 }
 
 EXPORT void malloc_stats(void)
@@ -91,8 +92,9 @@ EXPORT int malloc_info(int options, FILE *out)
 		return -1;
 	}
 	struct mallinfo2 info = describe();
-	fprintf(out, "<malloc version=\"1\">\n<heap nr=\"0\">\n</heap>\n<total type=\"rest\" count=\"1\" size=\"%zu\"/>\n"
-	             "<system type=\"current\" size=\"%zu\"/>\n</malloc>\n",
-	        info.fordblks, info.arena);
+	fprintf(out,
+		"<malloc version=\"1\">\n<heap nr=\"0\">\n</heap>\n<total type=\"rest\" count=\"1\" size=\"%zu\"/>\n"
+		"<system type=\"current\" size=\"%zu\"/>\n</malloc>\n",
+		info.fordblks, info.arena);
 	return 0;
 }

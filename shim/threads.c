@@ -21,7 +21,8 @@ static struct {
 void threads_find(void)
 {
 	real.set_name = (__typeof__(real.set_name))finder_next("pthread_setname_np", (uintptr_t)&runtime_phase);
-	real.set_cancel_type = (__typeof__(real.set_cancel_type))finder_next("pthread_setcanceltype", (uintptr_t)&runtime_phase);
+	real.set_cancel_type =
+		(__typeof__(real.set_cancel_type))finder_next("pthread_setcanceltype", (uintptr_t)&runtime_phase);
 	real.create = (__typeof__(real.create))finder_next("pthread_create", (uintptr_t)&runtime_phase);
 }
 
@@ -73,7 +74,8 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 	thread_internal_end();
 	if (!start)
 		return EAGAIN;
-	*start = (struct thread_start){routine, argument, thread_self->gate & THREAD_READY ? thread_self->role : TRACE_ROLE_NONE};
+	*start = (struct thread_start){routine, argument,
+				       thread_self->gate & THREAD_READY ? thread_self->role : TRACE_ROLE_NONE};
 	int error = real.create(thread, attributes, run_thread, start);
 	if (error) {
 		thread_internal_begin();

@@ -53,8 +53,7 @@ static bool range_looks_up(struct ranges *ranges, size_t index)
 	while (at < end) {
 		struct instruction instruction;
 		size_t left = end - at < INSTRUCTION_BYTES ? end - at : INSTRUCTION_BYTES;
-		if (++ranges->instructions > INSTRUCTIONS_MAX ||
-		    !decode((const uint8_t *)at, left, at, &instruction))
+		if (++ranges->instructions > INSTRUCTIONS_MAX || !decode((const uint8_t *)at, left, at, &instruction))
 			return true;
 		if (instruction.base != INSTRUCTION_BASE_NONE && looks_up(&instruction, cfi_row_of(at, true)))
 			return true;

@@ -27,7 +27,11 @@ struct instruction {
 	uint8_t operand_bytes;
 	uint8_t condition; /* JUMP_IF: low four bits of the opcode */
 	bool jumps_anywhere; /* a jump through a register or memory */
-	enum { INSTRUCTION_BASE_NONE, INSTRUCTION_BASE_SP, INSTRUCTION_BASE_FP } base; /* rsp or rbp, of a memory operand or copied */
+	enum {
+		INSTRUCTION_BASE_NONE,
+		INSTRUCTION_BASE_SP,
+		INSTRUCTION_BASE_FP
+	} base; /* rsp or rbp, of a memory operand or copied */
 	int32_t displacement; /* beside that base */
 	bool stack_base; /* an indirect call's operand is based on rsp (or r12) */
 	uintptr_t target; /* RIP_RELATIVE: address of the operand; branches: where they lead */

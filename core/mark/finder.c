@@ -195,8 +195,7 @@ static bool name_matches(struct finding *finding, const char *linkage)
 		return true;
 	finding->candidates |= name_may_contain(pattern, linkage);
 	return pattern->maybe_demangled && (!pattern->keyword[0] || strstr(linkage, pattern->keyword)) &&
-	       demangle_path(linkage, readable, sizeof readable) &&
-	       name_match_path(pattern, readable);
+	       demangle_path(linkage, readable, sizeof readable) && name_match_path(pattern, readable);
 }
 
 static bool (*only)(const struct image *image);
@@ -325,7 +324,8 @@ static bool visit_exports(void *context, const struct image *image)
 		if (type != STT_FUNC && (type != STT_GNU_IFUNC || only))
 			continue;
 		struct finding finding = {.found = found_export, .context = exported};
-		report(&finding, image, image_symbol_address(image->base, symbol), type == STT_GNU_IFUNC ? 0 : symbol->st_size);
+		report(&finding, image, image_symbol_address(image->base, symbol),
+		       type == STT_GNU_IFUNC ? 0 : symbol->st_size);
 		if (finding.seen.slots)
 			munmap(finding.seen.slots, finding.seen.capacity * sizeof *finding.seen.slots);
 	}

@@ -43,7 +43,8 @@ static bool in_relro(const struct image *image, uintptr_t address)
 {
 	for (size_t i = 0; i < image->phdr_count; i++) {
 		uintptr_t start = image->base + image->phdr[i].p_vaddr;
-		if (image->phdr[i].p_type == PT_GNU_RELRO && address >= (start & ~PAGE) && address < start + image->phdr[i].p_memsz)
+		if (image->phdr[i].p_type == PT_GNU_RELRO && address >= (start & ~PAGE) &&
+		    address < start + image->phdr[i].p_memsz)
 			return true;
 	}
 	return false;
@@ -100,7 +101,8 @@ static void look_through(const struct image *image, const Elf64_Rela *table, siz
 		if (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT && type != R_X86_64_64)
 			continue;
 		uintptr_t value = __atomic_load_n(slot, __ATOMIC_RELAXED);
-		if (value == search->function || (type == R_X86_64_JUMP_SLOT && will_hold(image, &table[i], value, search)))
+		if (value == search->function ||
+		    (type == R_X86_64_JUMP_SLOT && will_hold(image, &table[i], value, search)))
 			search->slots += store(image, slot, search->stub);
 	}
 }
@@ -115,7 +117,8 @@ static void each_table(const struct image *image,
 	for (size_t i = 0; i < image->phdr_count; i++) {
 		if (image->phdr[i].p_type != PT_DYNAMIC)
 			continue;
-		for (const Elf64_Dyn *d = (const Elf64_Dyn *)(image->base + image->phdr[i].p_vaddr); d->d_tag != DT_NULL; d++) {
+		for (const Elf64_Dyn *d = (const Elf64_Dyn *)(image->base + image->phdr[i].p_vaddr);
+		     d->d_tag != DT_NULL; d++) {
 			uintptr_t pointer = d->d_un.d_ptr < image->base ? d->d_un.d_ptr + image->base : d->d_un.d_ptr;
 			if (d->d_tag == DT_JMPREL)
 				jumps = (const Elf64_Rela *)pointer;
@@ -135,7 +138,8 @@ static bool visit(void *context, const struct image *image)
 {
 	const struct search *search = context;
 	/* Our own calls of it are nobody's business. */
-	if (!image_ignored(image) && !image_is_linker(image) && (search->stub < image->start || search->stub >= image->end))
+	if (!image_ignored(image) && !image_is_linker(image) &&
+	    (search->stub < image->start || search->stub >= image->end))
 		each_table(image, look_through, context);
 	return true;
 }
@@ -162,7 +166,8 @@ static const char *take_stub(const struct mark_function *function, struct patch_
 	*index = index_of(function->address);
 	if (*index == GOT_STUBS)
 		return "more functions than there are stubs for";
-	const char *refused = image_of(function->address, &image) ? refuse_function(&image, function->address) : "not code of a loaded module";
+	const char *refused = image_of(function->address, &image) ? refuse_function(&image, function->address)
+								  : "not code of a loaded module";
 	if (refused)
 		return refused;
 	if (cfi_init())
@@ -182,8 +187,7 @@ static const char *take_stub(const struct mark_function *function, struct patch_
 	return NULL;
 }
 
-int got_around(const struct mark_function *function,
-	       bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
+int got_around(const struct mark_function *function, bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
 	       void (*on_leave)(void *context, const uintptr_t *fp), void *context, bool register_arguments,
 	       const char **reason)
 {
@@ -224,7 +228,8 @@ int got_slot(const struct mark_function *function, uintptr_t slot,
 
 bool got_can_help(const char *reason)
 {
-	static const char *const words[] = {"policy forbids", "no disassembler", "no executable memory", "other threads"};
+	static const char *const words[] = {"policy forbids", "no disassembler", "no executable memory",
+					    "other threads"};
 	for (size_t i = 0; reason && i < sizeof words / sizeof words[0]; i++)
 		if (!strncmp(reason, words[i], strlen(words[i])))
 			return true;
@@ -315,13 +320,15 @@ static bool resolve_by(const struct image *image, const Elf64_Rela *entry, uintp
 static void adopt(const struct image *image, const Elf64_Rela *table, size_t bytes, void *context)
 {
 	for (size_t i = 0; table && i < bytes / sizeof *table; i++) {
-		uint32_t type = (uint32_t)ELF64_R_TYPE(table[i].r_info), symbol = (uint32_t)ELF64_R_SYM(table[i].r_info);
+		uint32_t type = (uint32_t)ELF64_R_TYPE(table[i].r_info),
+			 symbol = (uint32_t)ELF64_R_SYM(table[i].r_info);
 		if (!symbol || table[i].r_addend ||
 		    (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT && type != R_X86_64_64))
 			continue;
 		const Elf64_Sym *asked = &image->symbols[symbol];
-		const struct got_own *function =
-			asked->st_shndx == SHN_UNDEF && asked->st_name < image->string_bytes ? own_for(image->strings + asked->st_name, context) : NULL;
+		const struct got_own *function = asked->st_shndx == SHN_UNDEF && asked->st_name < image->string_bytes
+							 ? own_for(image->strings + asked->st_name, context)
+							 : NULL;
 		if (function)
 			resolve_by(image, &table[i], (uintptr_t)function->resolve);
 	}

@@ -8,8 +8,7 @@
 
 /* As patch_around (mark.h), for all slots that hold the function's address now. A function that is bound already gets no
    second callback, but slots of modules that came since are led to the first. 0 or -ENOTSUP with the reason. */
-int got_around(const struct mark_function *function,
-	       bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
+int got_around(const struct mark_function *function, bool (*on_enter)(void *context, const uintptr_t *fp, bool returns),
 	       void (*on_leave)(void *context, const uintptr_t *fp), void *context, bool register_arguments,
 	       const char **reason);
 

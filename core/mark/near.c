@@ -39,8 +39,8 @@ static bool reaches(uintptr_t at, size_t bytes, uintptr_t start, uintptr_t end)
 
 static bool map_at(uintptr_t at, size_t bytes)
 {
-	void *got = mmap((void *)at, bytes, PROT_READ | PROT_EXEC,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	void *got = mmap((void *)at, bytes, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+			 -1, 0);
 	if (got == MAP_FAILED)
 		return false;
 	if (got != (void *)at) { /* a kernel that does not know the flag */
@@ -58,7 +58,8 @@ static uintptr_t map_near(uintptr_t start, uintptr_t end, size_t bytes)
 	bool is_left_below = true, is_left_above = true;
 	/* In turn, once it is not close: all that can be reached on one side may be one mapping, such as the shim's own region. */
 	for (unsigned step = 0; is_left_below || is_left_above; step++) {
-		is_left_below = is_left_below && below >= LOWEST_ADDRESS && below < start && reaches(below, bytes, start, end);
+		is_left_below =
+			is_left_below && below >= LOWEST_ADDRESS && below < start && reaches(below, bytes, start, end);
 		if (is_left_below && map_at(below, bytes))
 			return below;
 		below -= step < CLOSE_STEPS ? ARENA_BYTES : LONG_STRIDE;

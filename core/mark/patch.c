@@ -85,8 +85,8 @@ static size_t displaced_at(uintptr_t address)
 	return 0;
 }
 
-static void each_moved(uintptr_t start, uintptr_t end,
-		       void (*visit)(void *context, const uint8_t *code, size_t bytes), void *context)
+static void each_moved(uintptr_t start, uintptr_t end, void (*visit)(void *context, const uint8_t *code, size_t bytes),
+		       void *context)
 {
 	for (const struct patched *patched = all_patched; patched; patched = patched->next)
 		if (patched->record.address >= start && patched->record.address < end)
@@ -135,8 +135,8 @@ static void stub_assemble(struct patch_stub *stub, const struct patch_stub *at, 
 {
 	static const uint8_t entry[sizeof stub->entry] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0x15, 0,
 							  0,    0,    0,    0x5d, 0xff, 0x25};
-	static const uint8_t around[sizeof stub->around] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0x35, 0,    0,    0,   0, 0xff,
-							    0x15, 0,    0,    0,    0,    0xc9, 0xc3, 0xc9, 0xe9};
+	static const uint8_t around[sizeof stub->around] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0x35, 0,    0,    0,    0,
+							    0xff, 0x15, 0,    0,    0,    0,    0xc9, 0xc3, 0xc9, 0xe9};
 	stub->common = (uintptr_t)mark_entry;
 	stub->around_common = (uintptr_t)mark_around;
 	stub->record = (uintptr_t)record;
@@ -203,7 +203,7 @@ static const char *prepare(const struct mark_function *function, bool around, st
 	if (!patched)
 		return "out of memory";
 	*patched = (struct patched){.jump_at = displaced.start,
-	                            .displaced_bytes = displaced_end(&displaced) - displaced.start};
+				    .displaced_bytes = displaced_end(&displaced) - displaced.start};
 	patched->record.address = function->address;
 	/* The code is asked as long as it is whole; who patches the entry first does without. */
 	patched->record.no_stack_arguments = around && !arguments_on_stack(function->address);

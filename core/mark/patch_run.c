@@ -67,7 +67,8 @@ static __attribute__((noinline)) void leave_several(const struct patch_record *r
 	uint64_t leaves = fp[PATCH_FRAME_LEAVES], bit = 1;
 	for (const struct patch_callback *callback = record->around; callback->next; callback = callback->next)
 		bit <<= 1;
-	for (const struct patch_callback *callback = record->around_last; callback; callback = callback->previous, bit >>= 1)
+	for (const struct patch_callback *callback = record->around_last; callback;
+	     callback = callback->previous, bit >>= 1)
 		if (leaves & bit)
 			callback->on_leave(callback->context, fp);
 }
@@ -95,11 +96,10 @@ static uintptr_t frame_pointer(void *context, uintptr_t unwinder)
 	uintptr_t (*get)(void *, int) = atomic_load(&known.get);
 	if (!get || unwinder < known.start || unwinder >= known.end) {
 		struct image image;
-		const Elf64_Sym *symbol =
-			image_of(unwinder, &image) ? image_lookup(&image, "_Unwind_GetGR") : NULL;
+		const Elf64_Sym *symbol = image_of(unwinder, &image) ? image_lookup(&image, "_Unwind_GetGR") : NULL;
 		if (!symbol)
 			return 0;
-		get = (uintptr_t (*)(void *, int))image_symbol_address(image.base, symbol);
+		get = (uintptr_t(*)(void *, int))image_symbol_address(image.base, symbol);
 		if (!atomic_load(&known.get)) {
 			known.start = image.start;
 			known.end = image.end;

@@ -80,8 +80,7 @@ static bool leads_inside(const uint8_t *code, size_t i, uintptr_t address, const
 {
 	int32_t distance;
 	memcpy(&distance, code + i, sizeof distance);
-	uintptr_t at = address + i, target = at + 4 + (uintptr_t)(intptr_t)distance,
-		  past = displaced_end(displaced);
+	uintptr_t at = address + i, target = at + 4 + (uintptr_t)(intptr_t)distance, past = displaced_end(displaced);
 	bool own = at >= displaced->start && at < past;
 	return !own && target > displaced->start && target < past && is_branch_opcode(code + i, code) &&
 	       is_of_branch(origin, at);
@@ -134,7 +133,8 @@ struct piece_visitor {
 static bool file_is_of(const struct image *image, const uint8_t *first)
 {
 	for (size_t i = 0; i < image->phdr_count; i++)
-		if (image->phdr[i].p_type == PT_LOAD && !image->phdr[i].p_offset && image->phdr[i].p_filesz >= PAGE_BYTES)
+		if (image->phdr[i].p_type == PT_LOAD && !image->phdr[i].p_offset &&
+		    image->phdr[i].p_filesz >= PAGE_BYTES)
 			return !(image->phdr[i].p_flags & PF_W) &&
 			       !memcmp(first, (const uint8_t *)(image->base + image->phdr[i].p_vaddr), PAGE_BYTES);
 	return false;
@@ -398,7 +398,8 @@ static bool table_leads_inside(const struct image *image, uintptr_t table, uintp
 		for (size_t i = 0; i < TABLE_ENTRIES_MAX && (i + 1) * entry_bytes <= bytes; i++) {
 			int64_t value = 0;
 			memcpy(&value, (const uint8_t *)table + i * entry_bytes, entry_bytes);
-			uintptr_t target = entry_bytes == 4 ? table + (uintptr_t)(intptr_t)(int32_t)value : (uintptr_t)value;
+			uintptr_t target =
+				entry_bytes == 4 ? table + (uintptr_t)(intptr_t)(int32_t)value : (uintptr_t)value;
 			if (target < start || target >= end)
 				break;
 			if (target < past)

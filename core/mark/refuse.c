@@ -91,7 +91,8 @@ static bool leads_back(void *context, uintptr_t target)
 static bool is_part(const struct image *image, uintptr_t address)
 {
 	struct part part = {.image = image, .whole = {.start = 0}};
-	return extent_of(image, address, &part.own) && part.own.start == address && any_jump(part.own, leads_back, &part);
+	return extent_of(image, address, &part.own) && part.own.start == address &&
+	       any_jump(part.own, leads_back, &part);
 }
 
 /* V8 copies its builtins next to the code that it generates. They are named, if at all, in .symtab only. */
@@ -124,8 +125,9 @@ static bool is_copied(const struct image *image, uintptr_t address)
 static const char *with_a_frame(const struct image *image, uintptr_t address)
 {
 	struct extent whole;
-	return extent_of(image, address, &whole) && whole.start != address ? "the address is not the start of a function"
-									   : "it is entered with a frame on the stack";
+	return extent_of(image, address, &whole) && whole.start != address
+		       ? "the address is not the start of a function"
+		       : "it is entered with a frame on the stack";
 }
 
 /* Go's linker leaves a note of this name; its functions have no unwind table, unlike C code that was linked in. */

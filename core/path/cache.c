@@ -43,8 +43,8 @@ static uint32_t agree(struct path_cache *cache)
 	return epoch;
 }
 
-static uint32_t intern_barred(const struct path_cache *cache, path_intern_fn intern, const struct walk *walk, uint32_t tag,
-                              size_t *kept)
+static uint32_t intern_barred(const struct path_cache *cache, path_intern_fn intern, const struct walk *walk,
+			      uint32_t tag, size_t *kept)
 {
 	bool barred = module_refresh_barred;
 	module_refresh_barred = true;
@@ -58,7 +58,8 @@ static uint32_t intern_barred(const struct path_cache *cache, path_intern_fn int
 static struct walk walk_from(struct path_cache *cache, const uintptr_t *fp, const struct walk *last)
 {
 	for (;; cache->deep = true) {
-		struct walk walk = cache->deep ? WALK_IN(cache->deep_room[cache->turn]) : WALK_IN(cache->shallow_room[cache->turn]);
+		struct walk walk = cache->deep ? WALK_IN(cache->deep_room[cache->turn])
+					       : WALK_IN(cache->shallow_room[cache->turn]);
 		walk.last = last;
 		walk_run(fp, &walk);
 		if (likely(!walk.cut || walk.max < PATH_SHALLOW || cache->deep))
@@ -85,7 +86,7 @@ static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, uint
 
 /* Its `kept` innermost frames. */
 static void insert_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, struct walk walk, size_t kept,
-                          uint32_t value)
+			  uint32_t value)
 {
 	walk.checks = walk.frames[kept - 1].checks;
 	walk.guessed = false;
@@ -94,7 +95,8 @@ static void insert_folded(struct path_cache *cache, const uintptr_t *fp, uint32_
 }
 
 /* What was cut is innermost frames, too: a recursion comes by with the same ones at each depth. */
-static void insert_cut(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, const struct walk *walk, uint32_t value)
+static void insert_cut(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, const struct walk *walk,
+		       uint32_t value)
 {
 	cache->has_cut = true;
 	tree_insert_at_any_depth(&cache->folded, fp, tree_cut_owner(tag), walk, value);

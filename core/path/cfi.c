@@ -121,8 +121,8 @@ static struct bytes rule_expression(struct rules *rules, struct bytes in, bool c
 
 /* The most of all instructions, where registers are pushed and popped: advance_loc and def_cfa_offset in turns. Returns what
    comes after them, or the first advance that passes `pc`. */
-static always_inline struct bytes run_pushes(struct bytes in, const struct frame_info *info, uintptr_t *location, uintptr_t pc,
-					     struct rules *rules)
+static always_inline struct bytes run_pushes(struct bytes in, const struct frame_info *info, uintptr_t *location,
+					     uintptr_t pc, struct rules *rules)
 {
 	for (; in.end - in.at >= 3 && in.at[0] >> 6 == 1 && in.at[1] == 0x0e && in.at[2] < 0x80; in.at += 3) {
 		uintptr_t next = *location + (in.at[0] & 0x3f) * info->code_align;

@@ -19,7 +19,8 @@ struct path_cache {
 	int32_t hits_left; /* until one is re-verified; below 0: this one is */
 	uint32_t hits_given; /* what hits_left counts down from: these hits are not in `stats` */
 	uint32_t random; /* for the hits that are re-verified */
-	const uintptr_t *missed; /* the path there is not to be looked for again, but walked: whoever looked has come from a hook */
+	/* The path there is not to be looked for again, but walked: whoever looked has come from a hook. */
+	const uintptr_t *missed;
 	void *owner;
 	uint32_t changes; /* module_changes when last looked at */
 	bool nested;
@@ -38,7 +39,8 @@ struct path_cache {
 	/* What was folded, or cut: by the innermost frames only. Asked where `tree` has no answer. */
 	_Alignas(TREE_UNIT) struct tree folded;
 };
-static_assert(offsetof(struct path_cache, tree.mask) < 64 && offsetof(struct path_cache, tree) % TREE_UNIT == 0, "one line");
+static_assert(offsetof(struct path_cache, tree.mask) < 64 && offsetof(struct path_cache, tree) % TREE_UNIT == 0,
+	      "one line");
 
 /* What was folded or cut, if this was. NULL also now and then of what was folded, when it is to be walked all the same. */
 const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag);

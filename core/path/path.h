@@ -20,7 +20,8 @@
    of the path are known then; path_modules_refresh does nothing inside, so that the callee may hold a lock. `kept` holds
    `count`; where the value is the same for all paths with so many innermost pcs, the callee may say so by a lower
    number, and by 0 that it is not to be kept. */
-typedef uint32_t (*path_intern_fn)(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept);
+typedef uint32_t (*path_intern_fn)(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
+				   size_t *kept);
 
 struct path_cache; /* opaque; path_cache_bytes() long, page aligned */
 

@@ -4,7 +4,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define FULL_SHARE 8 /* a smaller table grows when so much of it is taken: what is asked at every call should lie first */
+#define FULL_SHARE                                                                                                     \
+	8 /* a smaller table grows when so much of it is taken: what is asked at every call should lie first */
 
 bool tree_guess_holds(const struct tree_run *run, const uint8_t *base)
 {
@@ -31,7 +32,8 @@ static struct tree_run *run_or_none(const struct tree *tree, uint32_t link)
 /* What was found comes first from now on: no place between the two is empty, so that both are found still. */
 struct tree_run *tree_root_other(struct tree *tree, uint64_t word, uint32_t owner)
 {
-	uint32_t *first = &tree->table[tree_hash(tree, word, owner)], *place = place_of(tree, word, owner), link = *place;
+	uint32_t *first = &tree->table[tree_hash(tree, word, owner)], *place = place_of(tree, word, owner),
+		 link = *place;
 	if (link) {
 		*place = *first;
 		*first = link;
@@ -90,7 +92,8 @@ static struct checks run_unpack(struct tree *tree, const struct tree_run *run)
 	uint64_t *value = few ? tree->few_checks.value : tree->checks.value;
 	for (size_t i = 0; i < chunks; i++) {
 		const struct tree_chunk *chunk = &run->chunk[i];
-		for (size_t k = 0; k < TREE_CHUNK && (!k || chunk->offset[k] != chunk->offset[k < 2 ? 0 : k - 2]); k++) {
+		for (size_t k = 0; k < TREE_CHUNK && (!k || chunk->offset[k] != chunk->offset[k < 2 ? 0 : k - 2]);
+		     k++) {
 			int32_t pointer = run->has_pointers && bits[count / 8] >> count % 8 & 1 ? WALK_POINTER : 0;
 			offset[count] = chunk->offset[k] | pointer;
 			value[count++] = chunk->value[k];
@@ -221,7 +224,8 @@ static bool has_room(struct tree *tree, size_t bytes)
 	while (tree->mask + 1 < TREE_TABLE && (tree->places + 3) * FULL_SHARE > tree->mask + 1)
 		if (!table_grow(tree))
 			break;
-	return TREE_FIRST + tree->used + bytes <= TREE_BYTES && tree->mask && tree->places + 3 <= (tree->mask + 1) / 4 * 3;
+	return TREE_FIRST + tree->used + bytes <= TREE_BYTES && tree->mask &&
+	       tree->places + 3 <= (tree->mask + 1) / 4 * 3;
 }
 
 /*
@@ -291,7 +295,7 @@ static void move_pointers(const struct walk *walk, uintptr_t by)
 }
 
 void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk,
-                              uint32_t answer)
+			      uint32_t answer)
 {
 	move_pointers(walk, -(uintptr_t)fp);
 	tree_insert(tree, fp, root_owner, walk, answer);
@@ -317,7 +321,8 @@ const struct tree_run *tree_find_at_any_depth(struct tree *tree, const uintptr_t
 	const uint8_t *base = (const uint8_t *)fp;
 	struct tree_run *run = tree_root(tree, fp[1], root_owner);
 	for (;;) {
-		if (unlikely(!run) || unlikely(run->has_pointers ? !pointers_hold(run, base) : !tree_run_holds(run, base)))
+		if (unlikely(!run) ||
+		    unlikely(run->has_pointers ? !pointers_hold(run, base) : !tree_run_holds(run, base)))
 			return NULL;
 		if (likely(run->is_plain))
 			return run;

@@ -52,7 +52,8 @@ struct tree_run {
 				int32_t guess_sp, beyond;
 			};
 		};
-		uint32_t way[TREE_WAYS]; /* at a branch: where it led of late, the last first; a link below some bits of the word */
+		/* At a branch: where it led of late, the last first; a link below some bits of the word. */
+		uint32_t way[TREE_WAYS];
 	};
 	struct tree_chunk chunk[];
 };
@@ -64,10 +65,10 @@ static_assert(sizeof(struct tree_run) == 2 * TREE_UNIT && sizeof(struct tree_chu
 struct tree {
 	union {
 		struct {
-			uint32_t used;   /* bytes of the arena, from TREE_FIRST */
+			uint32_t used; /* bytes of the arena, from TREE_FIRST */
 			uint32_t places; /* of the table, not empty */
-			uint32_t owner;  /* 0, which is nobody's: of what looks like a run */
-			uint32_t mask;   /* the table's places less one; 0: there is none yet */
+			uint32_t owner; /* 0, which is nobody's: of what looks like a run */
+			uint32_t mask; /* the table's places less one; 0: there is none yet */
 		};
 		uint8_t arena[TREE_BYTES]; /* of runs */
 	};
@@ -198,7 +199,7 @@ const struct tree_run *tree_find_at_any_depth(struct tree *tree, const uintptr_t
 void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk, uint32_t answer);
 /* The same of innermost frames, to be found at any depth. `walk` must not end in a guess. */
 void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk,
-                              uint32_t answer);
+			      uint32_t answer);
 /* The return addresses that `run` stands for, innermost first; returns how many. */
 size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, size_t max);
 void tree_remove(struct tree *tree, const struct tree_run *run);

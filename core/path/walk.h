@@ -11,7 +11,7 @@
 #include "core/base.h"
 #include "core/path/path.h"
 
-#define WALK_CHECKS(frames) ((frames) * 3 + 2) /* at most */
+#define WALK_CHECKS(frames) ((frames)*3 + 2) /* at most */
 #define WALK_CHECKS_MAX WALK_CHECKS(PATH_DEPTH_MAX)
 #define WALK_POINTER 1
 
@@ -48,18 +48,18 @@ struct walk {
 };
 
 /* Room for a walk of up to so many frames, and a walk in it. */
-#define WALK_ROOM(frames_max)                       \
-	struct {                                    \
-		uintptr_t pcs[frames_max];          \
-		struct walk_frame frames[frames_max]; \
-		int32_t offsets[WALK_CHECKS(frames_max)]; \
-		uint64_t values[WALK_CHECKS(frames_max)]; \
+#define WALK_ROOM(frames_max)                                                                                          \
+	struct {                                                                                                       \
+		uintptr_t pcs[frames_max];                                                                             \
+		struct walk_frame frames[frames_max];                                                                  \
+		int32_t offsets[WALK_CHECKS(frames_max)];                                                              \
+		uint64_t values[WALK_CHECKS(frames_max)];                                                              \
 	}
-#define WALK_IN(room)                                                      \
-	((struct walk){.pcs = (room).pcs,                                  \
-		       .max = sizeof(room).pcs / sizeof(room).pcs[0],      \
-		       .frames = (room).frames,                            \
-		       .offsets = (room).offsets,                          \
+#define WALK_IN(room)                                                                                                  \
+	((struct walk){.pcs = (room).pcs,                                                                              \
+		       .max = sizeof(room).pcs / sizeof(room).pcs[0],                                                  \
+		       .frames = (room).frames,                                                                        \
+		       .offsets = (room).offsets,                                                                      \
 		       .values = (room).values})
 
 void walk_run(const uintptr_t *fp, struct walk *walk);

@@ -13,7 +13,7 @@
 /* Under the half's lock. */
 struct half {
 	bool unreserved; /* what nobody uses of it is not mapped */
-	size_t max;      /* bytes of it that may be used at most */
+	size_t max; /* bytes of it that may be used at most */
 };
 
 /* One that was reserved: the kernel now puts others where the region was, from its end downwards, and that part is the
@@ -29,7 +29,7 @@ size_t half_end(const struct half *half, size_t used, size_t more);
 /* Addresses for somebody's use. */
 struct taken {
 	uintptr_t start; /* 0: there are none */
-	bool unmapped;   /* else they are reserved */
+	bool unmapped; /* else they are reserved */
 };
 
 /* Makes memory of them. -ENOMEM, or -EEXIST: somebody else has a mapping there. Leaves errno alone. */

@@ -110,8 +110,8 @@ static struct taken take_reserve(size_t bytes)
 {
 	uint64_t chunks = bytes >> REGION_CHUNK_BITS, now = atomic_load_explicit(&reserve, memory_order_relaxed);
 	while (chunks <= reserve_count(now))
-		if (atomic_compare_exchange_weak_explicit(&reserve, &now, now + (chunks << 32) - chunks, memory_order_relaxed,
-		                                          memory_order_relaxed))
+		if (atomic_compare_exchange_weak_explicit(&reserve, &now, now + (chunks << 32) - chunks,
+							  memory_order_relaxed, memory_order_relaxed))
 			return (struct taken){reserve_start(now), now & RESERVE_UNMAPPED};
 	return (struct taken){0, false};
 }
@@ -203,7 +203,8 @@ void region_heap_unmap(void *start, size_t bytes)
 {
 	/* jemalloc trims alignment slack in pages; only whole chunks come back as addresses. */
 	if (mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED &&
-	    madvise(start, bytes, MADV_DONTNEED)) /* where no mapping more is allowed this one's pages go all the same */
+	    madvise(start, bytes,
+		    MADV_DONTNEED)) /* where no mapping more is allowed this one's pages go all the same */
 		return; /* who gets them next believes that they are zero */
 	madvise(start, bytes, MADV_DONTDUMP);
 	uintptr_t first = round_up((uintptr_t)start, REGION_CHUNK_BYTES);

@@ -10,8 +10,8 @@
 
 #define RESERVED_MAX (1ul << 40)
 #define RESERVED_MIN (64ul << 20)
-#define UNRESERVED_MIN (64ul << 30)  /* where the limit is low: it may be raised */
-#define LIBRARY_BYTES (96ul << 20)   /* where we would take the most of what there is, we had better stand aside */
+#define UNRESERVED_MIN (64ul << 30) /* where the limit is low: it may be raised */
+#define LIBRARY_BYTES (96ul << 20) /* where we would take the most of what there is, we had better stand aside */
 #define UNRESERVED_BELOW (8ul << 40) /* so far below what the kernel finds a place for */
 #define EXACT_SHARE 32u /* of the limit: smaller blocks may take more addresses than they need */
 #define EXACT_MIN (1ul << 20)

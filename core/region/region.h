@@ -25,8 +25,9 @@ struct region {
 	uintptr_t base;
 	size_t bytes; /* 0: no region */
 	uint8_t *owner;
-	size_t heap_end, span_end; /* how far the two halves may be used, as offsets from base: less where a limit allows no more */
-	size_t exact_min;          /* blocks of so many bytes are to take no more addresses than they need */
+	size_t heap_end,
+		span_end; /* how far the two halves may be used, as offsets from base: less where a limit allows no more */
+	size_t exact_min; /* blocks of so many bytes are to take no more addresses than they need */
 };
 extern struct region region own_data;
 

@@ -7,10 +7,11 @@
 #include "core/region/half.h"
 
 #define HUGE_SPANS (uint32_t)(HUGE_BYTES >> REGION_CHUNK_BITS)
-#define COMMIT_SPANS 16u   /* spans made accessible by one system call, */
-#define SMALL_SPANS 512u   /* as long as there are no more than these: huge pages would be felt in what is resident */
-#define USER_SPANS 64u     /* nor so many for each thread, which has slabs of some thirty sizes, most of them hardly used */
-#define PURGE_AFTER 128u   /* spans given back: what nobody needed meanwhile goes to the system, also where no frame ends */
+#define COMMIT_SPANS 16u /* spans made accessible by one system call, */
+#define SMALL_SPANS 512u /* as long as there are no more than these: huge pages would be felt in what is resident */
+#define USER_SPANS 64u /* nor so many for each thread, which has slabs of some thirty sizes, most of them hardly used */
+#define PURGE_AFTER                                                                                                    \
+	128u /* spans given back: what nobody needed meanwhile goes to the system, also where no frame ends */
 #define NO_SPAN UINT32_MAX
 
 static struct {
@@ -20,11 +21,11 @@ static struct {
 	uint32_t taken, committed, limit; /* span indices: [0, taken) handed out once, [0, committed) accessible */
 	struct chain {
 		uint32_t head, count;
-	} free, purged, unmapped;         /* free spans: with their pages, without, and not even mapped */
-	uint32_t skipped;                 /* of `taken`: somebody else's mappings lie there */
-	uint32_t free_low;                /* lowest free.count since the last purge */
-	uint32_t given;                   /* since then */
-	uint32_t *next;                   /* chain links, by span index */
+	} free, purged, unmapped; /* free spans: with their pages, without, and not even mapped */
+	uint32_t skipped; /* of `taken`: somebody else's mappings lie there */
+	uint32_t free_low; /* lowest free.count since the last purge */
+	uint32_t given; /* since then */
+	uint32_t *next; /* chain links, by span index */
 } spans;
 
 /* Lock held, in all that takes a chain. NO_SPAN: it is empty. */
@@ -97,7 +98,8 @@ void region_span_users(uint32_t users)
 static int map_spans(uint32_t index, uint32_t count)
 {
 	size_t bytes = (size_t)count << REGION_CHUNK_BITS;
-	int error = half_map((struct taken){(uintptr_t)span_at(index), spans.half.unreserved}, bytes, PROT_READ | PROT_WRITE);
+	int error = half_map((struct taken){(uintptr_t)span_at(index), spans.half.unreserved}, bytes,
+			     PROT_READ | PROT_WRITE);
 	if (!error && spans.half.unreserved)
 		base_keep_small(span_at(index), bytes);
 	return error;
@@ -137,7 +139,8 @@ static void commit_spans(void)
 		if (count > 1) {
 			count = 1;
 		} else if (error == -EEXIST) {
-			uint32_t skipped = spans.limit - spans.committed < beyond ? spans.limit - spans.committed : beyond;
+			uint32_t skipped =
+				spans.limit - spans.committed < beyond ? spans.limit - spans.committed : beyond;
 			spans.taken = spans.committed += skipped;
 			spans.skipped += skipped;
 			beyond *= 2;

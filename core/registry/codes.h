@@ -11,7 +11,7 @@ struct code_info {
 	uint32_t number;
 	const char *name;
 	enum trace_level level; /* of a frame block by circumstance */
-	int by_lifetime_rule;   /* 1: becomes an error where frame memory was asked for */
+	int by_lifetime_rule; /* 1: becomes an error where frame memory was asked for */
 	const char *sentence;
 	const char *help;
 };

@@ -31,7 +31,8 @@ struct options {
 	const char *policy;
 	struct options_list preset, frame, frame_scope, task, await, role;
 	uint64_t threshold[TRACE_THRESHOLD_COUNT];
-	bool threshold_given[TRACE_THRESHOLD_COUNT], mode_given, stacks_given; /* by name: a policy does not change them */
+	bool threshold_given[TRACE_THRESHOLD_COUNT], mode_given,
+		stacks_given; /* by name: a policy does not change them */
 	size_t text_used;
 	char text[OPTIONS_TEXT_BYTES];
 };
@@ -57,7 +58,8 @@ bool options_function_valid(const char *value);
 
 /* Splits FA_OPTIONS text ("key=value,key=value", `\,` = comma) and calls options_set for each; on_error (may be NULL)
    is called for each bad entry, parsing goes on. */
-void options_parse(struct options *options, const char *text, void (*on_error)(void *context, const char *line), void *context);
+void options_parse(struct options *options, const char *text, void (*on_error)(void *context, const char *line),
+		   void *context);
 
 /* Expands %e %p %% in an output template. Returns 0 or -ENAMETOOLONG. */
 int options_expand(char *out, size_t out_bytes, const char *template_text, const char *exe_name, uint32_t pid);

@@ -69,7 +69,7 @@ enum policy_marker_kind {
 	POLICY_TASK,
 	POLICY_AWAIT,
 	POLICY_TRANSFER,
-	POLICY_REGION,  /* a region's scope */
+	POLICY_REGION, /* a region's scope */
 	POLICY_TASK_END,
 	POLICY_STACK,
 	POLICY_SWITCH,
@@ -90,10 +90,10 @@ struct policy_marker {
 	enum policy_marker_kind kind;
 	const char *function;
 	uint32_t region; /* POLICY_REGION: index into regions */
-	bool optional;   /* from a preset: that it is not there is no news */
+	bool optional; /* from a preset: that it is not there is no news */
 	struct policy_where low, top, size, entry; /* POLICY_STACK; low or top */
-	struct policy_where to;                    /* POLICY_SWITCH */
-	bool tokio;      /* POLICY_TASK: all functions that core/mark/tokio.h finds; `function` is a name for them */
+	struct policy_where to; /* POLICY_SWITCH */
+	bool tokio; /* POLICY_TASK: all functions that core/mark/tokio.h finds; `function` is a name for them */
 };
 
 struct policy_region {
@@ -106,11 +106,17 @@ struct policy_region_module {
 	const char *glob;
 };
 
-enum policy_role_test { POLICY_ROLE_NAME, POLICY_ROLE_START, POLICY_ROLE_CREATOR, POLICY_ROLE_MAIN, POLICY_ROLE_PRESENTS };
+enum policy_role_test {
+	POLICY_ROLE_NAME,
+	POLICY_ROLE_START,
+	POLICY_ROLE_CREATOR,
+	POLICY_ROLE_MAIN,
+	POLICY_ROLE_PRESENTS
+};
 struct policy_role {
 	enum trace_role role;
 	enum policy_role_test test;
-	const char *pattern;     /* NAME: glob; START: FUNC */
+	const char *pattern; /* NAME: glob; START: FUNC */
 	enum trace_role creator; /* CREATOR */
 };
 
@@ -156,17 +162,17 @@ struct policy {
 void policy_init(struct policy *policy);
 
 struct policy_source {
-	const char *name;   /* of the file, for messages */
-	const char *text;   /* `bytes` long, not necessarily terminated */
+	const char *name; /* of the file, for messages */
+	const char *text; /* `bytes` long, not necessarily terminated */
 	size_t bytes;
-	bool preset;        /* its markers are optional, and it must say what it is for */
+	bool preset; /* its markers are optional, and it must say what it is for */
 };
 
 /* Reads one source into *policy, adding to what is there. Each thing that is wrong is told to on_error (may be NULL) as
    one line, "FILE:LINE: what is wrong; what would be right", without newline, and left out; reading goes on. Returns the
    number of such lines. No malloc, no stdio, errno untouched; any bytes are safe to read. */
 uint32_t policy_read(struct policy *policy, const struct policy_source *source,
-                     void (*on_error)(void *context, const char *line), void *context);
+		     void (*on_error)(void *context, const char *line), void *context);
 
 /* A region by name; 0 when there is none. */
 uint32_t policy_region_named(const struct policy *policy, const char *name);

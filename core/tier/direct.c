@@ -37,7 +37,8 @@ void direct_free(struct block *block)
 void *direct_resize(struct block *block, size_t size, uint64_t birth, uint32_t tag)
 {
 	struct mapping mapping = ((struct mapping *)block)[-1];
-	size_t lead = (uintptr_t)(block + 1) - mapping.start, bytes = round_up(lead + block_usable(size), REGION_CHUNK_BYTES);
+	size_t lead = (uintptr_t)(block + 1) - mapping.start,
+	       bytes = round_up(lead + block_usable(size), REGION_CHUNK_BYTES);
 	uintptr_t start = mapping.start;
 	if (!region_heap_resize((void *)start, mapping.bytes, bytes) &&
 	    !(start = (uintptr_t)region_heap_move((void *)start, mapping.bytes, bytes)))

@@ -62,7 +62,8 @@ void frame_look_for_sparse(struct thread *thread)
 {
 	uint64_t filled = (uint64_t)(thread->spans_owned - thread->spans_empty) << REGION_CHUNK_BITS;
 	int64_t alive = thread->record->tier[TRACE_TIER_FRAME].live_bytes;
-	thread->spans_sparse = filled > SPARSE_BYTES + trace_header->peak_bytes / SPARSE_SHARE && (int64_t)(filled / SPARSE_ALIVE) > alive;
+	thread->spans_sparse = filled > SPARSE_BYTES + trace_header->peak_bytes / SPARSE_SHARE &&
+			       (int64_t)(filled / SPARSE_ALIVE) > alive;
 }
 
 uint8_t *frame_refill(struct thread *thread, size_t need)
@@ -131,7 +132,7 @@ static bool live_site(const struct block *block, uint32_t *site)
 
 /* Every block of a left span, alive or dead, in order. */
 static size_t walk(struct thread *thread, struct frame_span *span,
-                   void (*survivor)(struct thread *thread, uint32_t site, size_t share), size_t share)
+		   void (*survivor)(struct thread *thread, uint32_t site, size_t share), size_t share)
 {
 	size_t alive = 0;
 	for (uint8_t *at = (uint8_t *)span + FRAME_SPAN_FIRST; at < span->end;) {
@@ -151,7 +152,8 @@ static size_t walk(struct thread *thread, struct frame_span *span,
    when there are an eighth more or fewer of them: a few loads for each that came or went. */
 static void look_at_pinned(struct thread *thread)
 {
-	uint32_t full = thread->spans_owned - thread->spans_empty - (thread->span != NULL), before = thread->pins_looked_at;
+	uint32_t full = thread->spans_owned - thread->spans_empty - (thread->span != NULL),
+		 before = thread->pins_looked_at;
 	if ((full > before ? full - before : before - full) <= before / 8)
 		return;
 	int64_t alive = 0;

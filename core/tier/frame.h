@@ -16,11 +16,11 @@
 struct frame_span {
 	struct thread *owner;
 	struct frame_span *next, *previous; /* in the owner's list of full or empty spans */
-	uint8_t *end;       /* bump pointer when it was left; NULL while current */
-	int64_t alive;      /* bytes of live blocks with their headers, owner's view: remote frees not yet taken back are alive.
+	uint8_t *end; /* bump pointer when it was left; NULL while current */
+	int64_t alive; /* bytes of live blocks with their headers, owner's view: remote frees not yet taken back are alive.
 	                       Of the current span less all that lies below the bump pointer, so that a birth adds nothing */
-	uint32_t judged;    /* 1: its survivors have been counted against their sites */
-	uint32_t empty;     /* 1: on the empty list */
+	uint32_t judged; /* 1: its survivors have been counted against their sites */
+	uint32_t empty; /* 1: on the empty list */
 };
 #define FRAME_SPAN_FIRST 64u
 _Static_assert(sizeof(struct frame_span) <= FRAME_SPAN_FIRST, "header room");

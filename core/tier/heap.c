@@ -28,7 +28,8 @@ double heap_sys_round(double x);
 int heap_sys_unwind_backtrace(void *callback, void *context);
 uintptr_t heap_sys_unwind_getip(void *context);
 void heap_sys_stack_chk_fail(void);
-int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument);
+int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+			    void *argument);
 int heap_sys_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 
 /* jemalloc cannot be entered twice by a thread: its caches would be found half changed, its locks taken. A signal handler that

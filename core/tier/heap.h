@@ -29,6 +29,6 @@ void heap_later(uint64_t now_ns);
 /* Memory that jemalloc holds: allocated, active (resident in pages), mapped; zeros inside jemalloc itself. Slow. */
 void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_bytes);
 void heap_trim(void); /* returns free pages to the system */
-void heap_child(void);/* child of a fork without atfork handlers: makes jemalloc's locks usable */
+void heap_child(void); /* child of a fork without atfork handlers: makes jemalloc's locks usable */
 
 #endif

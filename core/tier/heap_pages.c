@@ -20,18 +20,18 @@ __attribute__((visibility("hidden"))) const char *fa_je_malloc_conf =
 	"background_thread:false,dss:disabled,abort_conf:false,oversize_threshold:0,lg_extent_max_active_fit:20";
 
 #define PAGE_BYTES 4096u
-#define SAID_BYTES (1u << 20)  /* moved by a thread before it tells the others */
+#define SAID_BYTES (1u << 20) /* moved by a thread before it tells the others */
 #define LOOK_BYTES (16u << 20) /* taken and freed by all between two looks, at least */
-#define LOOK_MS 2              /* between two, at least, when something is taken, but for a huge block */
-#define LOOK_SHARE 16          /* of the peak */
+#define LOOK_MS 2 /* between two, at least, when something is taken, but for a huge block */
+#define LOOK_SHARE 16 /* of the peak */
 #define SPARE_BYTES (8u << 20)
-#define SPARE_SHARE 4          /* of the peak: each thread has free pages of its own, and not all of them fit */
+#define SPARE_SHARE 4 /* of the peak: each thread has free pages of its own, and not all of them fit */
 #define HUGE_BYTES (32u << 20) /* beyond it glibc maps each block on its own */
-#define HUGE_SHARE 3           /* of the peak */
-#define DECAY_MS 10000         /* jemalloc's default */
+#define HUGE_SHARE 3 /* of the peak */
+#define DECAY_MS 10000 /* jemalloc's default */
 #define EAGER_BYTES (8u << 20) /* jemalloc's own threshold, */
-#define EAGER_MS 1000u         /* and how long it holds after so much was kept that some had to go */
-#define IDLE_MS 1000u          /* what has been free for so long is not wanted */
+#define EAGER_MS 1000u /* and how long it holds after so much was kept that some had to go */
+#define IDLE_MS 1000u /* what has been free for so long is not wanted */
 #define CREDIT_PER_MS (4u << 10) /* 4 MiB a second; a MiB's page faults take some 0.2 ms */
 
 _Atomic bool heap_pages_watched;
@@ -151,7 +151,8 @@ static void judge(size_t more)
 static void begin(void)
 {
 	state.begun = true;
-	state.left_alone = jemalloc_figure("opt.oversize_threshold") || jemalloc_figure("opt.dirty_decay_ms") != DECAY_MS;
+	state.left_alone =
+		jemalloc_figure("opt.oversize_threshold") || jemalloc_figure("opt.dirty_decay_ms") != DECAY_MS;
 	if (!state.left_alone)
 		set_threshold(SIZE_MAX);
 }
@@ -162,7 +163,8 @@ static cold_path void look(size_t more)
 	uint64_t looked_ms = atomic_load_explicit(&state.looked_ms, memory_order_relaxed);
 	if ((more && more <= HUGE_BYTES && base_now_ns() / 1000000 - looked_ms < LOOK_MS) || runtime_forked())
 		return; /* the accounts of the parent are gone, there are none yet */
-	int saved_errno = errno, self = (int)syscall(SYS_getpid), looker = atomic_load_explicit(&state.looker, memory_order_relaxed);
+	int saved_errno = errno, self = (int)syscall(SYS_getpid),
+	    looker = atomic_load_explicit(&state.looker, memory_order_relaxed);
 	if (looker == self || !atomic_compare_exchange_strong(&state.looker, &looker, self))
 		return;
 	atomic_store_explicit(&moved, 0, memory_order_relaxed);

@@ -12,7 +12,8 @@ void fa_je_free(void *base);
 void *fa_je_rallocx(void *base, size_t size, int flags);
 int fa_je_mallctl(const char *name, void *old, size_t *old_bytes, void *new_value, size_t new_bytes);
 int fa_je_mallctlnametomib(const char *name, size_t *mib, size_t *length);
-int fa_je_mallctlbymib(const size_t *mib, size_t length, void *old, size_t *old_bytes, void *new_value, size_t new_bytes);
+int fa_je_mallctlbymib(const size_t *mib, size_t length, void *old, size_t *old_bytes, void *new_value,
+		       size_t new_bytes);
 void je_jemalloc_prefork(void);
 void je_jemalloc_postfork_parent(void);
 void je_jemalloc_postfork_child(void);

@@ -85,7 +85,8 @@ static uint32_t cache_blocks(const struct thread_slabs *slabs, uint32_t class_in
 /* What a cache had no room for is needed again: it may take twice as many. */
 static void cache_grow(struct thread_slabs *slabs, uint32_t class_index)
 {
-	uint32_t twice = 2 * cache_blocks(slabs, class_index), most = at_most(class_index, CACHE_BYTES_MOST, CACHE_BLOCKS_MOST);
+	uint32_t twice = 2 * cache_blocks(slabs, class_index),
+		 most = at_most(class_index, CACHE_BYTES_MOST, CACHE_BLOCKS_MOST);
 	slabs->limit[class_index] = (uint16_t)(twice < most ? twice : most);
 }
 
@@ -145,10 +146,10 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 	if (!slab)
 		return NULL;
 	*slab = (struct pool_slab){.owner = thread,
-	                           .bump = (uint8_t *)slab + POOL_SLAB_FIRST,
-	                           .stride = (uint32_t)pool_class_bytes(class_index) + BLOCK_HEADER_BYTES,
-	                           .class_index = class_index,
-	                           .tier = tier};
+				   .bump = (uint8_t *)slab + POOL_SLAB_FIRST,
+				   .stride = (uint32_t)pool_class_bytes(class_index) + BLOCK_HEADER_BYTES,
+				   .class_index = class_index,
+				   .tier = tier};
 	account_footprint(tier, REGION_CHUNK_BYTES);
 	heap_other_taken(REGION_CHUNK_BYTES);
 	return take_from_now(slabs, slab);

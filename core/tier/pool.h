@@ -20,12 +20,12 @@
 struct pool_slab {
 	struct thread *owner;
 	struct pool_slab *next, *previous; /* ring of the class, without the current slab */
-	struct block *free;  /* dead blocks, chained by block.birth */
-	uint8_t *bump;       /* room never handed out yet */
-	uint32_t stride;     /* bytes from one header to the next */
+	struct block *free; /* dead blocks, chained by block.birth */
+	uint8_t *bump; /* room never handed out yet */
+	uint32_t stride; /* bytes from one header to the next */
 	uint32_t class_index;
 	uint32_t born, dead; /* wrap around: only their difference means something */
-	uint32_t tier;       /* enum trace_tier that its blocks are accounted to */
+	uint32_t tier; /* enum trace_tier that its blocks are accounted to */
 };
 #define POOL_SLAB_FIRST 64u
 _Static_assert(sizeof(struct pool_slab) <= POOL_SLAB_FIRST, "header room");

@@ -36,7 +36,9 @@ uint64_t remote_take(struct thread *thread)
 	uint64_t end = atomic_load_explicit(&thread->remote_pushed, memory_order_relaxed), ahead = first, count;
 	for (; next != end; next++) {
 		for (; ahead != end && ahead < next + AHEAD; ahead++) /* a place may be given out and still empty */
-			__builtin_prefetch(atomic_load_explicit(&thread->remote_ring[ahead % THREAD_REMOTE_RING], memory_order_relaxed), 1);
+			__builtin_prefetch(atomic_load_explicit(&thread->remote_ring[ahead % THREAD_REMOTE_RING],
+								memory_order_relaxed),
+					   1);
 		_Atomic(struct block *) *place = &thread->remote_ring[next % THREAD_REMOTE_RING];
 		struct block *block = atomic_load_explicit(place, memory_order_acquire);
 		if (!block)
@@ -47,8 +49,8 @@ uint64_t remote_take(struct thread *thread)
 	atomic_store_explicit(&thread->remote_taken, next, memory_order_release);
 	count = next - first;
 	struct block *block = atomic_load_explicit(&thread->remote_more, memory_order_relaxed)
-	                              ? atomic_exchange_explicit(&thread->remote_more, NULL, memory_order_acquire)
-	                              : NULL;
+				      ? atomic_exchange_explicit(&thread->remote_more, NULL, memory_order_acquire)
+				      : NULL;
 	while (block) {
 		struct block *following = (struct block *)block->birth;
 		give_back(thread, block);
@@ -62,19 +64,22 @@ void remote_push(struct thread *owner, struct block *const *blocks, uint32_t cou
 {
 	uint64_t place = atomic_load_explicit(&owner->remote_pushed, memory_order_relaxed);
 	/* Negative where others have pushed since, and the owner has taken: then the exchange fails. */
-	while ((int64_t)(place + count - atomic_load_explicit(&owner->remote_taken, memory_order_acquire)) <= (int64_t)THREAD_REMOTE_RING)
-		if (atomic_compare_exchange_weak_explicit(&owner->remote_pushed, &place, place + count, memory_order_relaxed,
-		                                          memory_order_relaxed)) {
+	while ((int64_t)(place + count - atomic_load_explicit(&owner->remote_taken, memory_order_acquire)) <=
+	       (int64_t)THREAD_REMOTE_RING)
+		if (atomic_compare_exchange_weak_explicit(&owner->remote_pushed, &place, place + count,
+							  memory_order_relaxed, memory_order_relaxed)) {
 			for (uint32_t i = 0; i < count; i++)
-				atomic_store_explicit(&owner->remote_ring[(place + i) % THREAD_REMOTE_RING], blocks[i], memory_order_release);
+				atomic_store_explicit(&owner->remote_ring[(place + i) % THREAD_REMOTE_RING], blocks[i],
+						      memory_order_release);
 			return;
 		}
 	struct block *head = atomic_load_explicit(&owner->remote_more, memory_order_relaxed);
 	for (uint32_t i = 0; i < count; i++)
 		do
-			__atomic_store_n(&blocks[i]->birth, (uint64_t)head, __ATOMIC_RELEASE); /* after it was marked dead: frame.c */
-		while (!atomic_compare_exchange_weak_explicit(&owner->remote_more, &head, blocks[i], memory_order_release,
-		                                              memory_order_relaxed));
+			__atomic_store_n(&blocks[i]->birth, (uint64_t)head,
+					 __ATOMIC_RELEASE); /* after it was marked dead: frame.c */
+		while (!atomic_compare_exchange_weak_explicit(&owner->remote_more, &head, blocks[i],
+							      memory_order_release, memory_order_relaxed));
 }
 
 void remote_flush(struct thread *thread)

@@ -24,7 +24,7 @@ uint64_t remote_take(struct thread *thread);
 static always_inline bool remote_waits(const struct thread *thread)
 {
 	return atomic_load_explicit(&thread->remote_pushed, memory_order_relaxed) !=
-	               atomic_load_explicit(&thread->remote_taken, memory_order_relaxed) ||
+		       atomic_load_explicit(&thread->remote_taken, memory_order_relaxed) ||
 	       atomic_load_explicit(&thread->remote_more, memory_order_relaxed);
 }
 

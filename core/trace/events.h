@@ -38,8 +38,8 @@ enum events_mark { EVENTS_FRAME_BEGIN = 0, EVENTS_FRAME_END = 1, EVENTS_RECORDIN
 struct events_raw {
 	_Atomic uint64_t ready;
 	uint64_t address; /* multiple of 16; bits 0-1 enum events_op, 2-3 tier or enum events_mark */
-	uint64_t size;    /* requested bytes; bits 40-63: the thread's record */
-	uint32_t site;    /* of EVENTS_RECORDING: the place of its path */
+	uint64_t size; /* requested bytes; bits 40-63: the thread's record */
+	uint32_t site; /* of EVENTS_RECORDING: the place of its path */
 	uint32_t frame;
 };
 static_assert(sizeof(struct events_raw) == 32, "half a cache line");
@@ -48,9 +48,9 @@ static_assert(sizeof(struct events_raw) == 32, "half a cache line");
 struct events_area {
 	char magic[8];
 	uint32_t version;
-	uint32_t waits;            /* 1: who finds the queue full waits; 0: the event is lost */
-	_Atomic uint32_t pid;      /* the process whose events these are */
-	_Atomic uint32_t abandoned;/* the launcher takes nothing any more: set by who has waited in vain */
+	uint32_t waits; /* 1: who finds the queue full waits; 0: the event is lost */
+	_Atomic uint32_t pid; /* the process whose events these are */
+	_Atomic uint32_t abandoned; /* the launcher takes nothing any more: set by who has waited in vain */
 	_Atomic uint32_t recordings;
 	char path[EVENTS_RECORDINGS_MAX][EVENTS_PATH_BYTES];
 	_Alignas(64) _Atomic uint64_t pushed;
@@ -63,12 +63,20 @@ struct events_header {
 	char magic[8];
 	uint32_t version;
 	uint32_t closed; /* 1: the launcher came to its end */
-	uint64_t lost;   /* events that found no place in the queue, known by then */
+	uint64_t lost; /* events that found no place in the queue, known by then */
 };
 
-enum { EVENTS_COLUMN_OP, EVENTS_COLUMN_THREAD, EVENTS_COLUMN_FRAME, EVENTS_COLUMN_SITE, EVENTS_COLUMN_SIZE, EVENTS_COLUMN_AGE, EVENTS_COLUMNS };
+enum {
+	EVENTS_COLUMN_OP,
+	EVENTS_COLUMN_THREAD,
+	EVENTS_COLUMN_FRAME,
+	EVENTS_COLUMN_SITE,
+	EVENTS_COLUMN_SIZE,
+	EVENTS_COLUMN_AGE,
+	EVENTS_COLUMNS
+};
 #define EVENTS_BLOCK_MAGIC 0x42455646u /* "FVEB" */
-#define EVENTS_BLOCK_MAX (1u << 16)    /* events in one */
+#define EVENTS_BLOCK_MAX (1u << 16) /* events in one */
 struct events_block {
 	uint32_t magic;
 	uint32_t events;

@@ -11,22 +11,22 @@
 #include <unistd.h>
 
 static const uint32_t record_sizes[TRACE_KIND_COUNT] = {
-        [TRACE_KIND_MODULE] = sizeof(struct trace_module),
-        [TRACE_KIND_NODE] = sizeof(struct trace_node),
-        [TRACE_KIND_SITE] = sizeof(struct trace_site),
-        [TRACE_KIND_GROUP_LABEL] = sizeof(struct trace_group_label),
-        [TRACE_KIND_GROUP] = sizeof(struct trace_group),
-        [TRACE_KIND_THREAD] = sizeof(struct trace_thread),
-        [TRACE_KIND_FRAME] = sizeof(struct trace_frame),
-        [TRACE_KIND_FRAME_MERGED] = sizeof(struct trace_frame_merged),
-        [TRACE_KIND_FRAME_HIST] = sizeof(struct trace_frame_hist),
-        [TRACE_KIND_LIFETIME] = sizeof(struct trace_lifetime),
-        [TRACE_KIND_VIOLATION] = sizeof(struct trace_violation),
-        [TRACE_KIND_MARKER] = sizeof(struct trace_marker),
-        [TRACE_KIND_TAG] = sizeof(struct trace_tag),
-        [TRACE_KIND_TASK_TYPE] = sizeof(struct trace_task_type),
-        [TRACE_KIND_TASK_COUNT] = sizeof(struct trace_task_count),
-        [TRACE_KIND_TALLY] = sizeof(struct trace_tally),
+	[TRACE_KIND_MODULE] = sizeof(struct trace_module),
+	[TRACE_KIND_NODE] = sizeof(struct trace_node),
+	[TRACE_KIND_SITE] = sizeof(struct trace_site),
+	[TRACE_KIND_GROUP_LABEL] = sizeof(struct trace_group_label),
+	[TRACE_KIND_GROUP] = sizeof(struct trace_group),
+	[TRACE_KIND_THREAD] = sizeof(struct trace_thread),
+	[TRACE_KIND_FRAME] = sizeof(struct trace_frame),
+	[TRACE_KIND_FRAME_MERGED] = sizeof(struct trace_frame_merged),
+	[TRACE_KIND_FRAME_HIST] = sizeof(struct trace_frame_hist),
+	[TRACE_KIND_LIFETIME] = sizeof(struct trace_lifetime),
+	[TRACE_KIND_VIOLATION] = sizeof(struct trace_violation),
+	[TRACE_KIND_MARKER] = sizeof(struct trace_marker),
+	[TRACE_KIND_TAG] = sizeof(struct trace_tag),
+	[TRACE_KIND_TASK_TYPE] = sizeof(struct trace_task_type),
+	[TRACE_KIND_TASK_COUNT] = sizeof(struct trace_task_count),
+	[TRACE_KIND_TALLY] = sizeof(struct trace_tally),
 };
 
 /* The whole file; it is bounded by TRACE_MAX_BYTES. */
@@ -71,7 +71,8 @@ static struct reader_array *array_for(struct reader *reader, uint32_t kind, uint
 	if (!grown)
 		return NULL;
 	reader->arrays = grown;
-	grown[reader->array_count] = (struct reader_array){.kind = kind, .owner = owner, .record_bytes = record_sizes[kind]};
+	grown[reader->array_count] =
+		(struct reader_array){.kind = kind, .owner = owner, .record_bytes = record_sizes[kind]};
 	return &grown[reader->array_count++];
 }
 
@@ -100,7 +101,8 @@ static int add_chunk(struct reader *reader, const struct trace_chunk *chunk, con
 		char *grown = realloc(array->records, (size_t)end * array->record_bytes);
 		if (!grown)
 			return -ENOMEM;
-		memset(grown + (size_t)array->count * array->record_bytes, 0, (size_t)(end - array->count) * array->record_bytes);
+		memset(grown + (size_t)array->count * array->record_bytes, 0,
+		       (size_t)(end - array->count) * array->record_bytes);
 		array->records = grown;
 		array->count = end;
 	}
@@ -132,13 +134,16 @@ static void terminate_strings(struct reader *reader)
 		for (uint32_t r = 0; r < array->count; r++) {
 			void *record = (char *)array->records + (size_t)r * array->record_bytes;
 			if (array->kind == TRACE_KIND_MODULE)
-				terminate(((struct trace_module *)record)->path, sizeof ((struct trace_module *)record)->path);
+				terminate(((struct trace_module *)record)->path,
+					  sizeof((struct trace_module *)record)->path);
 			else if (array->kind == TRACE_KIND_THREAD)
-				terminate(((struct trace_thread *)record)->name, sizeof ((struct trace_thread *)record)->name);
+				terminate(((struct trace_thread *)record)->name,
+					  sizeof((struct trace_thread *)record)->name);
 			else if (array->kind == TRACE_KIND_TAG)
-				terminate(((struct trace_tag *)record)->name, sizeof ((struct trace_tag *)record)->name);
+				terminate(((struct trace_tag *)record)->name, sizeof((struct trace_tag *)record)->name);
 			else if (array->kind == TRACE_KIND_TASK_TYPE)
-				terminate(((struct trace_task_type *)record)->name, sizeof ((struct trace_task_type *)record)->name);
+				terminate(((struct trace_task_type *)record)->name,
+					  sizeof((struct trace_task_type *)record)->name);
 			else if (array->kind == TRACE_KIND_MARKER) {
 				struct trace_marker *marker = record;
 				terminate(marker->name, sizeof marker->name);
@@ -166,7 +171,8 @@ static void add_tallies(struct reader *reader)
 			violation->last_frame = tally->last_frame;
 		if (tally->worst_lifetime_frames > violation->worst_lifetime_frames)
 			violation->worst_lifetime_frames = tally->worst_lifetime_frames;
-		const struct trace_site *site = violation->site < sites->count ? reader_at(sites, violation->site) : NULL;
+		const struct trace_site *site =
+			violation->site < sites->count ? reader_at(sites, violation->site) : NULL;
 		if (!site || !site->lifetime || site->lifetime > lifetimes->count)
 			continue;
 		struct trace_lifetime *lifetime = (struct trace_lifetime *)lifetimes->records + site->lifetime - 1;
@@ -182,7 +188,8 @@ static void add_losses(struct reader *reader)
 {
 	const struct reader_array *threads = reader_array(reader, TRACE_KIND_THREAD, 0);
 	for (uint32_t i = 0; i < threads->count; i++)
-		reader->header.losses[TRACE_LOSS_FRAMES_MERGED] += ((const struct trace_thread *)reader_at(threads, i))->frames_merged;
+		reader->header.losses[TRACE_LOSS_FRAMES_MERGED] +=
+			((const struct trace_thread *)reader_at(threads, i))->frames_merged;
 }
 
 int reader_open(struct reader *reader, const char *path)
@@ -193,21 +200,23 @@ int reader_open(struct reader *reader, const char *path)
 	int error = load(path, &data, &bytes);
 	if (error) {
 		snprintf(reader->damage, sizeof reader->damage, "%s: %s", path,
-		         error == -EINVAL ? "not a recording (no plain file)" : strerror(-error));
+			 error == -EINVAL ? "not a recording (no plain file)" : strerror(-error));
 		return error;
 	}
 	size_t table_end = TRACE_PAGE_BYTES * (1 + TRACE_TABLE_PAGES);
 	bool begins = bytes >= 8 && !memcmp(data, TRACE_MAGIC, 8);
 	if (bytes < sizeof reader->header || !begins) {
 		snprintf(reader->damage, sizeof reader->damage, "%s: %s", path,
-		         begins ? "cut within its header: nothing can be read" : "not a recording (it does not begin with FATRACE)");
+			 begins ? "cut within its header: nothing can be read"
+				: "not a recording (it does not begin with FATRACE)");
 		free(data);
 		return -EINVAL;
 	}
 	memcpy(&reader->header, data, sizeof reader->header);
 	if (reader->header.version != TRACE_VERSION) {
-		snprintf(reader->damage, sizeof reader->damage, "%s: recording of version %u; this fa-report reads version %u", path,
-		         reader->header.version, TRACE_VERSION);
+		snprintf(reader->damage, sizeof reader->damage,
+			 "%s: recording of version %u; this fa-report reads version %u", path, reader->header.version,
+			 TRACE_VERSION);
 		free(data);
 		return -EPROTO;
 	}
@@ -215,7 +224,8 @@ int reader_open(struct reader *reader, const char *path)
 	uint64_t records_missing = 0;
 	uint32_t chunks = wanted < TRACE_CHUNKS_MAX ? wanted : TRACE_CHUNKS_MAX;
 	if (bytes < table_end) {
-		chunks = bytes > TRACE_PAGE_BYTES ? (uint32_t)((bytes - TRACE_PAGE_BYTES) / sizeof(struct trace_chunk)) : 0;
+		chunks = bytes > TRACE_PAGE_BYTES ? (uint32_t)((bytes - TRACE_PAGE_BYTES) / sizeof(struct trace_chunk))
+						  : 0;
 		chunks = chunks < wanted ? chunks : wanted;
 	}
 	bad = wanted - chunks;
@@ -238,8 +248,8 @@ int reader_open(struct reader *reader, const char *path)
 	}
 	if (bad || records_missing)
 		snprintf(reader->damage, sizeof reader->damage,
-		         "%s: cut or damaged: %u of %u chunks unreadable, %llu records missing; the rest is shown", path, bad, wanted,
-		         (unsigned long long)records_missing);
+			 "%s: cut or damaged: %u of %u chunks unreadable, %llu records missing; the rest is shown",
+			 path, bad, wanted, (unsigned long long)records_missing);
 	terminate_strings(reader);
 	add_tallies(reader);
 	add_losses(reader);

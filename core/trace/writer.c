@@ -16,14 +16,15 @@
 #include <unistd.h>
 
 #define GROW_PAGES 64u
-#define RETRY_EVERY 256u /* requests after one that was refused: a full disk costs system calls no more than now and then */
+#define RETRY_EVERY                                                                                                    \
+	256u /* requests after one that was refused: a full disk costs system calls no more than now and then */
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 
 struct trace_header *trace_header;
 struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels, trace_groups, trace_threads, trace_lifetimes,
-        trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts, trace_tallies;
+	trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts, trace_tallies;
 
 static struct trace_header *parent; /* where a followed child without a recording is counted; NULL: it has one */
 
@@ -197,11 +198,11 @@ static struct trace_chunk *chunk_take(struct trace_array *array, uint32_t pages)
 	}
 	struct trace_chunk *chunk = (struct trace_chunk *)(writer.map + TRACE_PAGE_BYTES) + index;
 	*chunk = (struct trace_chunk){.kind = array->kind,
-	                              .owner = array->owner,
-	                              .first_page = writer.taken_pages,
-	                              .first_index = array->chunks * array->per_chunk,
-	                              .capacity = array->per_chunk,
-	                              .record_bytes = array->record_bytes};
+				      .owner = array->owner,
+				      .first_page = writer.taken_pages,
+				      .first_index = array->chunks * array->per_chunk,
+				      .capacity = array->per_chunk,
+				      .record_bytes = array->record_bytes};
 	writer.taken_pages += pages;
 	trace_header->file_pages = writer.taken_pages;
 	__atomic_store_n(&chunk->pages, pages, __ATOMIC_RELEASE);
@@ -210,14 +211,14 @@ static struct trace_chunk *chunk_take(struct trace_array *array, uint32_t pages)
 }
 
 void trace_array_init(struct trace_array *array, enum trace_kind kind, uint32_t owner, uint32_t record_bytes,
-                      uint32_t per_chunk, uint32_t max)
+		      uint32_t per_chunk, uint32_t max)
 {
 	*array = (struct trace_array){.kind = (uint16_t)kind,
-	                              .owner = owner,
-	                              .record_bytes = record_bytes,
-	                              .per_chunk = per_chunk,
-	                              .per_chunk_bits = (uint32_t)__builtin_ctz(per_chunk),
-	                              .max = max};
+				      .owner = owner,
+				      .record_bytes = record_bytes,
+				      .per_chunk = per_chunk,
+				      .per_chunk_bits = (uint32_t)__builtin_ctz(per_chunk),
+				      .max = max};
 }
 
 /* The array's last chunk has room. */
@@ -271,7 +272,8 @@ static int create_file(const char *path)
 		return -errno;
 	struct stat now;
 	int error = fstat(fd, &now) ? -errno : 0;
-	if (!error && mmap(writer.map, TRACE_MAX_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+	if (!error &&
+	    mmap(writer.map, TRACE_MAX_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
 		error = -errno;
 	if (!error) {
 		writer.device = now.st_dev;
@@ -303,7 +305,7 @@ int trace_open(const char *path)
 		writer.anonymous = true;
 		/* A failed attempt may have left the file's pages there. */
 		if (mmap(writer.map, TRACE_MAX_BYTES, PROT_READ | PROT_WRITE,
-		         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
 			return -ENOMEM;
 	}
 	/* But for the header: a child that has no recording says so there. */
@@ -333,7 +335,8 @@ int trace_open(const char *path)
 
 void trace_child(bool is_followed)
 {
-	bool tells_parent = is_followed && parent && writer.anonymous; /* who has no recording leaves it to the one before */
+	bool tells_parent =
+		is_followed && parent && writer.anonymous; /* who has no recording leaves it to the one before */
 	if (trace_header && (tells_parent || !is_followed))
 		munmap(trace_header, TRACE_PAGE_BYTES);
 	if (!tells_parent)

@@ -17,9 +17,9 @@ struct trace_array {
 	uint16_t kind;
 	uint32_t owner;
 	uint32_t record_bytes;
-	uint32_t per_chunk;      /* records a chunk holds: a power of two, so that index arithmetic is shifts */
+	uint32_t per_chunk; /* records a chunk holds: a power of two, so that index arithmetic is shifts */
 	uint32_t per_chunk_bits;
-	uint32_t max;            /* records at most */
+	uint32_t max; /* records at most */
 	_Atomic uint32_t count;
 	uint32_t chunks;
 	struct trace_chunk *entry[TRACE_ARRAY_CHUNKS];
@@ -28,7 +28,8 @@ struct trace_array {
 
 extern struct trace_header *trace_header own_data; /* never NULL after trace_open */
 extern struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels, trace_groups, trace_threads,
-        trace_lifetimes, trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts, trace_tallies;
+	trace_lifetimes, trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts,
+	trace_tallies;
 
 /* Creates the recording at `path` (absolute) or, when path is NULL or fails, in anonymous memory. Fills what is known
    of the header. Returns 0, or the negative errno of the file (the recording then is anonymous). There is none at all after -ENOMEM,
@@ -36,7 +37,7 @@ extern struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels,
 int trace_open(const char *path);
 
 void trace_array_init(struct trace_array *array, enum trace_kind kind, uint32_t owner, uint32_t record_bytes,
-                      uint32_t per_chunk, uint32_t max);
+		      uint32_t per_chunk, uint32_t max);
 
 /* Appends a copy of `record` (NULL: zeroes). Returns it, or NULL when the array or the file is full; *index is set.
    Takes the writer's lock; fails when this thread holds it already (signal handler). */
@@ -63,7 +64,8 @@ static always_inline bool trace_is_ready(const struct trace_array *array, uint32
 
 static always_inline void trace_publish(struct trace_array *array, uint32_t at)
 {
-	__atomic_store_n(&array->entry[at >> array->per_chunk_bits]->used, (at & (array->per_chunk - 1)) + 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&array->entry[at >> array->per_chunk_bits]->used, (at & (array->per_chunk - 1)) + 1,
+			 __ATOMIC_RELEASE);
 	atomic_store_explicit(&array->count, at + 1, memory_order_release);
 }
 

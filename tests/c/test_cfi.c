@@ -21,7 +21,8 @@ static size_t rows, hard, failures;
 static bool is_offset(const Dwarf_Op *ops, size_t count, int64_t *offset)
 {
 	*offset = count == 2 ? (int64_t)ops[1].number : 0;
-	return count && ops[0].atom == DW_OP_call_frame_cfa && (count == 1 || (count == 2 && ops[1].atom == DW_OP_plus_uconst));
+	return count && ops[0].atom == DW_OP_call_frame_cfa &&
+	       (count == 1 || (count == 2 && ops[1].atom == DW_OP_plus_uconst));
 }
 
 /* What the row should be. False: it is nothing that a row can express. */
@@ -70,7 +71,8 @@ static bool is_plt(Dwarf_Frame *frame, uintptr_t pc, struct cfi_row *row)
 {
 	Dwarf_Op *ops;
 	size_t count;
-	if (dwarf_frame_cfa(frame, &ops, &count) || count != 9 || ops[0].atom != DW_OP_breg7 || ops[1].atom != DW_OP_breg16)
+	if (dwarf_frame_cfa(frame, &ops, &count) || count != 9 || ops[0].atom != DW_OP_breg7 ||
+	    ops[1].atom != DW_OP_breg16)
 		return false;
 	*row = (struct cfi_row){.kind = CFI_SP, .cfa = 8 + ((pc & 15) >= ops[4].atom - (unsigned)DW_OP_lit0 ? 8 : 0)};
 	return true;
@@ -80,11 +82,13 @@ static void check(const struct path_module *module, uintptr_t pc, struct cfi_row
 {
 	rows++;
 	hard += expected.kind == CFI_HARD;
-	if (expected.kind == CFI_END || expected.kind == CFI_HARD ? row.kind == expected.kind : !memcmp(&row, &expected, sizeof row))
+	if (expected.kind == CFI_END || expected.kind == CFI_HARD ? row.kind == expected.kind
+								  : !memcmp(&row, &expected, sizeof row))
 		return;
 	if (failures++ < 10)
-		printf("%s+%#zx: kind %d saved %d slot %d cfa %d, expected %d %d %d %d\n", module->path, pc - module->base, row.kind,
-		       row.saved, row.fp_slot, row.cfa, expected.kind, expected.saved, expected.fp_slot, expected.cfa);
+		printf("%s+%#zx: kind %d saved %d slot %d cfa %d, expected %d %d %d %d\n", module->path,
+		       pc - module->base, row.kind, row.saved, row.fp_slot, row.cfa, expected.kind, expected.saved,
+		       expected.fp_slot, expected.cfa);
 }
 
 /* The instruction at `pc`, and the call that would return behind it: that row is kept, so that the tables grow. */
@@ -150,7 +154,8 @@ static uint32_t forget_all(void)
 
 int main(int argc, char **argv)
 {
-	static const char *const usual[] = {"libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libunwind.so.8", "libzstd.so.1"};
+	static const char *const usual[] = {"libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libunwind.so.8",
+					    "libzstd.so.1"};
 	for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
 		dlopen(usual[i], RTLD_LAZY);
 	for (int i = 1; i < argc; i++)

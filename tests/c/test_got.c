@@ -32,12 +32,17 @@ int dl_iterate_phdr(int (*visit)(struct dl_phdr_info *, size_t, void *), void *c
 static const char source[] =
 	"#include <stdlib.h>\n#include <stdio.h>\n#include <signal.h>\n#include <string.h>\n#include <time.h>\n"
 	"#include <unistd.h>\n#include <sys/socket.h>\n"
-	"void never(void *p) { rand(); srand(1); atexit(p); system(p); qsort(p, 1, 1, p); bsearch(p, p, 1, 1, p); kill(1, 0);"
-	" raise(1); signal(1, p); sleep(1); alarm(1); pause(); chdir(p); rmdir(p); unlink(p); dup(1); pipe(p); socket(1, 1, 1);"
-	" bind(1, p, 1); listen(1, 1); accept(1, p, p); send(1, p, 1, 1); recv(1, p, 1, 1); time(p); clock(); mktime(p); gmtime(p);"
-	" ctime(p); strftime(p, 1, p, p); fopen(p, p); fclose(p); fread(p, 1, 1, p); fseek(p, 1, 1); tmpfile(); rename(p, p);"
+	"void never(void *p) { rand(); srand(1); atexit(p); system(p); qsort(p, 1, 1, p); bsearch(p, p, 1, 1, p); "
+	"kill(1, 0);"
+	" raise(1); signal(1, p); sleep(1); alarm(1); pause(); chdir(p); rmdir(p); unlink(p); dup(1); pipe(p); "
+	"socket(1, 1, 1);"
+	" bind(1, p, 1); listen(1, 1); accept(1, p, p); send(1, p, 1, 1); recv(1, p, 1, 1); time(p); clock(); "
+	"mktime(p); gmtime(p);"
+	" ctime(p); strftime(p, 1, p, p); fopen(p, p); fclose(p); fread(p, 1, 1, p); fseek(p, 1, 1); tmpfile(); "
+	"rename(p, p);"
 	" remove(p); perror(p); strtod(p, p); strtok(p, p); strerror(1); strcoll(p, p); }\n"
-	"unsigned long sum(void) { return strtoul(\"1\", NULL, 10) + strtoull(\"2\", NULL, 10) + strtol(\"4\", NULL, 10); }\n";
+	"unsigned long sum(void) { return strtoul(\"1\", NULL, 10) + strtoull(\"2\", NULL, 10) + strtol(\"4\", NULL, "
+	"10); }\n";
 
 static void *make_library(void)
 {
@@ -48,7 +53,8 @@ static void *make_library(void)
 	snprintf(path, sizeof path, "%s/slots.c", folder);
 	FILE *file = fopen(path, "w");
 	if (file && fputs(source, file) >= 0 && !fclose(file)) {
-		snprintf(command, sizeof command, "cd %s && gcc -O1 -w -fno-builtin -fPIC -shared -Wl,-z,lazy slots.c -o slots.so", folder);
+		snprintf(command, sizeof command,
+			 "cd %s && gcc -O1 -w -fno-builtin -fPIC -shared -Wl,-z,lazy slots.c -o slots.so", folder);
 		if (!system(command)) {
 			snprintf(path, sizeof path, "%s/slots.so", folder);
 			library = dlopen(path, RTLD_LAZY);

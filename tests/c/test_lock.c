@@ -71,7 +71,8 @@ static void take_from_reserve(char **range)
 		assert(range[i] && region_owner_of(range[i] + 2 * REGION_CHUNK_BYTES - 1) == REGION_HEAP);
 		range[i][2 * REGION_CHUNK_BYTES - 1] = 1;
 	}
-	assert(!region_heap_map(RESERVE_CHUNKS * REGION_CHUNK_BYTES, PROT_READ | PROT_WRITE)); /* so much is not left there */
+	assert(!region_heap_map(RESERVE_CHUNKS * REGION_CHUNK_BYTES,
+				PROT_READ | PROT_WRITE)); /* so much is not left there */
 	base_hurry_end();
 	stage = 2;
 	pthread_join(thread, NULL);
@@ -87,7 +88,8 @@ static void test_who_hurries_finds_addresses(void)
 	}
 	for (int i = 0; i < 4 * TAKEN; i++)
 		for (int other = 0; other < i; other++)
-			assert(range[other] + 2 * REGION_CHUNK_BYTES <= range[i] || range[i] + 2 * REGION_CHUNK_BYTES <= range[other]);
+			assert(range[other] + 2 * REGION_CHUNK_BYTES <= range[i] ||
+			       range[i] + 2 * REGION_CHUNK_BYTES <= range[other]);
 	for (int i = 0; i < 4 * TAKEN; i++)
 		region_heap_unmap(range[i], 2 * REGION_CHUNK_BYTES);
 	char *plain = region_heap_map(RESERVE_CHUNKS * REGION_CHUNK_BYTES, PROT_READ | PROT_WRITE);

@@ -242,7 +242,8 @@ static void check_program(const char *root, const char *flags)
 {
 	bool done = shell(
 		"cd %s && g++ %s -w -c tests/c/mark_targets.cpp -o %s/t.o && "
-		"for f in core/mark/*.c core/mark/*.S core/path/cfi.c core/path/eh_frame.c core/path/module.c core/base.c core/library.c tests/c/test_mark_calls.c; do "
+		"for f in core/mark/*.c core/mark/*.S core/path/cfi.c core/path/eh_frame.c core/path/module.c "
+		"core/base.c core/library.c tests/c/test_mark_calls.c; do "
 		"gcc -std=gnu11 -O1 %s -DTARGETS_INSIDE -I. -w -c $f -o %s/inside_$(basename $f).o || exit 1; done && "
 		"g++ %s -o %s/mark_inside %s/t.o %s/inside_*.o -ldl",
 		root, flags, folder(), flags, folder(), flags, folder(), folder(), folder());

@@ -127,7 +127,8 @@ GROUP(int_of_double)
 GROUP(double_and_int)
 {
 	EACH(i, numbers)
-	for (int power = -40; power < 40; power += 13) SEE(((double (*)(double, int))function)(numbers[i], power));
+	for (int power = -40; power < 40; power += 13)
+		SEE(((double (*)(double, int))function)(numbers[i], power));
 }
 
 GROUP(double_of_three)

@@ -36,7 +36,8 @@ static void test_choices(void)
 {
 	options_init(&options);
 	CHECK(set("mode", "observe") == 0 && options.mode == TRACE_MODE_OBSERVE);
-	CHECK(set("mode", "enforce") == -EINVAL && options.mode == TRACE_MODE_OBSERVE && strstr(error.line, "not available in this version"));
+	CHECK(set("mode", "enforce") == -EINVAL && options.mode == TRACE_MODE_OBSERVE &&
+	      strstr(error.line, "not available in this version"));
 	CHECK(set("mode", "off") == 0 && options.mode == TRACE_MODE_OFF);
 	CHECK(set("mode", "of") == -EINVAL && options.mode == TRACE_MODE_OFF);
 	CHECK(strstr(error.line, "observe|route|off"));

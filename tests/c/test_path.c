@@ -397,10 +397,16 @@ static NOINLINE void folded_hook(void)
 	if (!folded)
 		folded = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	size_t count = path_capture(fp, two, 2, &cut);
-	CHECK(path_value(folded, fp, 0, hash_two) == hash_path(NULL, two, count, false, 0, NULL), "another path's value");
+	CHECK(path_value(folded, fp, 0, hash_two) == hash_path(NULL, two, count, false, 0, NULL),
+	      "another path's value");
 }
 
-#define FOLDED_CALLER(name, callee) static NOINLINE void name(void) { callee(); keep++; }
+#define FOLDED_CALLER(name, callee)                                                                                    \
+	static NOINLINE void name(void)                                                                                \
+	{                                                                                                              \
+		callee();                                                                                              \
+		keep++;                                                                                                \
+	}
 FOLDED_CALLER(folded_one, folded_hook)
 FOLDED_CALLER(folded_two, folded_hook)
 FOLDED_CALLER(folded_through, folded_one)
@@ -558,8 +564,8 @@ static NOINLINE void test_each_lookup_is_counted(void)
 		for (unsigned path = 0; path < PATHS; path++)
 			hook_at_depth(16 + path / 4 * 16, path % 4);
 		path_cache_stats(counted, &now);
-		CHECK(now.captures == PATHS && now.hits == round * PATHS, "round %lu: %lu walks, %lu hits", round, now.captures,
-		      now.hits);
+		CHECK(now.captures == PATHS && now.hits == round * PATHS, "round %lu: %lu walks, %lu hits", round,
+		      now.captures, now.hits);
 	}
 }
 
@@ -572,7 +578,8 @@ static NOINLINE void test_a_tag_is_part_of_the_question(void)
 			first[round] = value;
 		CHECK(value == first[round % 4], "round %u", round);
 	}
-	CHECK(first[0] != first[1] && first[0] != first[2] && first[1] != first[2] && first[2] != first[3], "tags are alike");
+	CHECK(first[0] != first[1] && first[0] != first[2] && first[1] != first[2] && first[2] != first[3],
+	      "tags are alike");
 }
 
 /* Two libraries of the same layout loaded at the same place, one after the other: the paths through them differ though

@@ -10,13 +10,13 @@
 static enum trace_tier pick(enum trace_role role, bool in_frame, bool in_task, bool demoted, size_t size, size_t align)
 {
 	struct route_request request = {.size = size,
-	                                .align = align,
-	                                .role = role,
-	                                .in_frame = in_frame,
-	                                .in_task = in_task,
-	                                .demoted = demoted,
-	                                .frame_max = 16384,
-	                                .pool_max = 4096};
+					.align = align,
+					.role = role,
+					.in_frame = in_frame,
+					.in_task = in_task,
+					.demoted = demoted,
+					.frame_max = 16384,
+					.pool_max = 4096};
 	return route_pick(&request);
 }
 
@@ -41,7 +41,7 @@ static void test_route(void)
 }
 
 static void expect(struct check_birth birth, struct check_death death, uint32_t owner_frame, enum check_verdict verdict,
-                   uint32_t code, uint32_t lifetime)
+		   uint32_t code, uint32_t lifetime)
 {
 	struct check_result result = check_death(&birth, &death, owner_frame);
 	assert(result.verdict == verdict);

@@ -32,12 +32,12 @@ struct tally {
 	uint64_t allocations; /* successful; a realloc of a block to n > 0 is a free and an allocation */
 	uint64_t frees;
 	uint64_t boundaries;
-	uint64_t frees_before_boundary;        /* of all frees */
-	uint64_t scoped_allocations;           /* born on the boundary thread after the first boundary */
+	uint64_t frees_before_boundary; /* of all frees */
+	uint64_t scoped_allocations; /* born on the boundary thread after the first boundary */
 	uint64_t scoped_frees;
 	uint64_t scoped_frees_before_boundary; /* by whichever thread */
-	uint64_t unknown_frees;                /* addresses that came by no call of ours */
-	uint64_t lost;                         /* the table was full */
+	uint64_t unknown_frees; /* addresses that came by no call of ours */
+	uint64_t lost; /* the table was full */
 };
 
 static struct tally nowhere;
@@ -46,7 +46,7 @@ static struct tally *tally = &nowhere;
 enum { SHARDS = 64, SHARD_SLOTS = 1 << 16 };
 struct entry {
 	uintptr_t address; /* 0: free */
-	uint64_t birth;    /* boundary count << 1 | scoped */
+	uint64_t birth; /* boundary count << 1 | scoped */
 };
 struct shard {
 	_Alignas(64) volatile int lock;
@@ -72,7 +72,7 @@ static struct shard *enter(uint64_t h)
 		syscall(SYS_sched_yield);
 	if (!shard->entries)
 		shard->entries = mmap(NULL, SHARD_SLOTS * sizeof *shard->entries, PROT_READ | PROT_WRITE,
-		                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	return shard;
 }
 
@@ -304,9 +304,9 @@ static void *real(const char *name)
 }
 
 #define REAL(type, name)                                                                                               \
-	static __typeof__(type) *next;                                                                                              \
+	static __typeof__(type) *next;                                                                                 \
 	if (!next)                                                                                                     \
-		next = (__typeof__(type) *)real(#name);                                                                              \
+		next = (__typeof__(type) *)real(#name);                                                                \
 	passed(#name)
 
 int nanosleep(const struct timespec *wanted, struct timespec *left)

@@ -77,8 +77,8 @@ static void load(uv_work_t *work)
 		struct asset *asset = fa_task_alloc(job->task, sizeof *asset);
 		*asset = (struct asset){job->type, bytes, 0};
 		asset->checksum = job->type == TEXTURE ? parse_texture(job->task, data, bytes)
-		                  : job->type == MESH  ? parse_mesh(job->task, data, bytes)
-		                                       : parse_audio(job->task, data, bytes);
+				  : job->type == MESH  ? parse_mesh(job->task, data, bytes)
+						       : parse_audio(job->task, data, bytes);
 		fa_task_release(job->task, asset);
 		job->asset = asset;
 	}

@@ -98,7 +98,8 @@ static void connected(uv_connect_t *request, int status)
 {
 	struct player *player = request->data;
 	for (int i = 0; i < MOVES && !status; i++) {
-		int bytes = snprintf(player->text[i], sizeof player->text[i], "%d %d\n", player->number, i * player->number);
+		int bytes = snprintf(player->text[i], sizeof player->text[i], "%d %d\n", player->number,
+				     i * player->number);
 		uv_buf_t buffer = uv_buf_init(player->text[i], (unsigned)bytes);
 		uv_write(&player->write[i], (uv_stream_t *)&player->socket, &buffer, 1, NULL);
 	}
@@ -132,7 +133,8 @@ int main(void)
 	uv_tcp_init(&loop, &listener);
 	uv_ip4_addr("127.0.0.1", 0, &address);
 	uv_tcp_bind(&listener, (struct sockaddr *)&address, 0);
-	if (uv_listen((uv_stream_t *)&listener, 16, accepted) || uv_tcp_getsockname(&listener, (struct sockaddr *)&address, &size))
+	if (uv_listen((uv_stream_t *)&listener, 16, accepted) ||
+	    uv_tcp_getsockname(&listener, (struct sockaddr *)&address, &size))
 		return 1;
 	for (int i = 0; i < PLAYERS; i++) {
 		players[i].number = i + 1;
@@ -158,7 +160,7 @@ int main(void)
 	uv_loop_close(&loop);
 	fa_stats_t stats;
 	fa_stats(&stats);
-	printf("moves %d %d %d, total %d, tasks %d, live %d\n", moves[1], moves[2], moves[3], total, (int)stats.tasks_ended,
-	       (int)(stats.frame.live_blocks + stats.other.live_blocks));
+	printf("moves %d %d %d, total %d, tasks %d, live %d\n", moves[1], moves[2], moves[3], total,
+	       (int)stats.tasks_ended, (int)(stats.frame.live_blocks + stats.other.live_blocks));
 	return frames == (int)stats.frames ? 0 : 1;
 }

@@ -10,7 +10,7 @@
 struct stream {
 	uv_tcp_t socket;
 	fa_task *task;
-	char *room;       /* the task's: what is read into */
+	char *room; /* the task's: what is read into */
 	fa_vec processed; /* the task's: grows to the largest chunk */
 	uv_write_t write;
 	size_t chunks;
@@ -125,7 +125,8 @@ int main(void)
 	uv_tcp_init(loop, &listener);
 	uv_ip4_addr("127.0.0.1", 0, &address);
 	uv_tcp_bind(&listener, (struct sockaddr *)&address, 0);
-	if (uv_listen((uv_stream_t *)&listener, 1, accepted) || uv_tcp_getsockname(&listener, (struct sockaddr *)&address, &size))
+	if (uv_listen((uv_stream_t *)&listener, 1, accepted) ||
+	    uv_tcp_getsockname(&listener, (struct sockaddr *)&address, &size))
 		return 1;
 	uv_tcp_init(loop, &client.socket);
 	uv_tcp_connect(&client.connect, &client.socket, (struct sockaddr *)&address, client_connected);

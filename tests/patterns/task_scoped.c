@@ -7,7 +7,7 @@
 struct connection {
 	fa_task *task;
 	unsigned *checksum; /* the task's */
-	fa_vec buffer;      /* the task's: grows to the longest message, and is used again */
+	fa_vec buffer; /* the task's: grows to the longest message, and is used again */
 };
 
 static void open_connection(struct connection *connection)
@@ -23,7 +23,8 @@ static void receive(struct connection *connection, const char *message)
 	fa_task_enter(connection->task);
 	fa_vec_append(&connection->buffer, message, strlen(message));
 	for (size_t i = 0; i < connection->buffer.count; i++)
-		*connection->checksum = *connection->checksum * 31 + *(unsigned char *)fa_vec_at(&connection->buffer, i);
+		*connection->checksum =
+			*connection->checksum * 31 + *(unsigned char *)fa_vec_at(&connection->buffer, i);
 	fa_vec_clear(&connection->buffer);
 	fa_task_leave(connection->task);
 }

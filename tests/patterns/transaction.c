@@ -48,8 +48,10 @@ static const char *transfer(sqlite3 *db, int from, int to, int cents)
 	char *sql = fa_pool_alloc(256);
 	if (run(db, "BEGIN"))
 		return "no transaction";
-	snprintf(sql, 256, "UPDATE accounts SET cents = cents - %d WHERE account = %d; "
-	                   "UPDATE accounts SET cents = cents + %d WHERE account = %d", cents, from, cents, to);
+	snprintf(sql, 256,
+		 "UPDATE accounts SET cents = cents - %d WHERE account = %d; "
+		 "UPDATE accounts SET cents = cents + %d WHERE account = %d",
+		 cents, from, cents, to);
 	if (run(db, sql) || read_rows(db, &rows)) {
 		run(db, "ROLLBACK");
 		return "error";
@@ -68,7 +70,7 @@ int main(void)
 	if (sqlite3_open(":memory:", &db))
 		return 1;
 	run(db, "CREATE TABLE accounts(account INTEGER, cents INTEGER, owner TEXT);"
-	        "INSERT INTO accounts VALUES (1, 1000, 'Ada'), (2, 500, 'Grace'), (3, 0, 'Barbara')");
+		"INSERT INTO accounts VALUES (1, 1000, 'Ada'), (2, 500, 'Grace'), (3, 0, 'Barbara')");
 	printf("%s\n", transfer(db, 1, 3, 700));
 	printf("%s\n", transfer(db, 2, 1, 501));
 	printf("%s\n", transfer(db, 2, 3, 500));

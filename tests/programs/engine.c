@@ -7,9 +7,18 @@
 
 static long done;
 
-SITE void *physics_alloc(size_t size) { return malloc(size); }
-SITE void *render_alloc(size_t size) { return malloc(size); }
-SITE void *scratch_alloc(size_t size) { return malloc(size); }
+SITE void *physics_alloc(size_t size)
+{
+	return malloc(size);
+}
+SITE void *render_alloc(size_t size)
+{
+	return malloc(size);
+}
+SITE void *scratch_alloc(size_t size)
+{
+	return malloc(size);
+}
 
 SITE void collide(int n) /* part of physics, called by render as well */
 {

@@ -8,8 +8,10 @@
 #include <sys/wait.h>
 #include <ucontext.h>
 
-#define STEP_ON() __asm__ volatile("sub $128, %%rsp; pushf; orl $0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
-#define STEP_OFF() __asm__ volatile("sub $128, %%rsp; pushf; andl $~0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
+#define STEP_ON()                                                                                                      \
+	__asm__ volatile("sub $128, %%rsp; pushf; orl $0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
+#define STEP_OFF()                                                                                                     \
+	__asm__ volatile("sub $128, %%rsp; pushf; andl $~0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
 
 static volatile long steps, target, forked, failed;
 static size_t block_bytes = 40;

@@ -13,9 +13,18 @@
 static _Atomic(void *) ring[WORKERS][RING];
 static atomic_bool over;
 
-KEEP void hand_frame(void) { __asm__ volatile("" ::: "memory"); }
-KEEP static void *small(void) { return malloc(24); }
-KEEP static void *large(void) { return malloc(600); }
+KEEP void hand_frame(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
+KEEP static void *small(void)
+{
+	return malloc(24);
+}
+KEEP static void *large(void)
+{
+	return malloc(600);
+}
 
 static void *work(void *given)
 {

@@ -9,8 +9,14 @@
 static volatile _Alignas(64) unsigned phase;
 static pthread_barrier_t turn;
 
-KEEP void lines_frame(void) { __asm__ volatile("" ::: "memory"); }
-KEEP void lines_marked(void) { __asm__ volatile("" ::: "memory"); }
+KEEP void lines_frame(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
+KEEP void lines_marked(void)
+{
+	__asm__ volatile("" ::: "memory");
+}
 
 KEEP static void work(void)
 {

@@ -83,7 +83,8 @@ static void settle_behind(const char *block, int first)
 	char *chunk = (char *)((uintptr_t)block & -CHUNK);
 	for (int i = 0, made = 0; made < PAGES && i < 100 * PAGES; i++) {
 		char *wish = chunk + (size_t)(3 * i + 1) * CHUNK;
-		char *got = mmap(wish, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		char *got = mmap(wish, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+				 -1, 0);
 		if (got == MAP_FAILED)
 			continue;
 		CHECK(got == wish);

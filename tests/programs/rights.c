@@ -141,9 +141,13 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*run)(void);
-	} all[] = {{"grow", grow_and_free},          {"guard-argument", guard_before_argument}, {"guard-stack", guard_below_stack},
-	           {"vfork-limit", limit_in_vfork},  {"mappings", calloc_without_mappings},     {"free-behind", free_behind_a_block},
-	           {"name", name_at_the_end_of_a_page}};
+	} all[] = {{"grow", grow_and_free},
+		   {"guard-argument", guard_before_argument},
+		   {"guard-stack", guard_below_stack},
+		   {"vfork-limit", limit_in_vfork},
+		   {"mappings", calloc_without_mappings},
+		   {"free-behind", free_behind_a_block},
+		   {"name", name_at_the_end_of_a_page}};
 	for (size_t i = 0; argc > 1 && i < sizeof all / sizeof *all; i++)
 		if (!strcmp(argv[1], all[i].name)) {
 			all[i].run();

@@ -8,8 +8,10 @@
 
 #define SMALL 48
 #define OWN 24 /* what pthread_create allocates */
-#define STEP_ON() __asm__ volatile("sub $128, %%rsp; pushf; orl $0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
-#define STEP_OFF() __asm__ volatile("sub $128, %%rsp; pushf; andl $~0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
+#define STEP_ON()                                                                                                      \
+	__asm__ volatile("sub $128, %%rsp; pushf; orl $0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
+#define STEP_OFF()                                                                                                     \
+	__asm__ volatile("sub $128, %%rsp; pushf; andl $~0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
 
 static size_t size;
 static pthread_attr_t too_large;

@@ -55,7 +55,8 @@ static void check(const struct held *h, size_t size, const char *when)
 {
 	for (size_t i = 0; i < size; i += step(i, h->size))
 		if (h->p[i] != (unsigned char)(h->tag + i * 31)) {
-			dprintf(2, "seed %u: %p + %zu of %zu is overwritten at %s\n", seed, (void *)h->p, i, h->size, when);
+			dprintf(2, "seed %u: %p + %zu of %zu is overwritten at %s\n", seed, (void *)h->p, i, h->size,
+				when);
 			corrupt++;
 			return;
 		}

@@ -32,8 +32,9 @@ static void check_block(void *p, size_t n, size_t align)
 
 static void sizes(void)
 {
-	static const size_t size[] = {0,    1,    8,    15,    16,    17,    24,    100,   255,     256,     257,     1000,    2048, 4095,
-	                              4096, 4097, 8192, 16368, 16383, 16384, 16385, 40000, 1 << 20, 3 << 20, (1 << 20) + 1};
+	static const size_t size[] = {0,     1,     8,     15,    16,      17,      24,           100,  255,
+				      256,   257,   1000,  2048,  4095,    4096,    4097,         8192, 16368,
+				      16383, 16384, 16385, 40000, 1 << 20, 3 << 20, (1 << 20) + 1};
 	void *block[64];
 	for (size_t i = 0; i < sizeof size / sizeof size[0]; i++) {
 		block[2 * i] = malloc(size[i]);
@@ -148,8 +149,9 @@ static void too_large(void)
 
 static void reallocs(void)
 {
-	static const size_t step[] = {1,     15,    16,    17,  200,   4000,  4096,  4097,    9000,      16384,  16385, 20000, 1 << 20,
-	                              70000, 16384, 16380, 300, 70000, 64,    5000,  2 << 20, (1 << 20) + 1, 100, 16};
+	static const size_t step[] = {1,    15,    16,    17,    200,     4000,          4096,  4097,
+				      9000, 16384, 16385, 20000, 1 << 20, 70000,         16384, 16380,
+				      300,  70000, 64,    5000,  2 << 20, (1 << 20) + 1, 100,   16};
 	unsigned char *p = NULL;
 	size_t have = 0;
 	for (size_t i = 0; i < sizeof step / sizeof step[0]; i++) {
@@ -198,9 +200,11 @@ static void errno_kept(void)
 static void by_name(void)
 {
 	void (*sized)(void *, size_t) = (void (*)(void *, size_t))dlsym(RTLD_DEFAULT, "free_sized");
-	void (*aligned_sized)(void *, size_t, size_t) = (void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "free_aligned_sized");
+	void (*aligned_sized)(void *, size_t, size_t) =
+		(void (*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "free_aligned_sized");
 	void (*old_free)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "cfree");
-	void *(*libc_reallocarray)(void *, size_t, size_t) = (void *(*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "__libc_reallocarray");
+	void *(*libc_reallocarray)(void *, size_t, size_t) =
+		(void *(*)(void *, size_t, size_t))dlsym(RTLD_DEFAULT, "__libc_reallocarray");
 	bool shimmed = getenv("LD_PRELOAD") && strstr(getenv("LD_PRELOAD"), "framealloc");
 	CHECK(!shimmed || (sized && aligned_sized && old_free && libc_reallocarray));
 	for (int i = 0; i < 1000 && sized; i++) {

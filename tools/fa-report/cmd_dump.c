@@ -77,9 +77,9 @@ static void dump_counter(FILE *out, uint32_t slot, uint32_t site, const struct t
 		", bytes %" PRIu64 ", live %" PRId64 ", peak %" PRId64 ", frame %" PRIu32 " old %" PRIu64
 		", died in segment %" PRIu64 "+%" PRIu64 ", frame %" PRIu64 ", later %" PRIu64 ", outside %" PRIu64
 		", await %" PRIu64 ", elsewhere %" PRIu64 ", moves %" PRIu64 "\n",
-		c->bytes, trace_counter_live(c), c->peak_bytes, c->frame,
-		(uint64_t)(c->old_at_frame & ~TRACE_HOT_TOLD), c->died_in_segment, c->died_in_segment_outside, c->died_in_frame, c->outlived_frame,
-		c->died_outside, c->crossed_await, c->died_elsewhere, c->tier_moves);
+		c->bytes, trace_counter_live(c), c->peak_bytes, c->frame, (uint64_t)(c->old_at_frame & ~TRACE_HOT_TOLD),
+		c->died_in_segment, c->died_in_segment_outside, c->died_in_frame, c->outlived_frame, c->died_outside,
+		c->crossed_await, c->died_elsewhere, c->tier_moves);
 }
 
 static void dump_thread(FILE *out, uint32_t index, const struct trace_thread *t)
@@ -88,7 +88,8 @@ static void dump_thread(FILE *out, uint32_t index, const struct trace_thread *t)
 		index, t->tid, t->slot, text_role(t->role), t->flags, t->name, t->start_ns, t->end_ns);
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		fprintf(out, "  %s: allocs %" PRIu64 ", frees %" PRIu64 ", bytes %" PRIu64 ", live %" PRId64 "\n",
-			text_tier(tier), t->tier[tier].allocs, t->tier[tier].frees, t->tier[tier].bytes, trace_live(&t->tier[tier]));
+			text_tier(tier), t->tier[tier].allocs, t->tier[tier].frees, t->tier[tier].bytes,
+			trace_live(&t->tier[tier]));
 	fprintf(out,
 		"  frames %" PRIu64 ", whole %" PRIu64
 		" of %u kept, marker %u, merged records %u of %u frames, folded threads %" PRIu64 "\n",
@@ -141,7 +142,9 @@ static void dump_violation(FILE *out, uint32_t index, const struct trace_violati
 
 static void dump_tally(FILE *out, const struct trace_tally *t)
 {
-	fprintf(out, "of violation %u by slot %u: count %" PRIu64 ", bytes %" PRIu64 ", last frame %" PRIu64 ", worst %" PRIu64 "\n",
+	fprintf(out,
+		"of violation %u by slot %u: count %" PRIu64 ", bytes %" PRIu64 ", last frame %" PRIu64
+		", worst %" PRIu64 "\n",
 		t->violation, t->slot, t->count, t->bytes, t->last_frame, t->worst_lifetime_frames);
 }
 
@@ -149,29 +152,33 @@ static void dump_marker(FILE *out, uint32_t index, const struct trace_marker *m)
 {
 	const char *binding = text_binding(m->binding);
 	fprintf(out, "marker %u: %s, %s, %s, module %d +0x%" PRIx64 ", calls %" PRIu64 "%s%s%s\n", index, m->name,
-		text_marker_kind(m->kind), binding ? binding : "not bound", (int)m->module, m->offset, trace_marker_calls(m),
-		m->automatic ? ", automatic" : "", m->reason[0] ? ", " : "", m->reason);
+		text_marker_kind(m->kind), binding ? binding : "not bound", (int)m->module, m->offset,
+		trace_marker_calls(m), m->automatic ? ", automatic" : "", m->reason[0] ? ", " : "", m->reason);
 }
 
 static void dump_task_type(FILE *out, uint32_t index, const struct trace_task_type *t)
 {
-	fprintf(out, "task type %u: %s, node %u, born at site %u, live peak %" PRIu64 ", polls max %" PRIu64 ", bytes peak %" PRIu64
-		", lifetime max %" PRIu64 " ns, %s\n", index, text_task_kind(t->kind), t->node, t->birth_site, t->live_peak,
-		t->polls_max, t->bytes_peak, t->lifetime_max_ns, t->name);
+	fprintf(out,
+		"task type %u: %s, node %u, born at site %u, live peak %" PRIu64 ", polls max %" PRIu64
+		", bytes peak %" PRIu64 ", lifetime max %" PRIu64 " ns, %s\n",
+		index, text_task_kind(t->kind), t->node, t->birth_site, t->live_peak, t->polls_max, t->bytes_peak,
+		t->lifetime_max_ns, t->name);
 }
 
 static void dump_task_count(FILE *out, const struct trace_task_count *c)
 {
-	fprintf(out, "tasks of type %u, slot %u: started %" PRIu64 ", ended %" PRIu64 ", polls %" PRIu64 ", allocs %" PRIu64
-		", bytes %" PRIu64 ", crossed %" PRIu64 ", left %" PRIu64 " (%" PRIu64 " bytes), lifetime %" PRIu64 " ns\n",
+	fprintf(out,
+		"tasks of type %u, slot %u: started %" PRIu64 ", ended %" PRIu64 ", polls %" PRIu64 ", allocs %" PRIu64
+		", bytes %" PRIu64 ", crossed %" PRIu64 ", left %" PRIu64 " (%" PRIu64 " bytes), lifetime %" PRIu64
+		" ns\n",
 		c->type, c->slot, c->started, c->ended, c->polls, c->allocs, c->bytes, c->crossed_await, c->left_blocks,
 		c->left_bytes, c->lifetime_ns);
 }
 
 static void dump_tag(FILE *out, uint32_t index, const struct trace_tag *t)
 {
-	fprintf(out, "region %u: %s, budget %" PRIu64 ", at most %" PRIu64 " bytes a frame, %" PRIu64 " frames over\n", index,
-		t->name, t->budget_bytes, t->frame_bytes_max, t->frames_over);
+	fprintf(out, "region %u: %s, budget %" PRIu64 ", at most %" PRIu64 " bytes a frame, %" PRIu64 " frames over\n",
+		index, t->name, t->budget_bytes, t->frame_bytes_max, t->frames_over);
 }
 
 static void dump_group(struct report *report, uint32_t index, const struct trace_group *group)
@@ -236,9 +243,10 @@ static void dump_record(struct report *report, const struct reader_array *array,
 void cmd_dump(struct report *report)
 {
 	static const char *const kinds[TRACE_KIND_COUNT] = {
-		"none",         "module",          "node",     "site",      "group label", "group", "thread", "frame",
-		"merged frame", "frame histogram", "lifetime", "violation", "marker", "region",
-		"task type",    "task count",      "tally"};
+		"none",       "module",    "node",   "site",         "group label",
+		"group",      "thread",    "frame",  "merged frame", "frame histogram",
+		"lifetime",   "violation", "marker", "region",       "task type",
+		"task count", "tally"};
 	dump_header(report->out, &report->reader.header);
 	for (size_t i = 0; i < report->reader.array_count; i++) {
 		const struct reader_array *array = &report->reader.arrays[i];

@@ -15,20 +15,23 @@ int cmd_explain(FILE *out, const char *text, bool json)
 {
 	const struct code_info *info = codes_named(text);
 	if (!info) {
-		fprintf(stderr, "fa-report: no code %s; codes are FA001 to FA902, `fa-report explain all` lists them\n", text);
+		fprintf(stderr, "fa-report: no code %s; codes are FA001 to FA902, `fa-report explain all` lists them\n",
+			text);
 		return 2;
 	}
 	if (json) {
-		json_t *object = json_pack("{s:o,s:s,s:s,s:s,s:s}", "code", json_sprintf("FA%03u", info->number), "name", info->name,
-		                           "level", text_level(info->level), "message", info->sentence, "help", info->help);
+		json_t *object = json_pack("{s:o,s:s,s:s,s:s,s:s}", "code", json_sprintf("FA%03u", info->number),
+					   "name", info->name, "level", text_level(info->level), "message",
+					   info->sentence, "help", info->help);
 		json_dumpf(object, out, JSON_INDENT(2));
 		json_decref(object);
 		fputc('\n', out);
 		return 0;
 	}
 	fprintf(out, "FA%03u  %s\n\n  %s.\n\n  Level: %s%s.\n  Help: %s.\n", info->number, info->name, info->sentence,
-	        text_level(info->level),
-	        info->by_lifetime_rule ? "; an error where the program or its policy asked for frame memory" : "", info->help);
+		text_level(info->level),
+		info->by_lifetime_rule ? "; an error where the program or its policy asked for frame memory" : "",
+		info->help);
 	return 0;
 }
 
@@ -58,11 +61,12 @@ static void list_one(FILE *out, const char *path, json_t *list)
 		strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime(&seconds));
 		uint64_t frames = model.frames_count ? model.frames[0].count : 0;
 		if (list)
-			json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:I,s:I}", "path", path, "exe", reader.header.exe, "ended",
-			                                      model.ended, "allocs", (json_int_t)model.allocs, "frames", (json_int_t)frames));
+			json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:I,s:I}", "path", path, "exe",
+							      reader.header.exe, "ended", model.ended, "allocs",
+							      (json_int_t)model.allocs, "frames", (json_int_t)frames));
 		else
-			fprintf(out, "%s  %-7s  %12s allocs  %8s frames  %s  %s\n", when, model.ended, text_count(model.allocs),
-			        text_count(frames), path, reader.header.exe);
+			fprintf(out, "%s  %-7s  %12s allocs  %8s frames  %s  %s\n", when, model.ended,
+				text_count(model.allocs), text_count(frames), path, reader.header.exe);
 	}
 	model_free(&model);
 	reader_close(&reader);

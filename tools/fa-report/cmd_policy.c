@@ -14,9 +14,9 @@ static const char *const marker_words[] = {
 	[POLICY_FRAME] = "frame",       [POLICY_FRAME_SCOPE] = "frame-scope",
 	[POLICY_TASK] = "task",         [POLICY_AWAIT] = "await",
 	[POLICY_TRANSFER] = "transfer", [POLICY_REGION] = "scope",
-	[POLICY_TASK_END] = "task-end", [POLICY_STACK] = "stack", [POLICY_SWITCH] = "switch",
-	[POLICY_PRESENT] = "present",   [POLICY_WAIT] = "wait",
-	[POLICY_SLEEP] = "sleep",
+	[POLICY_TASK_END] = "task-end", [POLICY_STACK] = "stack",
+	[POLICY_SWITCH] = "switch",     [POLICY_PRESENT] = "present",
+	[POLICY_WAIT] = "wait",         [POLICY_SLEEP] = "sleep",
 };
 
 /* The whole file, to be freed; NULL with errno. */

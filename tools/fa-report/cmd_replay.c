@@ -10,7 +10,7 @@
 #define SPAN_BYTES 65536u /* of the frame tier, with its header: core/tier/frame.h */
 #define SPAN_FIRST 64u
 #define HEADER_BYTES 16u
-#define FRAME_MAX 16384u  /* largest blocks of the tiers, by default: core/registry/thresholds.def */
+#define FRAME_MAX 16384u /* largest blocks of the tiers, by default: core/registry/thresholds.def */
 #define POOL_MAX 4096u
 #define THREADS 4096u
 
@@ -31,7 +31,7 @@ struct way {
 		uint64_t allocs, bytes;
 		int64_t live, peak;
 	} tier[TRACE_TIERS];
-	uint64_t escapes;      /* blocks of the frame tier alive at the end of their frame */
+	uint64_t escapes; /* blocks of the frame tier alive at the end of their frame */
 	uint64_t frame_ends, pinned, pinned_most; /* spans pinned, summed and at once */
 	struct span *spans;
 	uint32_t span_count, span_room, full; /* full: left with something alive in them */
@@ -177,9 +177,9 @@ static void birth(struct replay *replay, const struct events_event *event)
 	struct living *living = find(replay, event->birth);
 	replay->used += !living->birth;
 	*living = (struct living){.birth = event->birth + 1,
-	                          .usable = event->size ? (event->size + 15) & ~15ull : 16,
-	                          .frame = event->frame,
-	                          .thread = (uint16_t)thread};
+				  .usable = event->size ? (event->size + 15) & ~15ull : 16,
+				  .frame = event->frame,
+				  .thread = (uint16_t)thread};
 	for (int w = 0; w < 2; w++) {
 		struct way *way = &replay->way[w];
 		int route = w && event->site < replay->sites ? replay->route[event->site] : -1;
@@ -210,7 +210,8 @@ static void death(struct replay *replay, const struct events_event *event)
 		way->tier[living->tier[w]].live -= (int64_t)living->usable;
 		if (living->span[w])
 			span_give(way, living->thread, living->span[w]);
-		if (living->tier[w] == TRACE_TIER_FRAME && living->frame && living->frame == replay->open_frame[living->thread])
+		if (living->tier[w] == TRACE_TIER_FRAME && living->frame &&
+		    living->frame == replay->open_frame[living->thread])
 			way->alive_in_frame[living->thread]--;
 	}
 	forget(replay, living);
@@ -250,7 +251,8 @@ static const char *change(uint64_t before, uint64_t after)
 	char *out = text[next++ % 4];
 	if (before == after)
 		return "";
-	snprintf(out, sizeof text[0], "  (%+.1f %%)", before ? 100.0 * ((double)after - (double)before) / (double)before : 100.0);
+	snprintf(out, sizeof text[0], "  (%+.1f %%)",
+		 before ? 100.0 * ((double)after - (double)before) / (double)before : 100.0);
 	return out;
 }
 
@@ -259,16 +261,17 @@ static void print(struct report *report, const struct replay *replay, size_t rou
 	const struct way *was = &replay->way[0], *is = &replay->way[1];
 	fprintf(report->out, "%s\n  replayed    %zu sites routed anew\n", report->path, routed);
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
-		fprintf(report->out, "  %-11s %s -> %s allocations, %s -> %s requested, peak %s -> %s%s\n", text_tier(tier),
-		        text_count(was->tier[tier].allocs), text_count(is->tier[tier].allocs), text_bytes((double)was->tier[tier].bytes),
-		        text_bytes((double)is->tier[tier].bytes), text_bytes((double)was->tier[tier].peak),
-		        text_bytes((double)is->tier[tier].peak), change((uint64_t)was->tier[tier].peak, (uint64_t)is->tier[tier].peak));
+		fprintf(report->out, "  %-11s %s -> %s allocations, %s -> %s requested, peak %s -> %s%s\n",
+			text_tier(tier), text_count(was->tier[tier].allocs), text_count(is->tier[tier].allocs),
+			text_bytes((double)was->tier[tier].bytes), text_bytes((double)is->tier[tier].bytes),
+			text_bytes((double)was->tier[tier].peak), text_bytes((double)is->tier[tier].peak),
+			change((uint64_t)was->tier[tier].peak, (uint64_t)is->tier[tier].peak));
 	fprintf(report->out, "  escapes     %s -> %s blocks of the frame tier alive at the end of their frame%s\n",
-	        text_count(was->escapes), text_count(is->escapes), change(was->escapes, is->escapes));
+		text_count(was->escapes), text_count(is->escapes), change(was->escapes, is->escapes));
 	double ends = was->frame_ends ? (double)was->frame_ends : 1;
 	fprintf(report->out, "  pinned      %s -> %s of frame memory at a frame's end, at most %s -> %s\n",
-	        text_bytes((double)was->pinned * SPAN_BYTES / ends), text_bytes((double)is->pinned * SPAN_BYTES / ends),
-	        text_bytes((double)was->pinned_most * SPAN_BYTES), text_bytes((double)is->pinned_most * SPAN_BYTES));
+		text_bytes((double)was->pinned * SPAN_BYTES / ends), text_bytes((double)is->pinned * SPAN_BYTES / ends),
+		text_bytes((double)was->pinned_most * SPAN_BYTES), text_bytes((double)is->pinned_most * SPAN_BYTES));
 }
 
 /* SITE=TIER, where SITE is a number as in the JSON, a function's name as in the text, or `all`. Returns how many sites. */
@@ -289,8 +292,10 @@ static size_t route_one(struct report *report, const char *text, int8_t *route)
 	bool all = length == 3 && !strncmp(text, "all", 3);
 	for (size_t i = 0; i < report->model.site_count; i++) {
 		const struct model_site *site = &report->model.sites[i];
-		const struct symbol_frame *frame = end == equals || all ? NULL : text_headline(report, site->record->node).frame;
-		bool named = frame && frame->function && strlen(frame->function) == length && !strncmp(frame->function, text, length);
+		const struct symbol_frame *frame =
+			end == equals || all ? NULL : text_headline(report, site->record->node).frame;
+		bool named = frame && frame->function && strlen(frame->function) == length &&
+			     !strncmp(frame->function, text, length);
 		if (!(all || named || (end == equals && site->index == number)))
 			continue;
 		route[i] = (int8_t)tier;
@@ -306,7 +311,8 @@ static size_t route_one(struct report *report, const char *text, int8_t *route)
 void cmd_replay(struct report *report)
 {
 	if (!report->reader.header.level_full) {
-		fprintf(stderr, "fa-report: %s was recorded without events; fa-run --level full records them\n", report->path);
+		fprintf(stderr, "fa-report: %s was recorded without events; fa-run --level full records them\n",
+			report->path);
 		exit(2);
 	}
 	struct replay *replay = calloc(1, sizeof *replay);
@@ -325,14 +331,15 @@ void cmd_replay(struct report *report)
 	replay->route = route;
 	replay->sites = report->model.site_count;
 	if (!events_read(report->path, each, replay, true, &totals)) {
-		fprintf(stderr, "fa-report: %s.events: there are no events; they are recorded by fa-run --level full\n", report->path);
+		fprintf(stderr, "fa-report: %s.events: there are no events; they are recorded by fa-run --level full\n",
+			report->path);
 		exit(2);
 	}
 	if (totals.damage[0])
 		fprintf(stderr, "fa-report: %s\n", totals.damage);
 	if (totals.lost || replay->out_of_memory)
 		fprintf(stderr, "fa-report: %s events are missing from the replay\n",
-		        replay->out_of_memory ? "for want of memory, some" : text_count(totals.lost));
+			replay->out_of_memory ? "for want of memory, some" : text_count(totals.lost));
 	print(report, replay, routed);
 	for (int w = 0; w < 2; w++) {
 		free(replay->way[w].spans);

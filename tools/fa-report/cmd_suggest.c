@@ -30,9 +30,12 @@ static void suggest_markers(struct report *report)
 	fprintf(report->out, "\n[markers]\n");
 	for (uint32_t i = 0; i < markers->count; i++) {
 		const struct trace_marker *m = reader_at(markers, i);
-		static const char *const keys[] = {[TRACE_MARKER_FRAME] = "frame", [TRACE_MARKER_FRAME_SCOPE] = "frame-scope",
-		                                   [TRACE_MARKER_TASK] = "task", [TRACE_MARKER_AWAIT] = "await"};
-		if (m->kind >= sizeof keys / sizeof *keys || !keys[m->kind] || m->binding == TRACE_BINDING_NONE || !is_writable(m->name))
+		static const char *const keys[] = {[TRACE_MARKER_FRAME] = "frame",
+						   [TRACE_MARKER_FRAME_SCOPE] = "frame-scope",
+						   [TRACE_MARKER_TASK] = "task",
+						   [TRACE_MARKER_AWAIT] = "await"};
+		if (m->kind >= sizeof keys / sizeof *keys || !keys[m->kind] || m->binding == TRACE_BINDING_NONE ||
+		    !is_writable(m->name))
 			continue;
 		any = true;
 		if (m->binding == TRACE_BINDING_API) {
@@ -44,7 +47,8 @@ static void suggest_markers(struct report *report)
 		fprintf(report->out, "%s = %s\n", keys[m->kind], m->name);
 	}
 	if (!any)
-		fprintf(report->out, "; no frame boundary was found. Name the function that runs once a frame:\n; frame = FUNCTION\n");
+		fprintf(report->out, "; no frame boundary was found. Name the function that runs once a frame:\n; "
+				     "frame = FUNCTION\n");
 	for (uint32_t i = 0; i < markers->count; i++) {
 		const struct trace_marker *m = reader_at(markers, i);
 		if (m->kind == TRACE_MARKER_CANDIDATE && is_writable(m->name))
@@ -81,7 +85,7 @@ static void suggest_roles(struct report *report)
 		const struct trace_thread *thread = reader_at(threads, i);
 		char pattern[40], seen[40];
 		bool known = !thread->tid || thread->flags & TRACE_THREAD_MAIN || thread->frames || !thread->name[0] ||
-		             (main_thread && !strcmp(thread->name, main_thread->name));
+			     (main_thread && !strcmp(thread->name, main_thread->name));
 		name_pattern(pattern, sizeof pattern, thread->name);
 		for (uint32_t j = 0; j < i && !known; j++) {
 			const struct trace_thread *other = reader_at(threads, j);
@@ -91,7 +95,8 @@ static void suggest_roles(struct report *report)
 		if (known || !is_writable(pattern))
 			continue;
 		if (!headed)
-			fprintf(report->out, "\n; threads with names of their own: their blocks come from the pool\n[role worker]\n");
+			fprintf(report->out, "\n; threads with names of their own: their blocks come from the "
+					     "pool\n[role worker]\n");
 		headed = true;
 		fprintf(report->out, "name = %s\n", pattern);
 	}
@@ -104,7 +109,7 @@ static void suggest_budgets(struct report *report)
 		return;
 	const struct model_frames *frames = &model->frames[0];
 	fprintf(report->out, "\n[thresholds]\n; 95 %% of the frames allocate at most %s, the largest one %s\n",
-	        text_bytes((double)frames->bytes.p95), text_bytes((double)frames->bytes.max));
+		text_bytes((double)frames->bytes.p95), text_bytes((double)frames->bytes.max));
 	uint64_t kib = (frames->bytes.p95 + frames->bytes.p95 / 4) / 1024 + 1;
 	fprintf(report->out, "budget = %lluK\n", (unsigned long long)kib);
 }
@@ -116,18 +121,21 @@ static uint64_t survivors(const struct model_site *site)
 
 static int by_survivors(const void *left, const void *right)
 {
-	const struct model_site *a = *(const struct model_site *const *)left, *b = *(const struct model_site *const *)right;
+	const struct model_site *a = *(const struct model_site *const *)left,
+				*b = *(const struct model_site *const *)right;
 	return survivors(a) != survivors(b) ? (survivors(a) < survivors(b) ? 1 : -1) : a->index < b->index ? -1 : 1;
 }
 
 /* How a rule names the site's function. */
 static bool site_spec(char *out, size_t bytes, struct report *report, const struct model_site *site)
 {
-	const struct symbol_frame *frame = site->record->class_bytes ? NULL : text_headline(report, site->record->node).frame;
+	const struct symbol_frame *frame =
+		site->record->class_bytes ? NULL : text_headline(report, site->record->node).frame;
 	if (!frame || !frame->module)
 		return false;
 	if (frame->function && !frame->inlined)
-		snprintf(out, bytes, "%s!%s", file_name(frame->module), frame->linkage_name ? frame->linkage_name : frame->function);
+		snprintf(out, bytes, "%s!%s", file_name(frame->module),
+			 frame->linkage_name ? frame->linkage_name : frame->function);
 	else
 		snprintf(out, bytes, "%s+0x%llx", file_name(frame->module), (unsigned long long)frame->offset);
 	return is_writable(out) && !strpbrk(out, "*?");
@@ -140,7 +148,8 @@ struct ruled {
 
 static bool survives(struct ruled blocks, const uint64_t *limit)
 {
-	return blocks.in_scope >= limit[TRACE_THRESHOLD_MIN_SAMPLES] && blocks.survivors * 100 > blocks.in_scope * limit[TRACE_THRESHOLD_SURVIVAL];
+	return blocks.in_scope >= limit[TRACE_THRESHOLD_MIN_SAMPLES] &&
+	       blocks.survivors * 100 > blocks.in_scope * limit[TRACE_THRESHOLD_SURVIVAL];
 }
 
 static void add_site(struct ruled *sum, const struct model_site *site)
@@ -154,7 +163,7 @@ static void add_site(struct ruled *sum, const struct model_site *site)
 static char (*site_specs(struct report *report))[SPEC_BYTES]
 {
 	size_t count = report->model.site_count;
-	char (*specs)[SPEC_BYTES] = calloc(count + 1, sizeof *specs);
+	char(*specs)[SPEC_BYTES] = calloc(count + 1, sizeof *specs);
 	for (size_t i = 1; specs && i < count; i++)
 		if (!site_spec(specs[i], sizeof specs[i], report, &report->model.sites[i]))
 			specs[i][0] = 0;
@@ -183,7 +192,7 @@ static void suggest_rules(struct report *report)
 		if (survives(own, limit))
 			list[count++] = &model->sites[i];
 	}
-	char (*specs)[SPEC_BYTES] = count ? site_specs(report) : NULL;
+	char(*specs)[SPEC_BYTES] = count ? site_specs(report) : NULL;
 	if (specs)
 		qsort(list, count, sizeof *list, by_survivors);
 	for (size_t i = 0; specs && i < count && rules < RULES_MAX && looked_at_count < LOOKED_AT_MAX; i++) {
@@ -195,11 +204,13 @@ static void suggest_rules(struct report *report)
 			continue;
 		looked_at[looked_at_count++] = spec;
 		struct ruled all = blocks_of(model, specs, spec);
-		fprintf(report->out, "\n; %s of its %s blocks outlived their frame", text_percent(all.survivors, all.allocs), text_count(all.allocs));
+		fprintf(report->out, "\n; %s of its %s blocks outlived their frame",
+			text_percent(all.survivors, all.allocs), text_count(all.allocs));
 		if (survives(all, limit))
 			fprintf(report->out, "\n[rule escapes-%zu]\ntier = pool\nsite = %s\n", ++rules, spec);
 		else
-			fprintf(report->out, ", though most of some call paths: no rule for all of them\n; site = %s\n", spec);
+			fprintf(report->out, ", though most of some call paths: no rule for all of them\n; site = %s\n",
+				spec);
 	}
 	free(specs);
 	free(list);
@@ -208,8 +219,10 @@ static void suggest_rules(struct report *report)
 void cmd_suggest(struct report *report)
 {
 	const struct trace_header *header = &report->reader.header;
-	fprintf(report->out, "; A policy from a run of %s (pid %u, %s, %s allocations). Use: fa-run --policy THIS_FILE …\n", header->exe,
-	        header->pid, text_time((double)report->model.duration_ns), text_count(report->model.allocs));
+	fprintf(report->out,
+		"; A policy from a run of %s (pid %u, %s, %s allocations). Use: fa-run --policy THIS_FILE …\n",
+		header->exe, header->pid, text_time((double)report->model.duration_ns),
+		text_count(report->model.allocs));
 	suggest_markers(report);
 	suggest_roles(report);
 	suggest_budgets(report);

@@ -40,7 +40,8 @@ static bool print_successor_named(struct report *report, int stem, unsigned long
 		if (there && !reader_open(&next, path)) {
 			found = next.header.pid == header->pid && next.header.start_ns == header->end_ns;
 			if (found)
-				fprintf(report->out, "  replaced    by %s, whose recording is %s\n", next.header.exe, path);
+				fprintf(report->out, "  replaced    by %s, whose recording is %s\n", next.header.exe,
+					path);
 			reader_close(&next);
 		}
 		free(path);
@@ -67,23 +68,27 @@ static void print_frames(struct report *report)
 	if (!model->frames_count) {
 		bool searched = report->reader.header.automatic == TRACE_AUTOMATIC_SEARCHED;
 		fprintf(report->out, "  frames      none: %s (--frame FUNC names %s)\n",
-		        searched ? "nothing that could bound a frame is called periodically" : "no boundary was seen",
-		        searched ? "a boundary" : "one");
+			searched ? "nothing that could bound a frame is called periodically" : "no boundary was seen",
+			searched ? "a boundary" : "one");
 		return;
 	}
 	for (size_t i = 0; i < model->frames_count && i < 4; i++) {
 		const struct model_frames *f = &model->frames[i];
 		const struct trace_thread *thread = model_thread(model, f->thread);
-		fprintf(report->out, "  frames      %s on thread %u (%s)\n", text_count(f->count), thread->tid, thread->name);
-		fprintf(report->out, "              time  p50 %-10s p95 %-10s max %s\n", text_time((double)f->duration_ns.p50),
-		        text_time((double)f->duration_ns.p95), text_time((double)f->duration_ns.max));
+		fprintf(report->out, "  frames      %s on thread %u (%s)\n", text_count(f->count), thread->tid,
+			thread->name);
+		fprintf(report->out, "              time  p50 %-10s p95 %-10s max %s\n",
+			text_time((double)f->duration_ns.p50), text_time((double)f->duration_ns.p95),
+			text_time((double)f->duration_ns.max));
 		fprintf(report->out, "              alloc p50 %-10s p95 %-10s max %s\n", text_count(f->allocs.p50),
-		        text_count(f->allocs.p95), text_count(f->allocs.max));
-		fprintf(report->out, "              bytes p50 %-10s p95 %-10s max %s\n", text_bytes((double)f->bytes.p50),
-		        text_bytes((double)f->bytes.p95), text_bytes((double)f->bytes.max));
+			text_count(f->allocs.p95), text_count(f->allocs.max));
+		fprintf(report->out, "              bytes p50 %-10s p95 %-10s max %s\n",
+			text_bytes((double)f->bytes.p50), text_bytes((double)f->bytes.p95),
+			text_bytes((double)f->bytes.max));
 	}
 	if (model->frames_count > 4)
-		fprintf(report->out, "              … and %zu more frame threads (fa-report frames)\n", model->frames_count - 4);
+		fprintf(report->out, "              … and %zu more frame threads (fa-report frames)\n",
+			model->frames_count - 4);
 }
 
 static void print_markers(struct report *report)
@@ -99,26 +104,29 @@ static void print_markers(struct report *report)
 		}
 		if (shown++ == 8)
 			break;
-		fprintf(report->out, "  %s %s: %s%s%s%s, %s calls\n", label, m->name, m->automatic ? "found by itself, " : "",
-		        text_binding(m->binding) ? text_binding(m->binding) : "not bound", m->reason[0] ? ": " : "", m->reason,
-		        text_count(trace_marker_calls(m)));
+		fprintf(report->out, "  %s %s: %s%s%s%s, %s calls\n", label, m->name,
+			m->automatic ? "found by itself, " : "",
+			text_binding(m->binding) ? text_binding(m->binding) : "not bound", m->reason[0] ? ": " : "",
+			m->reason, text_count(trace_marker_calls(m)));
 		label = "           ";
 	}
 	if (candidates)
-		fprintf(report->out, "  %s %u other call%s watched (fa-report markers)\n", label, candidates, candidates == 1 ? " was" : "s were");
+		fprintf(report->out, "  %s %u other call%s watched (fa-report markers)\n", label, candidates,
+			candidates == 1 ? " was" : "s were");
 }
 
 static void print_totals(struct report *report)
 {
 	const struct model *model = &report->model;
-	fprintf(report->out, "  heap        %s allocations, %s frees, %s requested; peak %s, live at the end %s in %s blocks\n",
-	        text_count(model->allocs), text_count(model->frees), text_bytes((double)model->bytes),
-	        text_bytes((double)model->peak_bytes), text_bytes((double)model->live_bytes),
-	        text_count(model->live_blocks > 0 ? (uint64_t)model->live_blocks : 0));
+	fprintf(report->out,
+		"  heap        %s allocations, %s frees, %s requested; peak %s, live at the end %s in %s blocks\n",
+		text_count(model->allocs), text_count(model->frees), text_bytes((double)model->bytes),
+		text_bytes((double)model->peak_bytes), text_bytes((double)model->live_bytes),
+		text_count(model->live_blocks > 0 ? (uint64_t)model->live_blocks : 0));
 	fprintf(report->out, "  tiers      ");
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
-		fprintf(report->out, " %s %s (%s)", text_tier(tier), text_percent(model->tier[tier].allocs, model->allocs),
-		        text_count(model->tier[tier].allocs));
+		fprintf(report->out, " %s %s (%s)", text_tier(tier),
+			text_percent(model->tier[tier].allocs, model->allocs), text_count(model->tier[tier].allocs));
 	uint64_t foreign = report->reader.header.foreign_frees;
 	if (foreign)
 		fprintf(report->out, "; %s frees of other allocators' blocks", text_count(foreign));
@@ -133,14 +141,15 @@ static void print_verdicts(struct report *report)
 		const char *words;
 		uint64_t count;
 	} rows[] = {{"died in their segment", v->died_in_segment}, {"died in their frame", v->died_in_frame},
-	            {"crossed an await", v->crossed_await},        {"outlived their frame", v->outlived_frame},
-	            {"died on another thread", v->died_elsewhere}, {"never died", v->never_died},
-	            {"born outside frames", v->outside_scopes}};
+		    {"crossed an await", v->crossed_await},        {"outlived their frame", v->outlived_frame},
+		    {"died on another thread", v->died_elsewhere}, {"never died", v->never_died},
+		    {"born outside frames", v->outside_scopes}};
 	const char *label = "blocks     ";
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		if (!rows[i].count)
 			continue;
-		fprintf(report->out, "  %s %7s %s (%s)\n", label, text_percent(rows[i].count, all), rows[i].words, text_count(rows[i].count));
+		fprintf(report->out, "  %s %7s %s (%s)\n", label, text_percent(rows[i].count, all), rows[i].words,
+			text_count(rows[i].count));
 		label = "           ";
 	}
 }
@@ -198,22 +207,27 @@ static void print_escapes(struct report *report)
 	for (size_t i = 0; row && i < model->site_count; i++) {
 		const struct model_site *site = &model->sites[i];
 		if (escapes_of(site))
-			row[count++] = (struct escape_row){text_headline(report, site->record->node).frame, site, escapes_of(site),
-			                                   site->allocs - site->verdicts.outside_scopes, site->lifetime_max, 1};
+			row[count++] = (struct escape_row){text_headline(report, site->record->node).frame,
+							   site,
+							   escapes_of(site),
+							   site->allocs - site->verdicts.outside_scopes,
+							   site->lifetime_max,
+							   1};
 	}
 	if (count) {
 		size_t paths = count, top = report->options.top ? report->options.top : 10;
 		count = merge_rows(row, count);
-		fprintf(report->out, "\n%stop escaping call sites%s (of %zu, with %zu call paths)\n", text_color(report, "\033[1m"),
-		        text_color(report, "\033[0m"), count, paths);
-		fprintf(report->out, "  %12s %8s %8s %12s  %s\n", "escapes", "share", "paths", "frames lived", "born in");
+		fprintf(report->out, "\n%stop escaping call sites%s (of %zu, with %zu call paths)\n",
+			text_color(report, "\033[1m"), text_color(report, "\033[0m"), count, paths);
+		fprintf(report->out, "  %12s %8s %8s %12s  %s\n", "escapes", "share", "paths", "frames lived",
+			"born in");
 		for (size_t i = 0; i < count && i < top; i++) {
 			char name[400], lived[48] = "";
 			text_site_name(name, sizeof name, report, row[i].site);
 			if (row[i].worst_frames)
 				snprintf(lived, sizeof lived, "up to %s", text_count(row[i].worst_frames));
 			fprintf(report->out, "  %12s %8s %8s %12s  %s\n", text_count(row[i].escapes),
-			        text_percent(row[i].escapes, row[i].born), text_count(row[i].paths), lived, name);
+				text_percent(row[i].escapes, row[i].born), text_count(row[i].paths), lived, name);
 		}
 	}
 	free(row);
@@ -232,8 +246,9 @@ static void print_violations(struct report *report)
 		fprintf(report->out, "  none");
 	for (int level = TRACE_LEVEL_ERROR; level > TRACE_LEVEL_ALLOW; level--)
 		if (count[level])
-			fprintf(report->out, "  %s %s%s in %s place%s", text_count(count[level]), text_level((enum trace_level)level),
-			        text_plural(count[level]), text_count(keys[level]), text_plural(keys[level]));
+			fprintf(report->out, "  %s %s%s in %s place%s", text_count(count[level]),
+				text_level((enum trace_level)level), text_plural(count[level]), text_count(keys[level]),
+				text_plural(keys[level]));
 	fprintf(report->out, "%s\n", model->violation_count ? "; `fa-report violations` shows them" : "");
 }
 
@@ -250,13 +265,15 @@ static void print_events(struct report *report)
 	}
 	uint64_t deaths = totals.deaths + totals.unknown_deaths;
 	fprintf(report->out, "  events      %s births, %s deaths; %s, %.2f bytes a birth", text_count(totals.births),
-	        text_count(deaths), text_bytes((double)totals.bytes), totals.births ? (double)totals.bytes / (double)totals.births : 0);
+		text_count(deaths), text_bytes((double)totals.bytes),
+		totals.births ? (double)totals.bytes / (double)totals.births : 0);
 	if (totals.lost)
 		fprintf(report->out, "; %s lost", text_count(totals.lost));
 	else if (totals.births == report->model.allocs && deaths == report->model.frees)
 		fputs("; as the sums say", report->out);
 	else
-		fprintf(report->out, "; the sums say %s and %s", text_count(report->model.allocs), text_count(report->model.frees));
+		fprintf(report->out, "; the sums say %s and %s", text_count(report->model.allocs),
+			text_count(report->model.frees));
 	fprintf(report->out, "%s\n", totals.closed ? "" : "; cut: the launcher was killed");
 	if (totals.damage[0])
 		fprintf(stderr, "fa-report: %s\n", totals.damage);
@@ -281,7 +298,7 @@ void cmd_summary(struct report *report)
 	const struct trace_header *header = &report->reader.header;
 	if (header->stack_wrong)
 		fprintf(report->out, "  call paths  %s of %s re-verified were wrong\n", text_count(header->stack_wrong),
-		        text_count(header->stack_checks));
+			text_count(header->stack_checks));
 	print_escapes(report);
 	print_violations(report);
 }

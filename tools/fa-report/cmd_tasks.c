@@ -25,16 +25,18 @@ void text_task_name(char *out, size_t bytes, struct report *report, const struct
 	else if (task->record->name[0])
 		snprintf(out, bytes, "%s", task->record->name);
 	else
-		snprintf(out, bytes, task->record->kind == TRACE_TASK_OTHERS ? "(kinds beyond the bound)" : "(unnamed)");
+		snprintf(out, bytes,
+			 task->record->kind == TRACE_TASK_OTHERS ? "(kinds beyond the bound)" : "(unnamed)");
 }
 
 static void row(struct report *report, const char *name, const struct model_task *task)
 {
 	const struct trace_task_type *type = task->record;
-	fprintf(report->out, "  %10s %10s %12s %10s %10s %10s %10s %10s  %s\n", text_count(task->started), text_count(task->ended),
-	        text_count(task->polls), text_bytes((double)task->bytes), type ? text_bytes((double)type->bytes_peak) : "",
-	        task->ended ? text_time((double)task->lifetime_ns / (double)task->ended) : "", text_count(task->crossed_await),
-	        text_count(task->left_blocks), name);
+	fprintf(report->out, "  %10s %10s %12s %10s %10s %10s %10s %10s  %s\n", text_count(task->started),
+		text_count(task->ended), text_count(task->polls), text_bytes((double)task->bytes),
+		type ? text_bytes((double)type->bytes_peak) : "",
+		task->ended ? text_time((double)task->lifetime_ns / (double)task->ended) : "",
+		text_count(task->crossed_await), text_count(task->left_blocks), name);
 }
 
 void tasks_table(struct report *report)
@@ -45,8 +47,8 @@ void tasks_table(struct report *report)
 		kinds += model->tasks[i].started != 0;
 	if (!kinds)
 		return;
-	fprintf(report->out, "  %10s %10s %12s %10s %10s %10s %10s %10s  %s\n", "tasks", "ended", "polls", "bytes", "peak each",
-	        "lifetime", "crossed", "left", "kind");
+	fprintf(report->out, "  %10s %10s %12s %10s %10s %10s %10s %10s  %s\n", "tasks", "ended", "polls", "bytes",
+		"peak each", "lifetime", "crossed", "left", "kind");
 	for (size_t i = 0; i < model->task_count; i++) {
 		char name[512];
 		if (!model->tasks[i].started)
@@ -62,6 +64,7 @@ void cmd_tasks(struct report *report)
 {
 	tasks_table(report);
 	if (!report->model.task_total.started)
-		fprintf(report->out, "no tasks: none was begun (fa-run --task FUNC, a preset such as tokio, or the C API)\n");
+		fprintf(report->out,
+			"no tasks: none was begun (fa-run --task FUNC, a preset such as tokio, or the C API)\n");
 	text_losses(report);
 }

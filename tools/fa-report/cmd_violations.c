@@ -12,13 +12,14 @@ static void print(struct report *report, const struct model_violation *v)
 	const struct code_info *info = codes_find(v->code);
 	char message[1024], name[512];
 	text_violation_message(message, sizeof message, report, v);
-	fprintf(report->out, "%s%s[FA%03u]%s: %s\n", text_color(report, level_color(v->level)), text_level(v->level), v->code,
-	        text_color(report, "\033[0m"), message);
-	const struct model_site *site = v->site && v->site < report->model.site_count ? &report->model.sites[v->site] : NULL;
+	fprintf(report->out, "%s%s[FA%03u]%s: %s\n", text_color(report, level_color(v->level)), text_level(v->level),
+		v->code, text_color(report, "\033[0m"), message);
+	const struct model_site *site =
+		v->site && v->site < report->model.site_count ? &report->model.sites[v->site] : NULL;
 	const struct trace_occurrence *first = v->record && v->record->occurrences ? &v->record->occurrence[0] : NULL;
 	const struct symbol_frame *head = site && site->record->node ? text_headline(report, site->record->node).frame
-	                                  : v->other                 ? text_headline(report, v->other).frame
-	                                                             : NULL;
+					  : v->other                 ? text_headline(report, v->other).frame
+								     : NULL;
 	if (head) {
 		if (head->file)
 			fprintf(report->out, "  --> %s:%d\n", head->file, head->line);
@@ -31,7 +32,11 @@ static void print(struct report *report, const struct model_violation *v)
 	if (site && site->record->node)
 		text_path(report, "born", site->record->node, 6);
 	if (first && first->scope_end_node)
-		text_path(report, v->code == 603 ? "await" : v->code == 703 ? "scope end" : "frame end", first->scope_end_node, 2);
+		text_path(report,
+			  v->code == 603   ? "await"
+			  : v->code == 703 ? "scope end"
+					   : "frame end",
+			  first->scope_end_node, 2);
 	if (first && first->died_node)
 		text_path(report, v->code > 900 ? "freed again" : "died", first->died_node, 4);
 	fprintf(report->out, "   = %s", text_count(v->count));
@@ -51,7 +56,8 @@ void cmd_violations(struct report *report)
 	for (size_t i = 0; i < model->violation_count && i < top; i++)
 		print(report, &model->violations[i]);
 	if (model->violation_count > top)
-		fprintf(report->out, "%zu more; --top %zu shows all\n", model->violation_count - top, model->violation_count);
+		fprintf(report->out, "%zu more; --top %zu shows all\n", model->violation_count - top,
+			model->violation_count);
 	if (!model->violation_count)
 		fprintf(report->out, "no violations\n");
 	text_losses(report);

@@ -88,7 +88,7 @@ static bool event_take(struct decoder *decoder, struct events_event *event)
 
 /* False: the block's contents are no events. */
 static bool decode(struct decoder *decoder, const uint8_t *raw, size_t bytes, const struct events_block *block,
-                   void (*each)(void *, const struct events_event *), void *context, struct events_totals *totals)
+		   void (*each)(void *, const struct events_event *), void *context, struct events_totals *totals)
 {
 	uint32_t length[EVENTS_COLUMNS];
 	if (bytes < sizeof length)
@@ -126,13 +126,13 @@ static void tell(bool progress, uint64_t done, uint64_t bytes)
 static void damaged(struct events_totals *totals, const char *path, const char *what, uint64_t at)
 {
 	if (!totals->damage[0])
-		snprintf(totals->damage, sizeof totals->damage, "%.400s: %s at byte %llu; what is whole is counted", path, what,
-		         (unsigned long long)at);
+		snprintf(totals->damage, sizeof totals->damage, "%.400s: %s at byte %llu; what is whole is counted",
+			 path, what, (unsigned long long)at);
 }
 
 /* What `file` holds behind its header. */
 static void read_blocks(FILE *file, const char *path, void (*each)(void *, const struct events_event *), void *context,
-                        bool progress, struct events_totals *totals)
+			bool progress, struct events_totals *totals)
 {
 	struct decoder *decoder = malloc(sizeof *decoder);
 	uint8_t *raw = malloc(RAW_MAX), *packed = malloc(PACKED_MAX);
@@ -153,7 +153,8 @@ static void read_blocks(FILE *file, const char *path, void (*each)(void *, const
 			break;
 		}
 		size_t bytes = ZSTD_decompress(raw, RAW_MAX, packed, block.packed_bytes);
-		if (ZSTD_isError(bytes) || bytes != block.raw_bytes || !decode(decoder, raw, bytes, &block, each, context, totals))
+		if (ZSTD_isError(bytes) || bytes != block.raw_bytes ||
+		    !decode(decoder, raw, bytes, &block, each, context, totals))
 			damaged(totals, path, "a damaged block", at); /* the next one may be whole */
 		at += sizeof block + block.packed_bytes;
 		tell(progress, at, totals->bytes);
@@ -168,7 +169,7 @@ static void read_blocks(FILE *file, const char *path, void (*each)(void *, const
 }
 
 bool events_read(const char *recording, void (*each)(void *context, const struct events_event *event), void *context,
-                 bool progress, struct events_totals *totals)
+		 bool progress, struct events_totals *totals)
 {
 	char path[8192];
 	struct events_header header;
@@ -183,8 +184,9 @@ bool events_read(const char *recording, void (*each)(void *context, const struct
 	if (fread(&header, sizeof header, 1, file) != 1 || memcmp(header.magic, EVENTS_MAGIC, sizeof header.magic)) {
 		damaged(totals, path, "not a file of events (it does not begin with FAEVENT)", 0);
 	} else if (header.version != EVENTS_VERSION) {
-		snprintf(totals->damage, sizeof totals->damage, "%.400s: events of version %u; this fa-report reads version %u", path,
-		         header.version, EVENTS_VERSION);
+		snprintf(totals->damage, sizeof totals->damage,
+			 "%.400s: events of version %u; this fa-report reads version %u", path, header.version,
+			 EVENTS_VERSION);
 	} else {
 		totals->lost = header.lost;
 		totals->closed = header.closed == 1;

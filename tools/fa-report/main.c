@@ -19,42 +19,57 @@ struct command {
 };
 
 static const struct command commands[] = {
-        {"summary", cmd_summary, "what the run cost and what stands out (default)"},
-        {"violations", cmd_violations, "each violation with its call paths, worst first"},
-        {"sites", cmd_sites, "call sites by allocations"},
-        {"leaks", cmd_leaks, "what was live at the end, and at the peak"},
-        {"frames", cmd_frames, "frames one by one"},
-        {"threads", cmd_threads, "threads and their roles"},
-        {"markers", cmd_markers, "markers bound and refused"},
-        {"regions", cmd_regions, "named regions and their budgets"},
-        {"tasks", cmd_tasks, "tasks by kind: polls, bytes, what crossed awaits"},
-        {"suggest", cmd_suggest, "a policy file made from the run"},
-        {"replay", cmd_replay, "with --route: what other tiers would have done for sites (needs fa-run --level full)"},
-        {"dump", cmd_dump, "the recording's records"},
-        {"explain", NULL, "CODE: what a code means"},
-        {"list", NULL, "[FOLDER|RECORDING]: recordings, one line each"},
-        {"policy", NULL, "--check FILE...: what policy files say, and what is wrong in them"},
+	{"summary", cmd_summary, "what the run cost and what stands out (default)"},
+	{"violations", cmd_violations, "each violation with its call paths, worst first"},
+	{"sites", cmd_sites, "call sites by allocations"},
+	{"leaks", cmd_leaks, "what was live at the end, and at the peak"},
+	{"frames", cmd_frames, "frames one by one"},
+	{"threads", cmd_threads, "threads and their roles"},
+	{"markers", cmd_markers, "markers bound and refused"},
+	{"regions", cmd_regions, "named regions and their budgets"},
+	{"tasks", cmd_tasks, "tasks by kind: polls, bytes, what crossed awaits"},
+	{"suggest", cmd_suggest, "a policy file made from the run"},
+	{"replay", cmd_replay, "with --route: what other tiers would have done for sites (needs fa-run --level full)"},
+	{"dump", cmd_dump, "the recording's records"},
+	{"explain", NULL, "CODE: what a code means"},
+	{"list", NULL, "[FOLDER|RECORDING]: recordings, one line each"},
+	{"policy", NULL, "--check FILE...: what policy files say, and what is wrong in them"},
 };
 
-enum { OPT_FORMAT = 256, OPT_TOP, OPT_DENY, OPT_WARN, OPT_ALLOW, OPT_MIN, OPT_DENY_WARNINGS, OPT_SOURCE, OPT_SYSROOT, OPT_NO_INLINES, OPT_COLOR, OPT_CHECK, OPT_ROUTE, OPT_VERSION };
+enum {
+	OPT_FORMAT = 256,
+	OPT_TOP,
+	OPT_DENY,
+	OPT_WARN,
+	OPT_ALLOW,
+	OPT_MIN,
+	OPT_DENY_WARNINGS,
+	OPT_SOURCE,
+	OPT_SYSROOT,
+	OPT_NO_INLINES,
+	OPT_COLOR,
+	OPT_CHECK,
+	OPT_ROUTE,
+	OPT_VERSION
+};
 
 static const struct option options[] = {{"format", required_argument, NULL, OPT_FORMAT},
-                                        {"output", required_argument, NULL, 'o'},
-                                        {"top", required_argument, NULL, OPT_TOP},
-                                        {"deny", required_argument, NULL, OPT_DENY},
-                                        {"warn", required_argument, NULL, OPT_WARN},
-                                        {"allow", required_argument, NULL, OPT_ALLOW},
-                                        {"min-severity", required_argument, NULL, OPT_MIN},
-                                        {"deny-warnings", no_argument, NULL, OPT_DENY_WARNINGS},
-                                        {"source-path", required_argument, NULL, OPT_SOURCE},
-                                        {"sysroot", required_argument, NULL, OPT_SYSROOT},
-                                        {"no-inlines", no_argument, NULL, OPT_NO_INLINES},
-                                        {"color", required_argument, NULL, OPT_COLOR},
-                                        {"check", no_argument, NULL, OPT_CHECK},
-                                        {"route", required_argument, NULL, OPT_ROUTE},
-                                        {"help", no_argument, NULL, 'h'},
-                                        {"version", no_argument, NULL, OPT_VERSION},
-                                        {NULL, 0, NULL, 0}};
+					{"output", required_argument, NULL, 'o'},
+					{"top", required_argument, NULL, OPT_TOP},
+					{"deny", required_argument, NULL, OPT_DENY},
+					{"warn", required_argument, NULL, OPT_WARN},
+					{"allow", required_argument, NULL, OPT_ALLOW},
+					{"min-severity", required_argument, NULL, OPT_MIN},
+					{"deny-warnings", no_argument, NULL, OPT_DENY_WARNINGS},
+					{"source-path", required_argument, NULL, OPT_SOURCE},
+					{"sysroot", required_argument, NULL, OPT_SYSROOT},
+					{"no-inlines", no_argument, NULL, OPT_NO_INLINES},
+					{"color", required_argument, NULL, OPT_COLOR},
+					{"check", no_argument, NULL, OPT_CHECK},
+					{"route", required_argument, NULL, OPT_ROUTE},
+					{"help", no_argument, NULL, 'h'},
+					{"version", no_argument, NULL, OPT_VERSION},
+					{NULL, 0, NULL, 0}};
 
 struct rule {
 	uint32_t code; /* 0: all */
@@ -100,7 +115,8 @@ static void usage(FILE *out)
 	      "  --sysroot DIR        where the modules' paths begin\n"
 	      "  --no-inlines         functions as they were called, without inlined ones\n"
 	      "  --color auto|always|never\n"
-	      "  --route SITE=TIER    of replay: a site by its number, its function, or all; frame, pool or heap (repeatable)\n"
+	      "  --route SITE=TIER    of replay: a site by its number, its function, or all; frame, pool or heap "
+	      "(repeatable)\n"
 	      "  --check              of policy: read the files, say what is wrong\n"
 	      "  --help, --version\n\n"
 	      "exit status: 0 nothing denied; 1 a denied code fired; 2 bad usage, unreadable recording, wrong policy\n",
@@ -229,7 +245,8 @@ static bool apply_rules(struct model *model)
 		for (size_t r = 0; r < line.rule_count; r++)
 			if (!line.rules[r].code || line.rules[r].code == v->code) {
 				v->level = line.rules[r].level;
-				deny = v->level == TRACE_LEVEL_ERROR || (line.deny_warnings && v->level == TRACE_LEVEL_WARN);
+				deny = v->level == TRACE_LEVEL_ERROR ||
+				       (line.deny_warnings && v->level == TRACE_LEVEL_WARN);
 			}
 		denied |= deny;
 		if (v->level != TRACE_LEVEL_ALLOW && v->level >= line.min_severity)
@@ -252,7 +269,11 @@ static int without_recording(const struct command *command, FILE *out, const cha
 	if (!strcmp(command->name, "list")) {
 		char *folder = NULL;
 		const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-		if (!argument && asprintf(&folder, "%s%s/framealloc", state && *state ? state : home ? home : "", state && *state ? "" : "/.local/state") < 0)
+		if (!argument && asprintf(&folder, "%s%s/framealloc",
+					  state && *state ? state
+					  : home          ? home
+							  : "",
+					  state && *state ? "" : "/.local/state") < 0)
 			abort();
 		int status = cmd_list(out, argument ? argument : folder, line.json);
 		free(folder);
@@ -262,7 +283,8 @@ static int without_recording(const struct command *command, FILE *out, const cha
 		fail("explain wants a code, such as FA601");
 	if (!strcasecmp(argument, "all")) {
 		for (size_t i = 0; i < codes_count(); i++)
-			fprintf(out, "FA%03u  %-32s %s\n", codes_at(i)->number, codes_at(i)->name, text_level(codes_at(i)->level));
+			fprintf(out, "FA%03u  %-32s %s\n", codes_at(i)->number, codes_at(i)->name,
+				text_level(codes_at(i)->level));
 		return 0;
 	}
 	return cmd_explain(out, argument, line.json);
@@ -293,7 +315,8 @@ static FILE *open_output(void)
 		return stdout;
 	struct stat there, name;
 	bool exists = !stat(line.output, &there);
-	bool is_link = !lstat(line.output, &name) && S_ISLNK(name.st_mode); /* /dev/stdout, say: what takes its place is no link */
+	bool is_link = !lstat(line.output, &name) &&
+		       S_ISLNK(name.st_mode); /* /dev/stdout, say: what takes its place is no link */
 	if (exists && S_ISREG(there.st_mode) && is_recording(line.output))
 		fail("--output %s: that is a recording; a report needs a name of its own", line.output);
 	FILE *out = NULL;
@@ -346,7 +369,8 @@ static int with_recording(const struct command *command, FILE *out, bool color, 
 		fail("%s", report.reader.damage);
 	if (report.reader.damage[0])
 		fprintf(stderr, "fa-report: %s\n", report.reader.damage);
-	if (model_build(&report.model, &report.reader) || !(report.symbols = symbols_open(&report.reader, &line.symbols)))
+	if (model_build(&report.model, &report.reader) ||
+	    !(report.symbols = symbols_open(&report.reader, &line.symbols)))
 		fail("%s: out of memory", path);
 	bool denied = apply_rules(&report.model);
 	report.options.color = color;

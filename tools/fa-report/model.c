@@ -35,7 +35,7 @@ static const struct trace_thread *slot_owner(const struct model *model, uint32_t
 
 /* What one slot adds to a site. `old_births` gathers births whose frame has ended. */
 static void add_counter(struct model_site *site, const struct trace_counter *c, const struct trace_thread *owner,
-                        uint64_t *young)
+			uint64_t *young)
 {
 	for (int b = 0; b < TRACE_BIRTH_COUNT; b++) {
 		site->births[b] += trace_counter_births(c, b);
@@ -72,7 +72,8 @@ static void site_finish(struct model_site *site, uint64_t young)
 	struct model_verdicts *v = &site->verdicts;
 	v->outside_scopes = site->births[TRACE_BIRTH_POOL_OUT] + site->births[TRACE_BIRTH_HEAP_OUT];
 	uint64_t in_scope = births_in(site->births);
-	uint64_t died = v->died_in_segment + v->died_in_frame + v->crossed_await + v->outlived_frame + v->died_elsewhere;
+	uint64_t died =
+		v->died_in_segment + v->died_in_frame + v->crossed_await + v->outlived_frame + v->died_elsewhere;
 	v->never_died = in_scope > died ? in_scope - died : 0;
 	site->frees = died + site->died_in_segment_outside + site->died_outside;
 	site->live_blocks = (int64_t)(site->allocs - site->frees);
@@ -119,7 +120,8 @@ static int sum_sites(struct model *model)
 			continue;
 		const struct trace_thread *owner = slot_owner(model, label->slot);
 		for (uint32_t i = 0; i < TRACE_GROUP_SITES && label->first_site + i < sites->count; i++)
-			add_counter(&model->sites[label->first_site + i], &group->counter[i], owner, &young[label->first_site + i]);
+			add_counter(&model->sites[label->first_site + i], &group->counter[i], owner,
+				    &young[label->first_site + i]);
 	}
 	for (uint32_t i = 0; i < sites->count; i++) {
 		struct model_site *site = &model->sites[i];
@@ -142,8 +144,8 @@ static void lifetimes(struct model *model)
 		if (record->site >= model->site_count)
 			continue;
 		struct model_site *site = &model->sites[record->site];
-		uint64_t zero = site->verdicts.died_in_segment + site->verdicts.died_in_frame + site->verdicts.crossed_await +
-		                site->verdicts.died_elsewhere;
+		uint64_t zero = site->verdicts.died_in_segment + site->verdicts.died_in_frame +
+				site->verdicts.crossed_await + site->verdicts.died_elsewhere;
 		uint64_t total = zero, seen = zero;
 		for (uint32_t b = 0; b < TRACE_LIFETIME_BUCKETS; b++)
 			total += record->bucket[b];
@@ -153,7 +155,8 @@ static void lifetimes(struct model *model)
 			seen += record->bucket[b];
 			for (int q = 0; q < 2; q++)
 				if (!*quantile[q] && rank[q] > zero && seen >= rank[q])
-					*quantile[q] = trace_lifetime_low(b) < record->max ? trace_lifetime_low(b) : record->max;
+					*quantile[q] = trace_lifetime_low(b) < record->max ? trace_lifetime_low(b)
+											   : record->max;
 		}
 		site->lifetime_max = record->max;
 	}
@@ -261,18 +264,18 @@ static int add_violation(struct model *model, struct model_violation violation)
 }
 
 static struct model_violation derived(const struct model_site *site, uint32_t code, uint64_t count, uint64_t value,
-                                      uint64_t limit)
+				      uint64_t limit)
 {
 	const struct code_info *info = codes_find(code);
 	uint64_t mean = site->allocs ? site->bytes / site->allocs : 0;
 	return (struct model_violation){.code = code,
-	                                .level = info ? info->level : TRACE_LEVEL_WARN,
-	                                .site = site->index,
-	                                .count = count,
-	                                .bytes = count * mean,
-	                                .value = value,
-	                                .limit = limit,
-	                                .thread = UINT32_MAX};
+					.level = info ? info->level : TRACE_LEVEL_WARN,
+					.site = site->index,
+					.count = count,
+					.bytes = count * mean,
+					.value = value,
+					.limit = limit,
+					.thread = UINT32_MAX};
 }
 
 /* The codes that are rates over a site's blocks, and blocks that never died though their frame ended. */
@@ -287,14 +290,20 @@ static int derive(struct model *model, const struct model_site *site)
 	int error = 0;
 	if (site->births[TRACE_BIRTH_FRAME_IN] && in_scope >= samples &&
 	    survived * 100 > in_scope * limit[TRACE_THRESHOLD_SURVIVAL])
-		error = add_violation(model, derived(site, 502, survived, survived * 100 / in_scope, limit[TRACE_THRESHOLD_SURVIVAL]));
+		error = add_violation(model, derived(site, 502, survived, survived * 100 / in_scope,
+						     limit[TRACE_THRESHOLD_SURVIVAL]));
 	uint64_t pool = site->births[TRACE_BIRTH_POOL_IN] + site->births[TRACE_BIRTH_POOL_OUT];
 	uint64_t scratch = v->died_in_segment + site->died_in_segment_outside;
-	if (!error && !site->in_tasks && pool >= samples && site->allocs >= pool && pool * 2 > site->allocs && scratch * 100 >= site->allocs * limit[TRACE_THRESHOLD_SCRATCH])
-		error = add_violation(model, derived(site, 510, scratch, scratch * 100 / site->allocs, limit[TRACE_THRESHOLD_SCRATCH]));
-	uint64_t span = site->last_move_frame >= site->first_move_frame ? site->last_move_frame - (uint64_t)site->first_move_frame + 1 : 1;
+	if (!error && !site->in_tasks && pool >= samples && site->allocs >= pool && pool * 2 > site->allocs &&
+	    scratch * 100 >= site->allocs * limit[TRACE_THRESHOLD_SCRATCH])
+		error = add_violation(model, derived(site, 510, scratch, scratch * 100 / site->allocs,
+						     limit[TRACE_THRESHOLD_SCRATCH]));
+	uint64_t span = site->last_move_frame >= site->first_move_frame
+				? site->last_move_frame - (uint64_t)site->first_move_frame + 1
+				: 1;
 	if (!error && site->tier_moves >= samples && site->tier_moves * 100 > span * limit[TRACE_THRESHOLD_CHURN]) {
-		struct model_violation churn = derived(site, 520, site->tier_moves, site->tier_moves * 100 / span, limit[TRACE_THRESHOLD_CHURN]);
+		struct model_violation churn = derived(site, 520, site->tier_moves, site->tier_moves * 100 / span,
+						       limit[TRACE_THRESHOLD_CHURN]);
 		churn.first_frame = site->first_move_frame;
 		churn.last_frame = site->last_move_frame;
 		error = add_violation(model, churn);
@@ -320,21 +329,24 @@ static int recorded(struct model *model)
 	for (uint32_t i = 0; i < records->count && !error; i++) {
 		const struct trace_violation *r = reader_at(records, i);
 		if (r->code && r->count)
-			error = add_violation(model, (struct model_violation){.code = r->code,
-			                                                      .level = r->level <= TRACE_LEVEL_ERROR ? (enum trace_level)r->level : TRACE_LEVEL_ERROR,
-			                                                      .site = r->site,
-			                                                      .other = r->other,
-			                                                      .count = r->count,
-			                                                      .bytes = r->bytes,
-			                                                      .first_frame = r->first_frame,
-			                                                      .last_frame = r->last_frame,
-			                                                      .worst_lifetime_frames = r->worst_lifetime_frames,
-			                                                      .value = r->value,
-			                                                      .limit = r->limit,
-			                                                      .thread = r->thread,
-			                                                      .tag = r->tag,
-			                                                      .role = r->role,
-			                                                      .record = r});
+			error = add_violation(
+				model, (struct model_violation){.code = r->code,
+								.level = r->level <= TRACE_LEVEL_ERROR
+										 ? (enum trace_level)r->level
+										 : TRACE_LEVEL_ERROR,
+								.site = r->site,
+								.other = r->other,
+								.count = r->count,
+								.bytes = r->bytes,
+								.first_frame = r->first_frame,
+								.last_frame = r->last_frame,
+								.worst_lifetime_frames = r->worst_lifetime_frames,
+								.value = r->value,
+								.limit = r->limit,
+								.thread = r->thread,
+								.tag = r->tag,
+								.role = r->role,
+								.record = r});
 	}
 	return error;
 }
@@ -385,9 +397,9 @@ static void describe_end(struct model *model)
 	uint64_t end = header->end_ns ? header->end_ns : header->last_ns;
 	model->duration_ns = end > header->start_ns ? end - header->start_ns : 0;
 	model->ended = header->ended == TRACE_ENDED_EXIT     ? "exit"
-	               : header->ended == TRACE_ENDED_SIGNAL ? "signal"
-	               : still_running(header)               ? "running"
-	                                                     : "unknown";
+		       : header->ended == TRACE_ENDED_SIGNAL ? "signal"
+		       : still_running(header)               ? "running"
+							     : "unknown";
 }
 
 int model_build(struct model *model, const struct reader *reader)

@@ -12,7 +12,8 @@
 #include "core/trace/reader.h"
 
 struct model_verdicts {
-	uint64_t died_in_segment, died_in_frame, crossed_await, outlived_frame, died_elsewhere, never_died, outside_scopes;
+	uint64_t died_in_segment, died_in_frame, crossed_await, outlived_frame, died_elsewhere, never_died,
+		outside_scopes;
 };
 
 struct model_site {
@@ -24,7 +25,7 @@ struct model_site {
 	uint64_t died_in_segment_outside, died_outside;
 	struct model_verdicts verdicts;
 	uint64_t old_alive; /* of never_died: those born in a frame that has ended */
-	bool in_tasks;      /* some were born in tasks */
+	bool in_tasks; /* some were born in tasks */
 	uint32_t task_alive; /* of never_died: those born in tasks; modulo 2^32 */
 	uint64_t tier_moves;
 	uint32_t first_move_frame, last_move_frame;
@@ -44,7 +45,7 @@ struct model_frame {
 
 struct model_frames {
 	uint32_t thread; /* record index */
-	uint64_t count;  /* boundaries seen: the last frame is open */
+	uint64_t count; /* boundaries seen: the last frame is open */
 	struct model_quantiles duration_ns, allocs, bytes;
 	struct model_frame *series;
 	size_t series_count;
@@ -85,7 +86,7 @@ struct model {
 	struct model_verdicts verdicts;
 	uint64_t allocs, frees, bytes;
 	int64_t live_blocks, live_bytes;
-	uint64_t frees_outside;            /* of blocks born outside every frame */
+	uint64_t frees_outside; /* of blocks born outside every frame */
 	uint64_t frees_outside_in_segment; /* of these, in the segment they were born in */
 	uint64_t peak_bytes;
 	struct {

@@ -17,9 +17,9 @@ static struct model_quantiles exact(uint64_t *values, size_t count)
 		return (struct model_quantiles){0};
 	qsort(values, count, sizeof *values, compare);
 	return (struct model_quantiles){.p50 = values[(count + 1) / 2 - 1],
-	                                .p95 = values[(count * 95 + 99) / 100 - 1],
-	                                .p99 = values[(count * 99 + 99) / 100 - 1],
-	                                .max = values[count - 1]};
+					.p95 = values[(count * 95 + 99) / 100 - 1],
+					.p99 = values[(count * 99 + 99) / 100 - 1],
+					.max = values[count - 1]};
 }
 
 static uint64_t at_rank(const uint32_t *buckets, uint64_t rank, uint64_t max)
@@ -28,7 +28,8 @@ static uint64_t at_rank(const uint32_t *buckets, uint64_t rank, uint64_t max)
 	for (uint32_t b = 0; b < TRACE_HIST_BUCKETS; b++) {
 		seen += buckets[b];
 		if (seen >= rank) {
-			uint64_t low = trace_hist_low(b), high = b + 1 < TRACE_HIST_BUCKETS ? trace_hist_low(b + 1) - 1 : max;
+			uint64_t low = trace_hist_low(b),
+				 high = b + 1 < TRACE_HIST_BUCKETS ? trace_hist_low(b + 1) - 1 : max;
 			uint64_t middle = low + (high - low) / 2;
 			return middle < max ? middle : max;
 		}
@@ -39,25 +40,25 @@ static uint64_t at_rank(const uint32_t *buckets, uint64_t rank, uint64_t max)
 static struct model_quantiles from_histogram(const uint32_t *buckets, uint64_t count, uint64_t max)
 {
 	return (struct model_quantiles){.p50 = at_rank(buckets, (count + 1) / 2, max),
-	                                .p95 = at_rank(buckets, (count * 95 + 99) / 100, max),
-	                                .p99 = at_rank(buckets, (count * 99 + 99) / 100, max),
-	                                .max = max};
+					.p95 = at_rank(buckets, (count * 95 + 99) / 100, max),
+					.p99 = at_rank(buckets, (count * 99 + 99) / 100, max),
+					.max = max};
 }
 
 static struct model_frame from_record(const struct trace_frame *frame)
 {
 	struct model_frame one = {.number = frame->number,
-	                          .count = 1,
-	                          .begin_ns = frame->begin_ns,
-	                          .end_ns = frame->end_ns,
-	                          .busy_ns = frame->end_ns - frame->begin_ns,
-	                          .allocs = frame->allocs,
-	                          .bytes = frame->bytes,
-	                          .frees = frame->frees,
-	                          .escapes = frame->escapes,
-	                          .violations = frame->violations,
-	                          .pinned_bytes = frame->pinned_bytes,
-	                          .live_kib = frame->live_kib};
+				  .count = 1,
+				  .begin_ns = frame->begin_ns,
+				  .end_ns = frame->end_ns,
+				  .busy_ns = frame->end_ns - frame->begin_ns,
+				  .allocs = frame->allocs,
+				  .bytes = frame->bytes,
+				  .frees = frame->frees,
+				  .escapes = frame->escapes,
+				  .violations = frame->violations,
+				  .pinned_bytes = frame->pinned_bytes,
+				  .live_kib = frame->live_kib};
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		one.allocs_tier[tier] = frame->allocs_tier[tier];
 	return one;
@@ -66,22 +67,22 @@ static struct model_frame from_record(const struct trace_frame *frame)
 static struct model_frame from_merged(const struct trace_frame_merged *frame)
 {
 	struct model_frame one = {.number = frame->number,
-	                          .count = frame->count,
-	                          .begin_ns = frame->begin_ns,
-	                          .end_ns = frame->end_ns,
-	                          .busy_ns = frame->busy_ns,
-	                          .allocs = frame->allocs,
-	                          .bytes = frame->bytes,
-	                          .frees = frame->frees,
-	                          .escapes = frame->escapes,
-	                          .violations = frame->violations};
+				  .count = frame->count,
+				  .begin_ns = frame->begin_ns,
+				  .end_ns = frame->end_ns,
+				  .busy_ns = frame->busy_ns,
+				  .allocs = frame->allocs,
+				  .bytes = frame->bytes,
+				  .frees = frame->frees,
+				  .escapes = frame->escapes,
+				  .violations = frame->violations};
 	for (int tier = 0; tier < TRACE_TIERS; tier++)
 		one.allocs_tier[tier] = frame->allocs_tier[tier];
 	return one;
 }
 
-static void quantiles(struct model_frames *frames, const struct trace_frame_hist *hist, size_t whole, uint64_t completed,
-                      uint64_t *scratch)
+static void quantiles(struct model_frames *frames, const struct trace_frame_hist *hist, size_t whole,
+		      uint64_t completed, uint64_t *scratch)
 {
 	const struct model_frame *first = frames->series + (frames->series_count - whole);
 	if (whole == completed || !hist) {
@@ -107,7 +108,8 @@ static int build(struct model *model, uint32_t index, const struct trace_thread 
 	const struct reader_array *ring = reader_array(reader, TRACE_KIND_FRAME, index);
 	const struct reader_array *merged = reader_array(reader, TRACE_KIND_FRAME_MERGED, index);
 	const struct trace_frame_hist *hist = reader_at(reader_array(reader, TRACE_KIND_FRAME_HIST, index), 0);
-	uint64_t capacity = thread->ring_capacity && thread->ring_capacity < ring->count ? thread->ring_capacity : ring->count;
+	uint64_t capacity =
+		thread->ring_capacity && thread->ring_capacity < ring->count ? thread->ring_capacity : ring->count;
 	size_t whole = thread->frames_whole < capacity ? (size_t)thread->frames_whole : (size_t)capacity;
 	size_t older = thread->merged_used < merged->count ? thread->merged_used : merged->count;
 	struct model_frames frames = {.thread = index, .count = thread->frames, .series_count = older + whole};

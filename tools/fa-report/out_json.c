@@ -131,7 +131,8 @@ static void write_totals(struct report *report)
 	json_object_set_new(totals, "peak_error_bytes", number(header->peak_error_bytes));
 	const struct model_verdicts *v = &model->verdicts;
 	/* Of the frees of blocks born in a frame, those that came before the frame's end, on whichever thread. */
-	json_object_set_new(totals, "frees_in_frame", number(v->died_in_segment + v->died_in_frame + v->crossed_await + v->died_elsewhere));
+	json_object_set_new(totals, "frees_in_frame",
+			    number(v->died_in_segment + v->died_in_frame + v->crossed_await + v->died_elsewhere));
 	json_object_set_new(totals, "frees_outside", number(model->frees_outside));
 	json_object_set_new(totals, "frees_outside_in_segment", number(model->frees_outside_in_segment));
 	json_object_set_new(totals, "untracked_allocs", number(header->untracked_allocs));
@@ -167,8 +168,9 @@ static json_t *quantiles(const struct model_quantiles *q)
 static const char *marker_name(struct report *report, const struct trace_thread *thread)
 {
 	const struct trace_marker *marker =
-	        thread->boundary_marker ? reader_at(reader_array(&report->reader, TRACE_KIND_MARKER, 0), thread->boundary_marker - 1)
-	                                : NULL;
+		thread->boundary_marker
+			? reader_at(reader_array(&report->reader, TRACE_KIND_MARKER, 0), thread->boundary_marker - 1)
+			: NULL;
 	return marker ? marker->name : NULL;
 }
 
@@ -259,7 +261,7 @@ static void write_regions(struct report *report)
 		json_object_set_new(one, "live_bytes_at_peak", number(region->live_bytes_at_peak));
 		json_object_set_new(one, "frame_bytes_max", number(region->record->frame_bytes_max));
 		json_object_set_new(one, "budget_bytes",
-		                    region->record->budget_bytes ? number(region->record->budget_bytes) : json_null());
+				    region->record->budget_bytes ? number(region->record->budget_bytes) : json_null());
 		json_object_set_new(one, "frames_over_budget", number(region->record->frames_over));
 		json_object_set_new(one, "tag_mismatches", number(region->foreign));
 		json_object_set_new(one, "verdicts", verdicts(&region->verdicts));
@@ -332,7 +334,8 @@ static void write_markers(struct report *report)
 		json_object_set_new(one, "calls", number(trace_marker_calls(marker)));
 		json_object_set_new(one, "automatic", json_boolean(marker->automatic));
 		if (marker->candidate) {
-			const struct trace_thread *thread = marker->thread ? model_thread(&report->model, marker->thread - 1) : NULL;
+			const struct trace_thread *thread =
+				marker->thread ? model_thread(&report->model, marker->thread - 1) : NULL;
 			json_object_set_new(one, "period_ns", number(marker->period_ns));
 			json_object_set_new(one, "jitter_percent", number(marker->jitter_percent));
 			json_object_set_new(one, "thread", thread ? number(thread->tid) : json_null());
@@ -357,8 +360,10 @@ static void write_site(struct report *report, const struct model_site *site)
 	json_object_set_new(one, "live_bytes_at_peak", number(site->record->live_bytes_at_peak));
 	json_object_set_new(one, "verdicts", verdicts(&site->verdicts));
 	json_object_set_new(tier, "frame", number(site->births[TRACE_BIRTH_FRAME_IN]));
-	json_object_set_new(tier, "pool", number(site->births[TRACE_BIRTH_POOL_IN] + site->births[TRACE_BIRTH_POOL_OUT]));
-	json_object_set_new(tier, "heap", number(site->births[TRACE_BIRTH_HEAP_IN] + site->births[TRACE_BIRTH_HEAP_OUT]));
+	json_object_set_new(tier, "pool",
+			    number(site->births[TRACE_BIRTH_POOL_IN] + site->births[TRACE_BIRTH_POOL_OUT]));
+	json_object_set_new(tier, "heap",
+			    number(site->births[TRACE_BIRTH_HEAP_IN] + site->births[TRACE_BIRTH_HEAP_OUT]));
 	json_object_set_new(one, "tier", tier);
 	json_object_set_new(lifetime, "p50", number(site->lifetime_p50));
 	json_object_set_new(lifetime, "p95", number(site->lifetime_p95));
@@ -419,7 +424,8 @@ static void write_violation(struct report *report, const struct model_violation 
 	text[strlen(text) - 1] = 0;
 	fprintf(report->out, "%s,\"born\":", text);
 	free(text);
-	const struct model_site *site = v->site && v->site < report->model.site_count ? &report->model.sites[v->site] : NULL;
+	const struct model_site *site =
+		v->site && v->site < report->model.site_count ? &report->model.sites[v->site] : NULL;
 	fprintf(report->out, "{\"site\":");
 	dump(report, site ? number(v->site) : json_null());
 	fprintf(report->out, ",\"thread\":");
@@ -454,12 +460,14 @@ static void write_losses(struct report *report)
 	uint64_t events = losses[TRACE_LOSS_COUNTERS] + losses[TRACE_LOSS_VIOLATIONS] + losses[TRACE_LOSS_EVENTS];
 	json_object_set_new(object, "events", number(events));
 	json_object_set_new(object, "sites", number(losses[TRACE_LOSS_SITES]));
-	json_object_set_new(object, "stacks", number(losses[TRACE_LOSS_STACKS] + losses[TRACE_LOSS_DEPTH] + losses[TRACE_LOSS_NODES] +
-	                                                    losses[TRACE_LOSS_UNWINDING]));
+	json_object_set_new(object, "stacks",
+			    number(losses[TRACE_LOSS_STACKS] + losses[TRACE_LOSS_DEPTH] + losses[TRACE_LOSS_NODES] +
+				   losses[TRACE_LOSS_UNWINDING]));
 	for (int i = 0; i < TRACE_LOSS_COUNT; i++)
 		if (losses[i]) {
 			char text[256];
-			snprintf(text, sizeof text, "%llu %s", (unsigned long long)losses[i], codes_loss_text((enum trace_loss)i));
+			snprintf(text, sizeof text, "%llu %s", (unsigned long long)losses[i],
+				 codes_loss_text((enum trace_loss)i));
 			json_array_append_new(reasons, string(text));
 		}
 	if (report->reader.damage[0])
@@ -505,7 +513,7 @@ void out_json(struct report *report)
 	key(report, "target");
 	write_target(report);
 	fprintf(report->out, ",\n\"mode\":\"%s\",\n\"stacks\":\"%s\"", text_mode(report->reader.header.mode),
-	        text_stacks(report->reader.header.stacks));
+		text_stacks(report->reader.header.stacks));
 	key(report, "totals");
 	write_totals(report);
 	key(report, "frames");

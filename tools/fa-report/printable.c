@@ -72,7 +72,8 @@ FILE *printable_open(FILE *out, bool color)
 	if (!text)
 		return NULL;
 	*text = (struct printable){.out = out, .color = color};
-	FILE *stream = fopencookie(text, "w", (cookie_io_functions_t){.write = write_printable, .close = close_printable});
+	FILE *stream =
+		fopencookie(text, "w", (cookie_io_functions_t){.write = write_printable, .close = close_printable});
 	if (!stream)
 		free(text);
 	return stream;

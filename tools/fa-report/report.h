@@ -55,7 +55,7 @@ const char *text_tier(int tier);
 const char *text_mode(uint32_t mode);
 const char *text_stacks(uint32_t stacks);
 const char *text_level(enum trace_level level); /* allow hint warning error */
-const char *text_binding(uint32_t binding);     /* patch got call api; NULL: not bound */
+const char *text_binding(uint32_t binding); /* patch got call api; NULL: not bound */
 const char *text_marker_kind(uint32_t kind);
 const char *text_automatic(uint32_t automatic); /* off searched found */
 /* "1.5 MiB", "12 ms", "1,234,567": each returns one of a few rotating buffers. */
@@ -68,7 +68,7 @@ const char *text_percent(uint64_t part, uint64_t whole);
 /* Violations as the text shows them: of one code and site, whatever the other path. */
 struct text_frame_pick {
 	const struct symbol_frame *frame; /* the one that a reader wants to see first; NULL: none known */
-	size_t at;                        /* its position in the path, from the innermost */
+	size_t at; /* its position in the path, from the innermost */
 };
 /* The frame to name a path by: the innermost that is neither the shim, libc, nor a language's allocation wrapper. */
 struct text_frame_pick text_headline(struct report *report, uint32_t node);

@@ -39,13 +39,13 @@ struct symbols {
 	struct place_key {
 		uint32_t module;
 		uint64_t offset;
-	} *key;
+	} * key;
 	size_t hash_size;
 };
 
 static const Dwfl_Callbacks callbacks = {.find_elf = dwfl_build_id_find_elf,
-                                         .find_debuginfo = dwfl_standard_find_debuginfo,
-                                         .section_address = dwfl_offline_section_address};
+					 .find_debuginfo = dwfl_standard_find_debuginfo,
+					 .section_address = dwfl_offline_section_address};
 
 struct symbols *symbols_open(const struct reader *reader, const struct symbols_options *options)
 {
@@ -104,12 +104,13 @@ static void read_symbols(struct module *module)
 		GElf_Addr address;
 		const char *name = dwfl_module_getsym_info(module->dwfl, i, &symbol, &address, NULL, NULL, NULL);
 		int type = GELF_ST_TYPE(symbol.st_info);
-		if (!name || !*name || symbol.st_shndx == SHN_UNDEF || (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE))
+		if (!name || !*name || symbol.st_shndx == SHN_UNDEF ||
+		    (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE))
 			continue;
 		if (type == STT_NOTYPE && !symbol.st_size)
 			continue;
 		module->symbol[module->symbol_count++] =
-		        (struct function_symbol){address - module->bias, address - module->bias + symbol.st_size, name};
+			(struct function_symbol){address - module->bias, address - module->bias + symbol.st_size, name};
 	}
 	if (module->symbol_count)
 		qsort(module->symbol, module->symbol_count, sizeof *module->symbol, by_start);
@@ -204,12 +205,13 @@ static struct symbol_frame *place_add(struct symbol_place *place, const struct s
 
 /* Line and inlined functions from DWARF, innermost first. False: DWARF does not know the address. */
 static bool from_dwarf(const struct symbols *symbols, const struct module *module, uint64_t lookup,
-                       const struct symbol_frame *like, struct symbol_place *place)
+		       const struct symbol_frame *like, struct symbol_place *place)
 {
 	Dwarf_Addr bias;
 	Dwarf_Addr address = lookup + module->bias;
 	Dwarf_Die *cu = dwfl_module_addrdie(module->dwfl, address, &bias);
-	if (!cu || dwarf_haspc(cu, address - bias) != 1) /* the nearest unit is offered even where none has the address */
+	if (!cu ||
+	    dwarf_haspc(cu, address - bias) != 1) /* the nearest unit is offered even where none has the address */
 		return false;
 	const char *file = NULL;
 	int line = 0;

@@ -15,14 +15,14 @@ struct symbols;
 
 /* One function at one place. Strings live as long as the symbols; unknown ones are NULL. */
 struct symbol_frame {
-	const char *function;     /* qualified, without parameters */
-	const char *signature;    /* demangled whole */
+	const char *function; /* qualified, without parameters */
+	const char *signature; /* demangled whole */
 	const char *linkage_name; /* raw */
 	const char *file;
 	int line; /* 0: unknown */
 	const char *module;
 	const char *build_id; /* hex */
-	uint64_t offset;      /* of the return address in its module; absolute where there is no module */
+	uint64_t offset; /* of the return address in its module; absolute where there is no module */
 	bool inlined;
 };
 

@@ -132,8 +132,8 @@ static bool step_down(Dwarf_Die *die, Dwarf_Addr pc)
 		return false;
 	do {
 		int tag = dwarf_tag(&child);
-		bool block = tag == DW_TAG_lexical_block || tag == DW_TAG_inlined_subroutine || tag == DW_TAG_try_block ||
-		             tag == DW_TAG_catch_block;
+		bool block = tag == DW_TAG_lexical_block || tag == DW_TAG_inlined_subroutine ||
+			     tag == DW_TAG_try_block || tag == DW_TAG_catch_block;
 		if (block && dwarf_haspc(&child, pc) == 1) {
 			*die = child;
 			return true;
@@ -142,7 +142,8 @@ static bool step_down(Dwarf_Die *die, Dwarf_Addr pc)
 	return false;
 }
 
-size_t symbols_dwarf_chain(struct symbols_dwarf *dwarf, Dwarf_Die *cu, Dwarf_Addr pc, Dwarf_Die chain[SYMBOLS_DWARF_DEPTH])
+size_t symbols_dwarf_chain(struct symbols_dwarf *dwarf, Dwarf_Die *cu, Dwarf_Addr pc,
+			   Dwarf_Die chain[SYMBOLS_DWARF_DEPTH])
 {
 	const struct unit *unit = unit_of(dwarf, cu);
 	const struct function_range *function = unit ? function_at(unit, pc) : NULL;
@@ -151,7 +152,8 @@ size_t symbols_dwarf_chain(struct symbols_dwarf *dwarf, Dwarf_Die *cu, Dwarf_Add
 	size_t count = 0;
 	Dwarf_Die die = function->die;
 	chain[count++] = die;
-	for (int depth = 0; depth < 4 * SYMBOLS_DWARF_DEPTH && count < SYMBOLS_DWARF_DEPTH && step_down(&die, pc); depth++)
+	for (int depth = 0; depth < 4 * SYMBOLS_DWARF_DEPTH && count < SYMBOLS_DWARF_DEPTH && step_down(&die, pc);
+	     depth++)
 		if (dwarf_tag(&die) == DW_TAG_inlined_subroutine)
 			chain[count++] = die;
 	for (size_t i = 0; i < count / 2; i++) {

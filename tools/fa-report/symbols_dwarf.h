@@ -14,7 +14,8 @@ void symbols_dwarf_close(struct symbols_dwarf *dwarf);
 
 /* The functions that hold `pc` in the unit `cu`, innermost first: inlined subroutines, then the subprogram. Returns how
    many of `chain` are filled, 0 when the unit knows none. A unit's functions are listed once, at its first question. */
-size_t symbols_dwarf_chain(struct symbols_dwarf *dwarf, Dwarf_Die *cu, Dwarf_Addr pc, Dwarf_Die chain[SYMBOLS_DWARF_DEPTH]);
+size_t symbols_dwarf_chain(struct symbols_dwarf *dwarf, Dwarf_Die *cu, Dwarf_Addr pc,
+			   Dwarf_Die chain[SYMBOLS_DWARF_DEPTH]);
 
 /* Where an inlined subroutine of the chain was called; NULL when unknown, *line is 0 then. */
 const char *symbols_dwarf_call(Dwarf_Die *cu, Dwarf_Die *inlined, int *line);

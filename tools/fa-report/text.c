@@ -58,7 +58,8 @@ const char *text_binding(uint32_t binding)
 
 const char *text_marker_kind(uint32_t kind)
 {
-	static const char *const words[] = {"frame", "frame-scope", "task", "await", "region", "candidate", "transfer", "task-end", "stack", "switch"};
+	static const char *const words[] = {"frame",     "frame-scope", "task",     "await", "region",
+					    "candidate", "transfer",    "task-end", "stack", "switch"};
 	return WORD(words, kind);
 }
 
@@ -149,7 +150,8 @@ void text_frame_name(char *out, size_t bytes, const struct symbol_frame *frame)
 void text_site_name(char *out, size_t bytes, struct report *report, const struct model_site *site)
 {
 	if (site->record->class_bytes)
-		snprintf(out, bytes, "blocks of up to %u bytes, role %s", site->record->class_bytes, text_role(site->record->role));
+		snprintf(out, bytes, "blocks of up to %u bytes, role %s", site->record->class_bytes,
+			 text_role(site->record->role));
 	else
 		text_frame_name(out, bytes, text_headline(report, site->record->node).frame);
 }
@@ -169,7 +171,7 @@ void text_path(struct report *report, const char *label, uint32_t node, size_t f
 			char name[512];
 			text_frame_name(name, sizeof name, &place->frame[i]);
 			fprintf(report->out, "   %s%-11s%s %s%s\n", text_color(report, "\033[36m"), shown ? "" : label,
-			        text_color(report, "\033[0m"), name, place->frame[i].inlined ? " [inlined]" : "");
+				text_color(report, "\033[0m"), name, place->frame[i].inlined ? " [inlined]" : "");
 			shown++;
 		}
 	}
@@ -191,7 +193,8 @@ static FILE *open_source(struct report *report, const char *path)
 		/* The whole path below the folder, then ever shorter tails of it. */
 		for (const char *tail = path; tail && !file; tail = strchr(tail + 1, '/')) {
 			char *name = NULL;
-			if (asprintf(&name, "%s/%s", report->options.source_path[i], *tail == '/' ? tail + 1 : tail) < 0)
+			if (asprintf(&name, "%s/%s", report->options.source_path[i], *tail == '/' ? tail + 1 : tail) <
+			    0)
 				return NULL;
 			file = open_plain(name);
 			free(name);
@@ -246,21 +249,25 @@ void text_violation_message(char *out, size_t bytes, struct report *report, cons
 {
 	const struct code_info *info = codes_find(v->code);
 	char where[400] = "", limit[128] = "";
-	const struct model_site *site = v->site && v->site < report->model.site_count ? &report->model.sites[v->site] : NULL;
+	const struct model_site *site =
+		v->site && v->site < report->model.site_count ? &report->model.sites[v->site] : NULL;
 	if (site && (site->record->node || site->record->class_bytes)) {
 		char name[300];
 		text_site_name(name, sizeof name, report, site);
 		snprintf(where, sizeof where, ": %s", name);
 	}
 	if (v->limit)
-		snprintf(limit, sizeof limit, " (%s, limit %s)", measured(v->code, v->value), measured(v->code, v->limit));
+		snprintf(limit, sizeof limit, " (%s, limit %s)", measured(v->code, v->value),
+			 measured(v->code, v->limit));
 	char of[96] = "";
 	const struct model *model = &report->model;
 	if (v->tag && v->tag < model->region_count)
-		snprintf(of, sizeof of, "%s '%s'", v->code == 801 ? ", region" : " of region", model->regions[v->tag].record->name);
+		snprintf(of, sizeof of, "%s '%s'", v->code == 801 ? ", region" : " of region",
+			 model->regions[v->tag].record->name);
 	else if (v->role)
 		snprintf(of, sizeof of, " of role %s", text_role(v->role));
-	snprintf(out, bytes, "%s%s%s%s%s", info ? info->sentence : "unknown code", v->never_died ? " and was never freed" : "", of, where, limit);
+	snprintf(out, bytes, "%s%s%s%s%s", info ? info->sentence : "unknown code",
+		 v->never_died ? " and was never freed" : "", of, where, limit);
 }
 
 void text_losses(struct report *report)
@@ -271,7 +278,7 @@ void text_losses(struct report *report)
 		if (!count)
 			continue;
 		fprintf(report->out, "%s%s %s\n", any ? "              " : "  not whole   ", text_count(count),
-		        codes_loss_text((enum trace_loss)i));
+			codes_loss_text((enum trace_loss)i));
 		any = true;
 	}
 	if (report->reader.damage[0])
@@ -309,7 +316,8 @@ void text_fingerprint(char out[20], struct report *report, const struct model_vi
 		hash = mix(hash, &site->record->role, sizeof site->record->role);
 	}
 	if (v->tag && v->tag < report->model.region_count)
-		hash = mix(hash, report->model.regions[v->tag].record->name, strlen(report->model.regions[v->tag].record->name));
+		hash = mix(hash, report->model.regions[v->tag].record->name,
+			   strlen(report->model.regions[v->tag].record->name));
 	if (v->role)
 		hash = mix(hash, &v->role, sizeof v->role);
 	hash = mix_path(mix(hash, v->never_died ? "n" : "d", 1), report, v->other);

@@ -15,7 +15,18 @@
 #include "tools/fa-run/presets.h"
 #include "tools/fa-run/say.h"
 
-enum { LONG_SET = 1, LONG_REPORT, LONG_NO_REPORT, LONG_VERSION, LONG_LIST, LONG_LIST_PRESETS, LONG_QUIET, LONG_SUGGEST, LONG_HELP, LONG_KEY };
+enum {
+	LONG_SET = 1,
+	LONG_REPORT,
+	LONG_NO_REPORT,
+	LONG_VERSION,
+	LONG_LIST,
+	LONG_LIST_PRESETS,
+	LONG_QUIET,
+	LONG_SUGGEST,
+	LONG_HELP,
+	LONG_KEY
+};
 
 static const struct option long_options[] = {
 	{"set", required_argument, NULL, LONG_SET},
@@ -46,7 +57,8 @@ static const char usage[] =
 	"  -p, --preset NAME     markers known by name (repeatable); --list-presets shows them\n"
 	"  -c, --policy FILE     INI policy: see fa-policy(5); FA_POLICY names one as well\n"
 	"      --frame FUNC      frame boundary at each entry of FUNC: NAME, MODULE!NAME or MODULE+0xOFFSET, globs\n"
-	"                        allowed; FUNC@* on all threads (repeatable). Without any marker the boundary is found\n"
+	"                        allowed; FUNC@* on all threads (repeatable). Without any marker the boundary is "
+	"found\n"
 	"                        from what the program calls periodically; none: no frames\n"
 	"      --frame-scope FUNC\n"
 	"                        frame from each entry of FUNC to its return (repeatable)\n"

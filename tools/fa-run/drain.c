@@ -17,9 +17,10 @@
 #include "tools/fa-run/pack.h"
 #include "tools/fa-run/say.h"
 
-#define IDLE_NS 200000          /* between two looks at an empty queue, twice as long after each */
-#define IDLE_MAX_NS 2000000     /* which the fastest program needs to fill half of it */
-#define HOLE_LIMIT_NS 2000000000u /* a place that was taken and not filled for so long is passed over: its thread is gone */
+#define IDLE_NS 200000 /* between two looks at an empty queue, twice as long after each */
+#define IDLE_MAX_NS 2000000 /* which the fastest program needs to fill half of it */
+#define HOLE_LIMIT_NS                                                                                                  \
+	2000000000u /* a place that was taken and not filled for so long is passed over: its thread is gone */
 
 struct drain {
 	struct events_area *area;
@@ -43,8 +44,8 @@ struct drain *drain_open(bool waits)
 	struct drain *drain = calloc(1, sizeof *drain);
 	int fd = drain ? memfd_create("framealloc events", MFD_CLOEXEC) : -1;
 	void *area = fd >= 0 && !posix_fallocate(fd, 0, sizeof *drain->area)
-	                     ? mmap(NULL, sizeof *drain->area, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-	                     : MAP_FAILED;
+			     ? mmap(NULL, sizeof *drain->area, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+			     : MAP_FAILED;
 	if (area == MAP_FAILED) {
 		say("level=full: no memory for a queue of %zu MiB", sizeof *drain->area >> 20);
 		if (fd >= 0)

@@ -98,7 +98,8 @@ static int run(const struct command *command)
 				.mask = &before,
 				.ignore_children = chld.sa_handler == SIG_IGN,
 				.records = program.suits && command->options.mode != TRACE_MODE_OFF};
-	if (launch.records && command->options.level_full && !(launch.drain = drain_open(!command->options.events_lose)))
+	if (launch.records && command->options.level_full &&
+	    !(launch.drain = drain_open(!command->options.events_lose)))
 		return EXIT_FA_RUN;
 	struct recording recording;
 	pid_t pid = launch_start(&launch, command, &recording);

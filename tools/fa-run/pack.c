@@ -131,8 +131,10 @@ static void block_write(struct pack *pack)
 	}
 	for (int c = 0; c < EVENTS_COLUMNS; at += pack->used[c++])
 		memcpy(at, pack->column[c], pack->used[c]);
-	size_t raw = (size_t)(at - pack->raw), packed = ZSTD_compress2(pack->zstd, pack->packed, pack->packed_room, pack->raw, raw);
-	struct events_block block = {EVENTS_BLOCK_MAGIC, pack->events, (uint32_t)raw, (uint32_t)packed, pack->first_birth};
+	size_t raw = (size_t)(at - pack->raw),
+	       packed = ZSTD_compress2(pack->zstd, pack->packed, pack->packed_room, pack->raw, raw);
+	struct events_block block = {EVENTS_BLOCK_MAGIC, pack->events, (uint32_t)raw, (uint32_t)packed,
+				     pack->first_birth};
 	if (ZSTD_isError(packed)) /* there is room for whatever comes out */
 		fail(pack, ENOMEM);
 	write_all(pack, &block, sizeof block);
@@ -163,7 +165,7 @@ struct pack *pack_open(const char *path)
 	pack->packed_room = ZSTD_compressBound(raw_room());
 	pack->table_room = 1 << 16;
 	whole = (pack->raw = malloc(raw_room())) && (pack->packed = malloc(pack->packed_room)) &&
-	        (pack->table = calloc(pack->table_room, sizeof *pack->table)) && whole;
+		(pack->table = calloc(pack->table_room, sizeof *pack->table)) && whole;
 	for (int c = 0; c < EVENTS_COLUMNS; c++)
 		whole = (pack->column[c] = malloc((size_t)EVENTS_BLOCK_MAX * NUMBER_BYTES)) && whole;
 	struct events_header header = {.magic = EVENTS_MAGIC, .version = EVENTS_VERSION};
@@ -204,7 +206,8 @@ static void op_put(struct pack *pack, enum events_op op, uint32_t tier, uint32_t
 static void put_birth(struct pack *pack, const struct events_raw *event, uint64_t address, uint32_t tier)
 {
 	uint32_t thread = (uint32_t)(event->size >> EVENTS_THREAD_SHIFT);
-	uint64_t size = event->size & ((1ull << EVENTS_THREAD_SHIFT) - 1), *last = &pack->last_size[event->site % SITES];
+	uint64_t size = event->size & ((1ull << EVENTS_THREAD_SHIFT) - 1),
+		 *last = &pack->last_size[event->site % SITES];
 	op_put(pack, EVENTS_BIRTH, tier, thread, &event->frame);
 	number_put(pack, EVENTS_COLUMN_SITE, event->site);
 	number_put(pack, EVENTS_COLUMN_SIZE, events_zigzag((int64_t)(size - *last)));

@@ -143,7 +143,8 @@ static void check_folder(struct recording *recording)
 	recording->unwritable = true;
 }
 
-int recording_choose(struct recording *recording, const char *template_text, const char *exe_name, pid_t pid, bool events)
+int recording_choose(struct recording *recording, const char *template_text, const char *exe_name, pid_t pid,
+		     bool events)
 {
 	char name[OPTIONS_PATH_BYTES], folder[OPTIONS_PATH_BYTES] = "";
 	bool is_default = !template_text[0];
@@ -279,7 +280,7 @@ static void cut_hole(int fd, const struct trace_header *header)
 }
 
 static void note_end(const char *path, int fd, const struct trace_header *header, uint64_t end_ns, enum trace_ended how,
-                     int32_t value)
+		     int32_t value)
 {
 	uint32_t ended = how;
 	cut_hole(fd, header);
@@ -320,7 +321,8 @@ void recording_finish(struct recording *recording, int wait_status)
 		return;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	note_end(recording->latest, fd, &header, header.end_ns ? header.end_ns : now_ns, /* the shim's own time is closer */
+	note_end(recording->latest, fd, &header,
+		 header.end_ns ? header.end_ns : now_ns, /* the shim's own time is closer */
 		 WIFSIGNALED(wait_status) ? TRACE_ENDED_SIGNAL : TRACE_ENDED_EXIT,
 		 WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
 	close(fd);

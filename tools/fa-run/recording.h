@@ -22,7 +22,8 @@ struct recording {
 /* Settles the path from the template ("" = default) and makes room: a finished recording that stands there is removed with its
    events, a default name never collides. `events`: they will be recorded too. Returns 0, or -EEXIST / -ENAMETOOLONG when the run must not start, which then has
    been said. A folder that cannot be written is said and no error: the program runs unrecorded. */
-int recording_choose(struct recording *recording, const char *template_text, const char *exe_name, pid_t pid, bool events);
+int recording_choose(struct recording *recording, const char *template_text, const char *exe_name, pid_t pid,
+		     bool events);
 
 /* True once the program's shim has made the recording. */
 bool recording_ready(struct recording *recording);

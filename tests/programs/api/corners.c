@@ -457,7 +457,9 @@ static void guard_of_a_childs_thread(void)
 		pthread_join(thread, &ended);
 		fa_guard *second = fa_guard_begin(), *third = fa_guard_begin();
 		_exit((intptr_t)ended == -EINVAL && second != guard && third != second && !fa_guard_end(third) &&
-		      !fa_guard_end(second) && !fa_guard_end(guard) ? 7 : 1);
+				      !fa_guard_end(second) && !fa_guard_end(guard)
+			      ? 7
+			      : 1);
 	}
 	wait(&status);
 	printf("%d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
@@ -648,41 +650,41 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} cases[] = {
-	        {"boundary-inside", boundary_inside},
-	        {"transfer-twice", transfer_twice},
-	        {"resize-in-await", resize_in_await},
-	        {"resize-in-task", resize_in_task},
-	        {"resize-elsewhere", resize_elsewhere},
-	        {"handed-on", handed_on},
-	        {"handed-on-by-the-inner", handed_on_by_the_inner},
-	        {"released-and-resized", released_and_resized},
-	        {"no-block", no_block},
-	        {"promote-nowhere", promote_nowhere},
-	        {"frame-of-async", frame_of_async},
-	        {"free-twice", free_twice},
-	        {"frame-in-await", frame_in_await},
-	        {"frame-after-await", frame_after_await},
-	        {"guards-and-tasks", guards_and_tasks},
-	        {"vectors", vectors},
-	        {"no-name", no_name},
-	        {"long-name", long_name},
-	        {"visits", visits},
-	        {"handed-meanwhile", handed_meanwhile},
-	        {"family", family},
-	        {"many-types", many_types},
-	        {"ended-twice", ended_twice},
-	        {"ended-by-two", ended_by_two},
-	        {"ended-and-made-anew", ended_and_made_anew},
-	        {"child-of-ended", child_of_ended},
-	        {"child-around-parent", child_around_parent},
-	        {"forks-with-handlers", forks_with_handlers},
-	        {"guard-of-a-childs-thread", guard_of_a_childs_thread},
-	        {"guards-elsewhere", guards_elsewhere},
-	        {"left-open", left_open},
-	        {"forks-meanwhile", forks_meanwhile},
-	        {"forked-tasks", forked_tasks},
-	        {"forked-hand-on", forked_hand_on},
-	        {"forked", forked},
+		{"boundary-inside", boundary_inside},
+		{"transfer-twice", transfer_twice},
+		{"resize-in-await", resize_in_await},
+		{"resize-in-task", resize_in_task},
+		{"resize-elsewhere", resize_elsewhere},
+		{"handed-on", handed_on},
+		{"handed-on-by-the-inner", handed_on_by_the_inner},
+		{"released-and-resized", released_and_resized},
+		{"no-block", no_block},
+		{"promote-nowhere", promote_nowhere},
+		{"frame-of-async", frame_of_async},
+		{"free-twice", free_twice},
+		{"frame-in-await", frame_in_await},
+		{"frame-after-await", frame_after_await},
+		{"guards-and-tasks", guards_and_tasks},
+		{"vectors", vectors},
+		{"no-name", no_name},
+		{"long-name", long_name},
+		{"visits", visits},
+		{"handed-meanwhile", handed_meanwhile},
+		{"family", family},
+		{"many-types", many_types},
+		{"ended-twice", ended_twice},
+		{"ended-by-two", ended_by_two},
+		{"ended-and-made-anew", ended_and_made_anew},
+		{"child-of-ended", child_of_ended},
+		{"child-around-parent", child_around_parent},
+		{"forks-with-handlers", forks_with_handlers},
+		{"guard-of-a-childs-thread", guard_of_a_childs_thread},
+		{"guards-elsewhere", guards_elsewhere},
+		{"left-open", left_open},
+		{"forks-meanwhile", forks_meanwhile},
+		{"forked-tasks", forked_tasks},
+		{"forked-hand-on", forked_hand_on},
+		{"forked", forked},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
 		if (argc > 1 && !strcmp(argv[1], cases[i].name))

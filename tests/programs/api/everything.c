@@ -16,7 +16,8 @@ static void frames(void)
 	for (int i = 0; i < 100; i++) {
 		FA_FRAME_SCOPE();
 		fa_frame_begin(); /* nested: one frame */
-		char *a = fa_frame_alloc(100), *b = fa_frame_alloc(0), *c = fa_frame_alloc(70000), *huge = fa_frame_alloc(300000);
+		char *a = fa_frame_alloc(100), *b = fa_frame_alloc(0), *c = fa_frame_alloc(70000),
+		     *huge = fa_frame_alloc(300000);
 		assert(a && b && c && huge && !((uintptr_t)a & 15) && !((uintptr_t)huge & 15));
 		memset(a, i, 100);
 		memset(huge, i, 300000);
@@ -122,8 +123,8 @@ static void the_rest(void)
 	fa_stats(&stats);
 	printf("frame %d %d %d, other %d %d %d, frames %d, tasks %d %d, polls %d, misuse %d\n", (int)stats.frame.allocs,
 	       (int)stats.frame.frees, (int)stats.frame.live_bytes, (int)stats.other.allocs, (int)stats.other.frees,
-	       (int)stats.other.live_bytes, (int)stats.frames, (int)stats.tasks_started, (int)stats.tasks_ended, (int)stats.polls,
-	       (int)stats.misuse);
+	       (int)stats.other.live_bytes, (int)stats.frames, (int)stats.tasks_started, (int)stats.tasks_ended,
+	       (int)stats.polls, (int)stats.misuse);
 }
 
 int main(int argc, char **argv)

@@ -140,9 +140,9 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*run)(void);
-	} cases[] = {{"FA001", fa001}, {"FA301", fa301}, {"FA601", fa601},     {"FA603", fa603}, {"FA701", fa701},
-	             {"FA703", fa703}, {"FA704", fa704}, {"FA705", fa705},     {"by-hand", by_hand}, {"order", order},
-	             {"task-twice", task_twice},         {"tags", fa801}};
+	} cases[] = {{"FA001", fa001},     {"FA301", fa301}, {"FA601", fa601},           {"FA603", fa603},
+		     {"FA701", fa701},     {"FA703", fa703}, {"FA704", fa704},           {"FA705", fa705},
+		     {"by-hand", by_hand}, {"order", order}, {"task-twice", task_twice}, {"tags", fa801}};
 	clean = argc > 2;
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
 		if (argc > 1 && !strcmp(argv[1], cases[i].name))

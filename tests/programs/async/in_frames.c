@@ -4,9 +4,18 @@
 
 static void *handed;
 
-SITE void *frame_scratch(void) { return malloc(100); }
-SITE void *task_scratch(void) { return malloc(40); }
-SITE void *captured(void) { return malloc(70); }
+SITE void *frame_scratch(void)
+{
+	return malloc(100);
+}
+SITE void *task_scratch(void)
+{
+	return malloc(40);
+}
+SITE void *captured(void)
+{
+	return malloc(70);
+}
 
 SITE void poll_task(void *task)
 {

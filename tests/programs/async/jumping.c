@@ -14,9 +14,18 @@ static struct coroutine *starting;
 static ucontext_t starter;
 static int resumptions;
 
-SITE void *crossing(void) { return malloc(48); }
-SITE void *staying(void) { return malloc(32); }
-SITE void *outside(void) { return malloc(64); }
+SITE void *crossing(void)
+{
+	return malloc(48);
+}
+SITE void *staying(void)
+{
+	return malloc(32);
+}
+SITE void *outside(void)
+{
+	return malloc(64);
+}
 
 static void yield(struct coroutine *self)
 {

@@ -1,9 +1,18 @@
 /* nested N: a task polls another one twice in each of its polls. The inner one frees a block of the outer one. */
 #include "common.h"
 
-SITE void *handed_in(void) { return malloc(50); }
-SITE void *inner_scratch(void) { return malloc(20); }
-SITE void *outer_scratch(void) { return malloc(25); }
+SITE void *handed_in(void)
+{
+	return malloc(50);
+}
+SITE void *inner_scratch(void)
+{
+	return malloc(20);
+}
+SITE void *outer_scratch(void)
+{
+	return malloc(25);
+}
 
 SITE void poll_inner(void *task, void *given)
 {

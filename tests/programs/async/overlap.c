@@ -10,7 +10,10 @@ struct task {
 	long done;
 };
 
-SITE void *task_keeps(void) { return malloc(40); }
+SITE void *task_keeps(void)
+{
+	return malloc(40);
+}
 
 SITE void poll_task(struct task *task, int thread)
 {

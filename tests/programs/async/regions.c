@@ -5,7 +5,10 @@
 static ucontext_t home, coroutine;
 static long left;
 
-SITE void *home_alloc(void) { return malloc(40); }
+SITE void *home_alloc(void)
+{
+	return malloc(40);
+}
 
 SITE void region_inside(void)
 {

@@ -16,10 +16,10 @@ struct context {
 
 void context_switch(struct context *from, struct context *to);
 __asm__(".text\n.globl context_switch\n.type context_switch, @function\ncontext_switch:\n"
-        "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
-        "mov %rsp, 8(%rdi)\nmov 8(%rsi), %rsp\n"
-        "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n"
-        ".size context_switch, . - context_switch\n");
+	"push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
+	"mov %rsp, 8(%rdi)\nmov 8(%rsi), %rsp\n"
+	"pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n"
+	".size context_switch, . - context_switch\n");
 
 struct coroutine {
 	struct context context;
@@ -63,7 +63,8 @@ static void body(void)
 
 __attribute__((noinline)) void context_prepare(struct context *context, char *stack, size_t bytes, void (*entry)(void))
 {
-	uintptr_t *top = (uintptr_t *)(stack + bytes) - 4; /* the stack pointer at the entry is 8 above a multiple of 16 */
+	uintptr_t *top =
+		(uintptr_t *)(stack + bytes) - 4; /* the stack pointer at the entry is 8 above a multiple of 16 */
 	top[0] = (uintptr_t)entry;
 	top[1] = 0;
 	memset(top - 6, 0, 6 * sizeof *top);
@@ -75,8 +76,9 @@ int main(int argc, char **argv)
 	int count = argc > 1 ? atoi(argv[1]) : 2, sum = 0, mapped = argc > 3;
 	resumptions = argc > 2 ? atoi(argv[2]) : 100;
 	struct coroutine *all = calloc((size_t)count, sizeof *all);
-	char *map = mapped ? mmap(NULL, (size_t)count * STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-	                   : NULL;
+	char *map = mapped ? mmap(NULL, (size_t)count * STACK_BYTES, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+			   : NULL;
 	for (int i = 0; i < count; i++) {
 		all[i].stack = mapped ? map + (size_t)i * STACK_BYTES : malloc(STACK_BYTES);
 		context_prepare(&all[i].context, all[i].stack, STACK_BYTES, body);

@@ -4,5 +4,11 @@
 void SDL_RenderPresent(void *renderer);
 void SDL_GL_SwapWindow(void *window);
 
-void game_present(void) { SDL_RenderPresent(NULL); }
-void game_swap(void) { SDL_GL_SwapWindow(NULL); }
+void game_present(void)
+{
+	SDL_RenderPresent(NULL);
+}
+void game_swap(void)
+{
+	SDL_GL_SwapWindow(NULL);
+}

@@ -20,9 +20,12 @@ int main(int argc, char **argv)
 	pthread_t thread;
 	const char *how = argc > 3 ? argv[3] : "now";
 	pthread_create(&thread, NULL, busy, NULL);
-	CHECK(!dlopen("libnone-such.so", RTLD_NOW) && strstr(dlerror(), "libnone-such.so: cannot open shared object file"));
+	CHECK(!dlopen("libnone-such.so", RTLD_NOW) &&
+	      strstr(dlerror(), "libnone-such.so: cannot open shared object file"));
 	for (int round = 0; round < (argc > 2 ? atoi(argv[2]) : 1); round++) {
-		int flags = !strcmp(how, "lazy") ? RTLD_LAZY : !strcmp(how, "global") ? RTLD_NOW | RTLD_GLOBAL : RTLD_NOW;
+		int flags = !strcmp(how, "lazy")     ? RTLD_LAZY
+			    : !strcmp(how, "global") ? RTLD_NOW | RTLD_GLOBAL
+						     : RTLD_NOW;
 		void *plugin = dlopen(argv[1], flags);
 		void (*tick)(int) = plugin ? (void (*)(int))dlsym(plugin, "plugin_tick") : NULL;
 		CHECK(tick != NULL);

@@ -42,14 +42,27 @@ static void compute_ms(int ms)
 	} while ((now.tv_sec - begin.tv_sec) * 1000 + (now.tv_nsec - begin.tv_nsec) / 1000000 < ms);
 }
 
-static void loop_nanosleep(int n) { while (n--) work(), pause_ms(3); }
+static void loop_nanosleep(int n)
+{
+	while (n--)
+		work(), pause_ms(3);
+}
 static void loop_clock(int n)
 {
 	struct timespec time = {0, 3000000};
-	while (n--) work(), clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+	while (n--)
+		work(), clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
 }
-static void loop_usleep(int n) { while (n--) work(), usleep(3000); }
-static void loop_poll(int n) { while (n--) work(), poll(NULL, 0, 3); }
+static void loop_usleep(int n)
+{
+	while (n--)
+		work(), usleep(3000);
+}
+static void loop_poll(int n)
+{
+	while (n--)
+		work(), poll(NULL, 0, 3);
+}
 static void loop_select(int n)
 {
 	while (n--) {
@@ -62,11 +75,16 @@ static void loop_epoll(int n)
 {
 	struct epoll_event event;
 	int fd = epoll_create1(0);
-	while (n--) work(), epoll_wait(fd, &event, 1, 3);
+	while (n--)
+		work(), epoll_wait(fd, &event, 1, 3);
 	close(fd);
 }
 /* Looks for events without waiting, as X clients do, and paces itself by sleeping. */
-static void loop_looks(int n) { while (n--) work(), poll(NULL, 0, 0), pause_ms(3); }
+static void loop_looks(int n)
+{
+	while (n--)
+		work(), poll(NULL, 0, 0), pause_ms(3);
+}
 /* Waits for its loader at first. */
 static void loop_burst(int n)
 {
@@ -100,7 +118,10 @@ static void loop_few(int n)
 	for (int i = 0; i < 3; i++)
 		pause_ms(50);
 }
-static void loop_none(int n) { compute_ms(n); }
+static void loop_none(int n)
+{
+	compute_ms(n);
+}
 
 /* A library that shows pictures, loaded where only its loader sees it. */
 static void (*load_present(void))(void *)
@@ -114,7 +135,8 @@ static void (*load_present(void))(void *)
 static void loop_present(int n)
 {
 	void (*present)(void *) = load_present();
-	while (n--) work(), present(NULL), pause_ms(2);
+	while (n--)
+		work(), present(NULL), pause_ms(2);
 }
 static void *presenter(void *count)
 {
@@ -140,11 +162,22 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *kind;
 		void (*run)(int);
-	} kinds[] = {{"nanosleep", loop_nanosleep}, {"clock", loop_clock}, {"usleep", loop_usleep}, {"poll", loop_poll},
-	             {"select", loop_select}, {"epoll", loop_epoll}, {"looks", loop_looks}, {"burst", loop_burst},
-	             {"long-burst", loop_long_burst}, {"worker", loop_worker}, {"irregular", loop_irregular},
-	             {"few", loop_few}, {"none", loop_none}, {"present", loop_present},
-	             {"present-thread", loop_present_thread}, {"late-present", loop_late_present}};
+	} kinds[] = {{"nanosleep", loop_nanosleep},
+		     {"clock", loop_clock},
+		     {"usleep", loop_usleep},
+		     {"poll", loop_poll},
+		     {"select", loop_select},
+		     {"epoll", loop_epoll},
+		     {"looks", loop_looks},
+		     {"burst", loop_burst},
+		     {"long-burst", loop_long_burst},
+		     {"worker", loop_worker},
+		     {"irregular", loop_irregular},
+		     {"few", loop_few},
+		     {"none", loop_none},
+		     {"present", loop_present},
+		     {"present-thread", loop_present_thread},
+		     {"late-present", loop_late_present}};
 	for (size_t i = 0; argc > 2 && i < sizeof kinds / sizeof *kinds; i++)
 		if (!strcmp(argv[1], kinds[i].kind))
 			kinds[i].run(atoi(argv[2]));

@@ -21,7 +21,10 @@ __attribute__((noipa, used)) int padding(int x)
 		x += x % 7 * i;
 	return x;
 }
-__attribute__((noipa, used)) int more_padding(int x) { return padding(x) * 3; }
+__attribute__((noipa, used)) int more_padding(int x)
+{
+	return padding(x) * 3;
+}
 #endif
 
 __attribute__((noinline, noipa)) void plugin_tick(int n)
@@ -38,7 +41,10 @@ __attribute__((noinline, noipa)) void plugin_choice(int n)
 	if (&ticks)
 		__atomic_fetch_add(&ticks, 1, __ATOMIC_RELAXED);
 }
-static void (*choose(void))(int) { return plugin_choice; }
+static void (*choose(void))(int)
+{
+	return plugin_choice;
+}
 void plugin_chosen(int n) __attribute__((ifunc("choose")));
 #endif
 
@@ -68,10 +74,16 @@ __attribute__((constructor)) static void init_inner(void)
 #endif
 
 #ifdef SEARCH
-void *plugin_search(const char *name) { return dlopen(name, RTLD_NOW | RTLD_LOCAL); }
+void *plugin_search(const char *name)
+{
+	return dlopen(name, RTLD_NOW | RTLD_LOCAL);
+}
 #endif
 
 #ifdef MISSING
 void nobody_has_this(void);
-void plugin_missing(void) { nobody_has_this(); }
+void plugin_missing(void)
+{
+	nobody_has_this();
+}
 #endif

@@ -38,11 +38,26 @@ static void in_turn(int rounds, int flags)
 			CHECK(!dlclose(handle));
 		}
 }
-static void kind_now(void) { in_turn(3, RTLD_NOW); }
-static void kind_lazy(void) { in_turn(3, RTLD_LAZY); }
-static void kind_global(void) { in_turn(3, RTLD_NOW | RTLD_GLOBAL); }
-static void kind_deep(void) { in_turn(3, RTLD_NOW | RTLD_DEEPBIND); }
-static void kind_many(void) { in_turn(150, RTLD_NOW); }
+static void kind_now(void)
+{
+	in_turn(3, RTLD_NOW);
+}
+static void kind_lazy(void)
+{
+	in_turn(3, RTLD_LAZY);
+}
+static void kind_global(void)
+{
+	in_turn(3, RTLD_NOW | RTLD_GLOBAL);
+}
+static void kind_deep(void)
+{
+	in_turn(3, RTLD_NOW | RTLD_DEEPBIND);
+}
+static void kind_many(void)
+{
+	in_turn(150, RTLD_NOW);
+}
 
 /* The place of each is taken before it comes again. */
 static void kind_elsewhere(void)
@@ -52,7 +67,8 @@ static void kind_elsewhere(void)
 		char *place = dlsym(handle, "plugin_tick");
 		tick(handle, "plugin_tick", 10);
 		CHECK(!dlclose(handle));
-		mmap((void *)((uintptr_t)place & ~4095ul), 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		mmap((void *)((uintptr_t)place & ~4095ul), 4096, PROT_READ,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	}
 }
 
@@ -225,18 +241,21 @@ static void kind_kept(void)
 }
 
 /* Nothing: what the program is linked with does it all. */
-static void kind_nothing(void) {}
+static void kind_nothing(void)
+{
+}
 
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *kind;
 		void (*run)(void);
-	} kinds[] = {{"now", kind_now}, {"lazy", kind_lazy}, {"global", kind_global}, {"deep", kind_deep}, {"many", kind_many},
-	             {"elsewhere", kind_elsewhere}, {"together", kind_together}, {"counted", kind_counted},
-	             {"threads", kind_threads}, {"inside", kind_inside}, {"namespace", kind_namespace},
-	             {"chosen", kind_chosen}, {"search", kind_search}, {"reloaded", kind_reloaded}, {"refused", kind_refused},
-	             {"fork", kind_fork}, {"kept", kind_kept}, {"nothing", kind_nothing}};
+	} kinds[] = {{"now", kind_now},           {"lazy", kind_lazy},           {"global", kind_global},
+		     {"deep", kind_deep},         {"many", kind_many},           {"elsewhere", kind_elsewhere},
+		     {"together", kind_together}, {"counted", kind_counted},     {"threads", kind_threads},
+		     {"inside", kind_inside},     {"namespace", kind_namespace}, {"chosen", kind_chosen},
+		     {"search", kind_search},     {"reloaded", kind_reloaded},   {"refused", kind_refused},
+		     {"fork", kind_fork},         {"kept", kind_kept},           {"nothing", kind_nothing}};
 	bool known = false;
 	plugin = argv + 2;
 	plugins = argc - 2;

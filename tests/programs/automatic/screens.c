@@ -40,7 +40,10 @@ static void present(int n)
 	for (; n--; presented++, draw(), pause_us(2000))
 		game_present();
 }
-static void loop_present(int n) { load(), present(n); }
+static void loop_present(int n)
+{
+	load(), present(n);
+}
 static void loop_swap(int n)
 {
 	load();
@@ -122,10 +125,14 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *kind;
 		void (*run)(int);
-	} kinds[] = {{"present", loop_present}, {"swap", loop_swap}, {"loading", loop_loading},
-	             {"render-thread", loop_render_thread}, {"late-render-thread", loop_late_render_thread},
-	             {"handed-over", loop_handed_over}, {"restarted", loop_restarted},
-	             {"few", loop_few}};
+	} kinds[] = {{"present", loop_present},
+		     {"swap", loop_swap},
+		     {"loading", loop_loading},
+		     {"render-thread", loop_render_thread},
+		     {"late-render-thread", loop_late_render_thread},
+		     {"handed-over", loop_handed_over},
+		     {"restarted", loop_restarted},
+		     {"few", loop_few}};
 	bool known = false;
 	for (size_t i = 0; argc > 2 && i < sizeof kinds / sizeof *kinds; i++)
 		if (!strcmp(argv[1], kinds[i].kind)) {

@@ -5,8 +5,14 @@
 static ucontext_t program, coroutine;
 static long left;
 
-SITE void *kept(void) { return malloc(40); }
-SITE void *dropped(void) { return malloc(60); }
+SITE void *kept(void)
+{
+	return malloc(40);
+}
+SITE void *dropped(void)
+{
+	return malloc(60);
+}
 
 static void run(void)
 {

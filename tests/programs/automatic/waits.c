@@ -54,7 +54,8 @@ struct client {
 static void *ask(void *given)
 {
 	const struct client *client = given;
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = client->port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in to = {
+		.sin_family = AF_INET, .sin_port = client->port, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	char answer;
 	CHECK(!connect(fd, (struct sockaddr *)&to, sizeof to));
@@ -120,12 +121,30 @@ static void serve(int n, const char *how)
 	pthread_join(thread, NULL);
 	close(fd), close(epoll), close(listener);
 }
-static void serve_epoll(int n) { serve(n, "epoll"); }
-static void serve_epoll_pwait(int n) { serve(n, "epoll-pwait"); }
-static void serve_poll(int n) { serve(n, "poll"); }
-static void serve_ppoll(int n) { serve(n, "ppoll"); }
-static void serve_select(int n) { serve(n, "select"); }
-static void serve_pselect(int n) { serve(n, "pselect"); }
+static void serve_epoll(int n)
+{
+	serve(n, "epoll");
+}
+static void serve_epoll_pwait(int n)
+{
+	serve(n, "epoll-pwait");
+}
+static void serve_poll(int n)
+{
+	serve(n, "poll");
+}
+static void serve_ppoll(int n)
+{
+	serve(n, "ppoll");
+}
+static void serve_select(int n)
+{
+	serve(n, "select");
+}
+static void serve_pselect(int n)
+{
+	serve(n, "pselect");
+}
 
 static void loop_signals(int n)
 {
@@ -134,7 +153,8 @@ static void loop_signals(int n)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	while (n--) turn(), sigtimedwait(&set, NULL, &time);
+	while (n--)
+		turn(), sigtimedwait(&set, NULL, &time);
 }
 /* Until an absolute time, as engines with a fixed step do. */
 static void loop_absolute(int n)
@@ -154,7 +174,8 @@ static void loop_burst(int n)
 {
 	for (int i = 0; i < 40; i++)
 		sleep_us(1000);
-	while (n--) turn(), poll(NULL, 0, 3);
+	while (n--)
+		turn(), poll(NULL, 0, 3);
 }
 /* Looks for events in several ways without waiting, then paces itself. */
 static void loop_looks(int n)
@@ -198,7 +219,8 @@ static void loop_loaded(int n)
 /* Busy most of the time, and sleeps what is left of 4 ms. */
 static void loop_busy(int n)
 {
-	while (n--) turn(), compute_us(3500), sleep_us(500);
+	while (n--)
+		turn(), compute_us(3500), sleep_us(500);
 }
 /* Times between sleeps that scatter, 0.1 ms to 8 ms: a loop all the same. */
 static void loop_scattered(int n)
@@ -209,7 +231,10 @@ static void loop_scattered(int n)
 		sleep_us(100 + (seed >> 16) % 8000);
 	}
 }
-static void handled(int number) { (void)number; }
+static void handled(int number)
+{
+	(void)number;
+}
 /* Every sleep is cut short by a signal. */
 static void loop_interrupted(int n)
 {
@@ -219,13 +244,15 @@ static void loop_interrupted(int n)
 	signal(SIGALRM, handled);
 	timer_create(CLOCK_MONOTONIC, &event, &timer);
 	timer_settime(timer, 0, &every, NULL);
-	while (n--) turn(), sleep_us(500000);
+	while (n--)
+		turn(), sleep_us(500000);
 	timer_delete(timer);
 }
 /* Both of a class in each turn. */
 static void loop_two_sleeps(int n)
 {
-	while (n--) turn(), usleep(1000), sleep_us(2000);
+	while (n--)
+		turn(), usleep(1000), sleep_us(2000);
 }
 /* A pool of workers with event loops of their own; the main thread only waits for their end. */
 static void *work(void *count)
@@ -264,7 +291,8 @@ static void loop_main_among_workers(int n)
 	pthread_t thread[2];
 	for (int i = 0; i < 2; i++)
 		pthread_create(&thread[i], NULL, work, (void *)(intptr_t)n);
-	while (n--) turn(), sleep_us(4000);
+	while (n--)
+		turn(), sleep_us(4000);
 	for (int i = 0; i < 2; i++)
 		pthread_join(thread[i], NULL);
 }
@@ -286,7 +314,8 @@ static void loop_child(int n)
 {
 	pid_t child = fork();
 	if (!child) {
-		while (n--) sleep_us(2000);
+		while (n--)
+			sleep_us(2000);
 		_exit(0);
 	}
 	int status;
@@ -340,7 +369,8 @@ static void loop_loads_first(int n)
 }
 static void loop_none(int n)
 {
-	while (n--) turn();
+	while (n--)
+		turn();
 }
 
 int main(int argc, char **argv)
@@ -348,16 +378,35 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *kind;
 		void (*run)(int);
-	} kinds[] = {{"serve-epoll", serve_epoll}, {"serve-epoll-pwait", serve_epoll_pwait}, {"serve-poll", serve_poll},
-	             {"serve-ppoll", serve_ppoll}, {"serve-select", serve_select}, {"serve-pselect", serve_pselect},
-	             {"signals", loop_signals}, {"absolute", loop_absolute}, {"burst", loop_burst}, {"looks", loop_looks},
-	             {"looks-longer", loop_looks_longer}, {"loaded", loop_loaded},
-	             {"busy", loop_busy}, {"short-busy", loop_busy}, {"scattered", loop_scattered}, {"interrupted", loop_interrupted},
-	             {"two-sleeps", loop_two_sleeps}, {"workers", loop_workers}, {"workers-and-work", loop_workers_and_work},
-	             {"main-among-workers", loop_main_among_workers}, {"main-leaves", loop_main_leaves},
-	             {"child", loop_child}, {"three-sleeps", loop_three_sleeps}, {"backs-off", loop_backs_off},
-	             {"two-bursts", loop_two_bursts}, {"loads-then-works", loop_loads_then_works},
-	             {"asked-late", loop_asked_late}, {"loads-first", loop_loads_first}, {"none", loop_none}};
+	} kinds[] = {{"serve-epoll", serve_epoll},
+		     {"serve-epoll-pwait", serve_epoll_pwait},
+		     {"serve-poll", serve_poll},
+		     {"serve-ppoll", serve_ppoll},
+		     {"serve-select", serve_select},
+		     {"serve-pselect", serve_pselect},
+		     {"signals", loop_signals},
+		     {"absolute", loop_absolute},
+		     {"burst", loop_burst},
+		     {"looks", loop_looks},
+		     {"looks-longer", loop_looks_longer},
+		     {"loaded", loop_loaded},
+		     {"busy", loop_busy},
+		     {"short-busy", loop_busy},
+		     {"scattered", loop_scattered},
+		     {"interrupted", loop_interrupted},
+		     {"two-sleeps", loop_two_sleeps},
+		     {"workers", loop_workers},
+		     {"workers-and-work", loop_workers_and_work},
+		     {"main-among-workers", loop_main_among_workers},
+		     {"main-leaves", loop_main_leaves},
+		     {"child", loop_child},
+		     {"three-sleeps", loop_three_sleeps},
+		     {"backs-off", loop_backs_off},
+		     {"two-bursts", loop_two_bursts},
+		     {"loads-then-works", loop_loads_then_works},
+		     {"asked-late", loop_asked_late},
+		     {"loads-first", loop_loads_first},
+		     {"none", loop_none}};
 	bool known = false;
 	for (size_t i = 0; argc > 2 && i < sizeof kinds / sizeof *kinds; i++)
 		if (!strcmp(argv[1], kinds[i].kind)) {

@@ -1,7 +1,10 @@
 /* Frame memory by rule, asked for before the first frame. Clean: within frames only. */
 #include "common.h"
 
-SITE void *born_here(size_t size) { return malloc(size); }
+SITE void *born_here(size_t size)
+{
+	return malloc(size);
+}
 
 int main(int argc, char **argv)
 {

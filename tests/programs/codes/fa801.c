@@ -1,9 +1,18 @@
 /* The program's own code allocates while another module's region is open. Clean: under its own. */
 #include "common.h"
 
-SITE void *born_here(size_t size) { return malloc(size); }
-SITE void own_work(void) { free(born_here(100)); }
-SITE void other_work(void) { free(born_here(100)); }
+SITE void *born_here(size_t size)
+{
+	return malloc(size);
+}
+SITE void own_work(void)
+{
+	free(born_here(100));
+}
+SITE void other_work(void)
+{
+	free(born_here(100));
+}
 
 int main(int argc, char **argv)
 {

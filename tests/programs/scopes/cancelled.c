@@ -95,8 +95,11 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*marked)(long);
 		bool cancels, spins;
-	} cases[] = {{"waits", m_waits, true, false},   {"two", m_outer, true, false}, {"tests", m_tests, true, false},
-		     {"exits", m_exits, false, false}, {"anywhere", spin, true, true}};
+	} cases[] = {{"waits", m_waits, true, false},
+		     {"two", m_outer, true, false},
+		     {"tests", m_tests, true, false},
+		     {"exits", m_exits, false, false},
+		     {"anywhere", spin, true, true}};
 	long count = number(argv, 2, 100);
 	bool cancels = false;
 	(void)argc;

@@ -39,7 +39,8 @@ SITE void outside(void)
 
 static inline int finish(void)
 {
-	printf("scopes %ld inside %ld escaping %ld outside %ld\n", scopes_begun, made_inside, made_escaping, made_outside);
+	printf("scopes %ld inside %ld escaping %ld outside %ld\n", scopes_begun, made_inside, made_escaping,
+	       made_outside);
 	fflush(stdout);
 	return failures;
 }

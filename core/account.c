@@ -1,8 +1,10 @@
 /* The slow parts of the accounts: per-frame counts and peaks. */
 #include "core/account.h"
 
+#include "core/counter.h"
 #include "core/region/region.h"
 #include "core/scope.h"
+#include "core/slot.h"
 #include "core/violation.h"
 
 #define PEAK_STEP_MIN 2048
@@ -142,7 +144,7 @@ static void look_at_all(int64_t live[TRACE_TIERS])
 		return;
 	trace_header->peak_bytes = (uint64_t)total;
 	trace_header->peak_error_bytes =
-		(2 * (uint64_t)step_of((uint64_t)total) * TRACE_TIERS + FRAME_UNSEEN) * thread_slot_count();
+		(2 * (uint64_t)step_of((uint64_t)total) * TRACE_TIERS + FRAME_UNSEEN) * slot_count();
 	if ((uint64_t)total > peaks.snapshot_at + snapshot_step(peaks.snapshot_at)) {
 		peaks.snapshot_at = (uint64_t)total;
 		trace_header->peak_ns = base_now_ns();
@@ -153,8 +155,8 @@ static void look_at_all(int64_t live[TRACE_TIERS])
 /* Lock held. Nobody has said more than is alive. */
 static void say_what_is(struct thread *own, const int64_t live[TRACE_TIERS])
 {
-	for (uint32_t slot = 0; slot < thread_slot_count(); slot++) {
-		struct thread *thread = thread_of_slot(slot);
+	for (uint32_t slot = 0; slot < slot_count(); slot++) {
+		struct thread *thread = slot_at(slot);
 		if (!thread || !thread->record)
 			continue;
 		for (int tier = 0; tier < TRACE_TIERS; tier++) {
@@ -189,7 +191,7 @@ static int64_t half_of(int64_t a, int64_t b)
 /* Lock held. The thread says what it has, and half of what is missing to the peaks besides. False: it has too much. */
 static bool say_more(struct thread *thread, int64_t step)
 {
-	int64_t slots = thread_slot_count(), missing = (int64_t)trace_header->peak_bytes, missing_tier[TRACE_TIERS];
+	int64_t slots = slot_count(), missing = (int64_t)trace_header->peak_bytes, missing_tier[TRACE_TIERS];
 	bool fits = true;
 	for (int tier = 0; tier < TRACE_TIERS; tier++) {
 		int64_t said = peaks.said[tier] - thread->peak_said[tier] + thread->record->tier[tier].live_bytes;

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "core/alloc.h"
 
+#include "core/counter.h"
 #include "core/events.h"
 #include "core/hot.h"
 #include "core/next.h"

@@ -5,6 +5,7 @@
 #include "core/role.h"
 #include "core/runtime.h"
 #include "core/scope.h"
+#include "core/slot.h"
 #include "core/trace/writer.h"
 
 #define WATCHED_MAX 64u
@@ -290,7 +291,7 @@ static bool takes_over(struct thread *thread, struct binding *binding, uint64_t 
 		rival.since_ns = now;
 	}
 	if (++rival.calls >= enough[0].calls && now - rival.since_ns > period_ns(&binding->evidence)) {
-		struct thread *before = thread_of_slot(record->slot);
+		struct thread *before = slot_at(record->slot);
 		binding->evidence.thread = thread->record_index + 1;
 		describe(binding, NULL);
 		if (before && before->record == record)

@@ -1,16 +1,16 @@
 /* How a marker binds depends on its kind: calls of libc that wait are bound around the call, so that the wait is known as
-   idle time; scopes around the function; everything else at its entry. Runs in the constructor and, for modules that are
+   idle time; scopes around the function; everything else at its entry (connect.h). Runs in the constructor and, for modules that are
    loaded later, inside ld.so, which holds its lock: never on two threads at once. */
 #include "core/bind.h"
 
 #include <link.h>
 
 #include "core/automatic.h"
+#include "core/connect.h"
 #include "core/mark/got.h"
 #include "core/mark/image.h"
 #include "core/mark/mark.h"
 #include "core/mark/tokio.h"
-#include "core/marker.h"
 #include "core/newcomers.h"
 #include "core/node.h"
 #include "core/policy.h"
@@ -31,8 +31,6 @@ static struct {
 } outcome[POLICY_MARKERS_MAX];
 
 static bool started;
-
-static enum { PATCHER_UNASKED, PATCHER_READY, PATCHER_MISSING } patcher;
 
 /* The module at [start, end) is gone: its bindings wait for it to come again. */
 static void forget(uintptr_t start, uintptr_t end)
@@ -153,31 +151,6 @@ static bool is_libc(const struct mark_function *function)
 	return function->module_path && base_glob_match("libc.so*", base_file_name(function->module_path));
 }
 
-static int call_of(const char *name)
-{
-	for (int call = 0; call < CALL_COUNT; call++)
-		if (base_text_equal(call_name((enum call)call), name))
-			return call;
-	return -1;
-}
-
-static void append(struct binding **list, struct binding *binding)
-{
-	while (*list && *list != binding)
-		list = &(*list)->next;
-	*list = binding;
-}
-
-static bool bind_call(struct binding *binding, const char *name)
-{
-	int call = call_of(name);
-	if (call < 0)
-		return false;
-	binding->described.binding = TRACE_BINDING_CALL;
-	append(&marker_on_call[call], binding);
-	return true;
-}
-
 /* The first binding of the same function and the same way of binding: it is the patch's context. */
 static struct binding *first_of(uintptr_t address, bool around)
 {
@@ -185,80 +158,6 @@ static struct binding *first_of(uintptr_t address, bool around)
 		if (bindings[i].address == address && bindings[i].around == around && bindings[i].leads)
 			return &bindings[i];
 	return NULL;
-}
-
-static bool patcher_ready(void)
-{
-	if (patcher == PATCHER_UNASKED) {
-		patcher = patch_init() ? PATCHER_MISSING : PATCHER_READY;
-		if (patcher == PATCHER_MISSING)
-			trace_loss(TRACE_LOSS_PATCHER, 1);
-	}
-	return patcher == PATCHER_READY;
-}
-
-/* 0, or the reason in *reason. */
-static int patch(struct binding *binding, const struct mark_function *function, bool around, bool registers_only,
-		 const char **reason)
-{
-	struct binding *first = first_of(function->address, around);
-	binding->around = around;
-	if (first) {
-		append(&first->next, binding);
-		return 0;
-	}
-	patcher_ready();
-	int error =
-		around ? patch_around(function, marker_scope_enter, marker_scope_leave, binding, registers_only, reason)
-		       : patch_entry(function, marker_entry, binding, reason);
-	binding->leads = !error;
-	return error;
-}
-
-/* Entry callbacks by way of an around stub. */
-static bool pass_by(void *context, const uintptr_t *fp, bool returns)
-{
-	(void)returns;
-	marker_entry(context, fp);
-	return false;
-}
-
-/* Calls through the modules' tables, where code can't be written. */
-static bool bind_slots(struct binding *binding, const struct mark_function *function, const char *why)
-{
-	const char *reason;
-	struct trace_marker *described = &binding->described;
-	if (got_around(function, binding->around ? marker_scope_enter : pass_by, marker_scope_leave, binding, false,
-		       &reason))
-		return false;
-	described->binding = TRACE_BINDING_GOT;
-	size_t at = base_text_copy(described->reason, sizeof described->reason, why);
-	base_text_copy(described->reason + at, sizeof described->reason - at, ": calls between modules only");
-	return true;
-}
-
-struct table_binding {
-	struct binding *binding;
-	const struct mark_function *function;
-	bool bound;
-};
-
-static void bind_table(void *context, uintptr_t slot)
-{
-	struct table_binding *table = context;
-	struct binding *binding = table->binding;
-	const char *reason;
-	table->bound |= !got_slot(table->function, slot, binding->around ? marker_scope_enter : pass_by,
-				  marker_scope_leave, binding, &reason);
-}
-
-/* A task's poll by the tables that the runtime calls it through, whatever stands against a patch. */
-static void bind_tables(struct binding *binding, const struct mark_function *function)
-{
-	struct table_binding table = {binding, function, false};
-	tokio_slots(function->address, bind_table, &table);
-	if (table.bound)
-		binding->described.binding = TRACE_BINDING_GOT;
 }
 
 static bool bind_function(void *context, const struct mark_function *function)
@@ -273,23 +172,20 @@ static bool bind_function(void *context, const struct mark_function *function)
 	described->module = node_module_of(function->address);
 	described->offset = function->address - function->module_base;
 	described->reason[0] = 0;
-	bool waits = (kind == POLICY_FRAME || kind == POLICY_AWAIT) && call_of(search->name) >= 0 && is_libc(function);
+	bool waits = (kind == POLICY_FRAME || kind == POLICY_AWAIT) && is_libc(function) &&
+		     connect_call_of(search->name) >= 0;
 	bool scope =
 		kind == POLICY_FRAME_SCOPE || kind == POLICY_REGION || kind == POLICY_TASK || kind == POLICY_TASK_END;
-	bool reads_arguments = kind == POLICY_TRANSFER || kind == POLICY_STACK || kind == POLICY_SWITCH;
-	const char *reason = NULL;
-	if (!patch(binding, function, waits || scope, waits || search->marker->tokio, &reason)) {
-		described->binding = TRACE_BINDING_PATCH;
-		binding->address = function->address;
-	} else {
-		base_text_copy(described->reason, sizeof described->reason, reason ? reason : "refused");
-		if (waits)
-			bind_call(binding, search->name);
-		else if (search->marker->tokio)
-			bind_tables(binding, function);
-		else if (got_can_help(reason) && !reads_arguments)
-			bind_slots(binding, function, reason);
-	}
+	bool around = waits || scope, tokio = search->marker->tokio;
+	struct connect_wish wish = {
+		.first = first_of(function->address, around),
+		.call = waits ? search->name : NULL,
+		.around = around,
+		.registers_only = waits || tokio,
+		.tables = tokio,
+		.reads_arguments = kind == POLICY_TRANSFER || kind == POLICY_STACK || kind == POLICY_SWITCH,
+	};
+	connect_function(binding, function, &wish);
 	outcome[search->which].bound = described->binding != TRACE_BINDING_NONE;
 	if (is_candidate(search->marker) && outcome[search->which].bound && !binding->watched) {
 		binding->watched = true;
@@ -398,10 +294,10 @@ static bool bind_interposed(uint32_t which)
 {
 	struct search search = search_of(which);
 	search.name = search.function;
-	if (!is_candidate(search.marker) || call_of(search.name) < 0)
+	if (!is_candidate(search.marker) || connect_call_of(search.name) < 0)
 		return false;
 	struct binding *binding = outcome[which].bound ? NULL : binding_add(&search);
-	if (binding && bind_call(binding, search.name)) {
+	if (binding && connect_call(binding, search.name)) {
 		outcome[which].bound = true;
 		automatic_watch(binding, which);
 	}

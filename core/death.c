@@ -2,6 +2,7 @@
 #include "core/death.h"
 
 #include "core/check.h"
+#include "core/counter.h"
 #include "core/escape.h"
 #include "core/node.h"
 #include "core/runtime.h"

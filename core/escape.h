@@ -7,8 +7,10 @@
 #define FA_ESCAPE_H
 
 #include "core/check.h"
+#include "core/counter.h"
 #include "core/node.h"
 #include "core/operation.h"
+#include "core/slot.h"
 
 static always_inline struct thread_escape escape_key(uint32_t code, enum trace_level level, uint32_t site,
 						     uint32_t died_node)
@@ -70,7 +72,7 @@ static always_inline void escape_account(struct thread *thread, struct trace_cou
 /* The thread whose record this is, while it lives. */
 static inline struct thread *escape_owner(const struct trace_thread *record)
 {
-	return record->end_ns ? NULL : thread_of_slot(record->slot);
+	return record->end_ns ? NULL : slot_at(record->slot);
 }
 
 /* Where a plain block of a frame may lie. */
@@ -153,7 +155,7 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 		return false;
 
 	struct trace_counter *counter =
-		thread_counter(thread, site); /* records are handed on, to threads of other slots too */
+		counter_of(thread, site); /* records are handed on, to threads of other slots too */
 	events_death(thread, block + 1);
 	block_kill(block);
 	escape_account(thread, counter, block_account(tag), block_size(block), escape->tally,

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/counter.h"
 #include "core/runtime.h"
 #include "core/trace/events.h"
 #include "core/trace/writer.h"

@@ -10,6 +10,7 @@
 #include "core/policy.h"
 #include "core/runtime.h"
 #include "core/scope.h"
+#include "core/slot.h"
 #include "core/tag.h"
 #include "core/task.h"
 #include "core/tier/frame.h"
@@ -168,7 +169,7 @@ static void learn_boundary_path(void *given, void *at)
 static void forget_paths(void *thread, void *unused)
 {
 	(void)unused;
-	thread_forget_paths(thread);
+	slot_forget_paths(thread);
 }
 
 /* What is done now and then. */
@@ -176,7 +177,7 @@ static void look_around(void *given, void *now)
 {
 	struct thread *thread = given;
 	if (!(thread->frame % PATH_FRAMES))
-		thread_note_path_stats();
+		slot_note_path_stats();
 	if (thread->at_frame.live_bytes > thread->boundary_live_max) {
 		thread->boundary_live_max = thread->at_frame.live_bytes;
 		account_peak(thread);

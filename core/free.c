@@ -6,6 +6,7 @@
 
 #include "core/attach.h"
 #include "core/coroutine.h"
+#include "core/counter.h"
 #include "core/escape.h"
 #include "core/hot.h"
 #include "core/next.h"

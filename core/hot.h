@@ -13,6 +13,7 @@
 #include "core/account.h"
 #include "core/alloc.h"
 #include "core/block.h"
+#include "core/counter.h"
 #include "core/path/lookup.h"
 #include "core/region/region.h"
 #include "core/site.h"

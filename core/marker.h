@@ -1,5 +1,5 @@
 /*
- * Markers at work: what happens when the program comes by a bound place. bind.c makes bindings and connects them to
+ * Markers at work: what happens when the program comes by a bound place. bind.c makes bindings, connect.c connects them to
  * code; the functions here run on the program's threads.
  */
 #ifndef FA_MARKER_H

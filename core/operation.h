@@ -12,6 +12,7 @@
 
 #include "core/account.h"
 #include "core/block.h"
+#include "core/counter.h"
 #include "core/death.h"
 #include "core/events.h"
 #include "core/region/region.h"
@@ -119,7 +120,7 @@ static always_inline void operation_account_death(struct thread *thread, const s
 	bool clean = (block->birth ^ thread->birth) >> BLOCK_SEGMENT_SHIFT == 0;
 	if (unlikely(!clean && segment_is_inherited(block_segment(block))))
 		return;
-	struct trace_counter *counter = thread_counter(thread, block_site(block));
+	struct trace_counter *counter = counter_of(thread, block_site(block));
 	account_death(counter, &thread->record->tier[block_account(tag)], block_usable(block_size(block)));
 	if (unlikely((tag & BLOCK_SCOPE) == BLOCK_IN_TASK))
 		counter->task_alive--;

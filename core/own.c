@@ -7,9 +7,11 @@
 #include <sys/mman.h>
 
 #include "core/alloc.h"
+#include "core/counter.h"
 #include "core/node.h"
 #include "core/operation.h"
 #include "core/segment.h"
+#include "core/slot.h"
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
@@ -112,7 +114,7 @@ bool own_add_to_frame_of(struct thread *thread, const struct block *old, void *p
 	if (born == thread->record_index)
 		return own_add_to_frame(thread, pointer);
 	const struct trace_thread *record = trace_at(&trace_threads, born);
-	struct thread *owner = thread_of_slot(record->slot);
+	struct thread *owner = slot_at(record->slot);
 	if (!owner || owner->record != record)
 		return true;
 	if (!own_add(&owner->frame_owned, pointer))

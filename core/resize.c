@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "core/alloc.h"
 
+#include "core/counter.h"
 #include "core/escape.h"
 #include "core/hot.h"
 #include "core/next.h"

@@ -5,6 +5,7 @@
 #include "core/mark/mark.h"
 #include "core/node.h"
 #include "core/policy.h"
+#include "core/slot.h"
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
@@ -123,8 +124,8 @@ void rule_settle(uint32_t site, uint32_t tag, const uintptr_t *pcs, size_t count
 		return;
 	of_site[site] = rules;
 	atomic_thread_fence(memory_order_seq_cst);
-	for (uint32_t slot = 0; rules && slot < thread_slot_count(); slot++) {
-		struct trace_counter *group = thread_of_slot(slot)->groups[site / TRACE_GROUP_SITES];
+	for (uint32_t slot = 0; rules && slot < slot_count(); slot++) {
+		struct trace_counter *group = slot_at(slot)->groups[site / TRACE_GROUP_SITES];
 		if (group)
 			rule_apply(&group[site % TRACE_GROUP_SITES], rules);
 	}

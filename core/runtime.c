@@ -35,6 +35,7 @@
 #include "core/role.h"
 #include "core/segment.h"
 #include "core/site.h"
+#include "core/slot.h"
 #include "core/tag.h"
 #include "core/task.h"
 #include "core/thread.h"
@@ -321,7 +322,7 @@ void runtime_end(int status, bool status_known)
 	node_modules_sync();
 	automatic_finish();
 	task_finish();
-	thread_note_path_stats();
+	slot_note_path_stats();
 	trace_header->end_ns = trace_header->last_ns = base_now_ns();
 	trace_header->end_value = status_known ? status : -1;
 	__atomic_store_n(&trace_header->ended, TRACE_ENDED_EXIT, __ATOMIC_RELEASE);

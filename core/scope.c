@@ -3,6 +3,7 @@
 #include "core/scope.h"
 
 #include "core/account.h"
+#include "core/counter.h"
 #include "core/node.h"
 #include "core/role.h"
 #include "core/runtime.h"
@@ -20,7 +21,7 @@ static struct thread_demotion *demotion_of(struct thread *thread, uint32_t site)
 		struct thread_demotion *demotion = &thread->demoted[i];
 		if (demotion->site == site)
 			return demotion;
-		if (!(thread_counter(thread, demotion->site)->route & TRACE_ROUTE_DEMOTED))
+		if (!(counter_of(thread, demotion->site)->route & TRACE_ROUTE_DEMOTED))
 			over = demotion;
 	}
 	if (thread->demoted_count < THREAD_DEMOTED_MAX)
@@ -32,7 +33,7 @@ static struct thread_demotion *demotion_of(struct thread *thread, uint32_t site)
 
 void scope_demote(struct thread *thread, uint32_t site)
 {
-	struct trace_counter *counter = thread_counter(thread, site);
+	struct trace_counter *counter = counter_of(thread, site);
 	if (counter->route & TRACE_ROUTE_DEMOTED)
 		return;
 	struct thread_demotion *demotion = demotion_of(thread, site);
@@ -74,7 +75,7 @@ void scope_judge_demotions(struct thread *thread)
 {
 	for (uint32_t n = 0; n < DEMOTIONS_JUDGED && n < thread->demoted_count; n++) {
 		struct thread_demotion *demotion = &thread->demoted[thread->demoted_cursor++ % thread->demoted_count];
-		struct trace_counter *counter = thread_counter(thread, demotion->site);
+		struct trace_counter *counter = counter_of(thread, demotion->site);
 		if (!(counter->route & TRACE_ROUTE_DEMOTED) ||
 		    thread->frame - demotion->since_frame < demotion->wait_frames)
 			continue;
@@ -99,7 +100,7 @@ void scope_judge_demotions(struct thread *thread)
 
 void scope_survivor(struct thread *thread, uint32_t site, size_t share)
 {
-	struct trace_counter *counter = thread_counter(thread, site);
+	struct trace_counter *counter = counter_of(thread, site);
 	counter->pinned_bytes += share;
 	if (counter->route & TRACE_ROUTE_DEMOTED || counter->pinned_bytes < runtime.demote_bytes)
 		return;

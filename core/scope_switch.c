@@ -1,5 +1,6 @@
 /* What a marker changes on its fast path: the segment, the region. Inside a patched function: general registers only. */
 #include "core/account.h"
+#include "core/counter.h"
 #include "core/events.h"
 #include "core/mark/mark.h"
 #include "core/policy.h"

@@ -6,11 +6,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/counter.h"
 #include "core/node.h"
 #include "core/path/tree.h"
 #include "core/policy.h"
 #include "core/rule.h"
 #include "core/runtime.h"
+#include "core/slot.h"
 #include "core/tag.h"
 #include "core/tier/pool.h"
 #include "core/trace/writer.h"
@@ -140,7 +142,7 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 		trace_loss(TRACE_LOSS_DEPTH, 1);
 	static uint32_t asked;
 	if (!(++asked & 1023)) /* a program without frames that is killed has its figures in the recording too */
-		thread_note_path_stats();
+		slot_note_path_stats();
 	count = node_path_part(pcs, count);
 	size_t depth = depth_kept();
 	uint32_t bit = depth < count ? whole_bit(pcs, count) : 0, site = 0;
@@ -164,7 +166,7 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
 	uint32_t site = site_intern(pcs, count, cut, tag, kept);
-	const struct trace_counter *counter = thread_counter(thread, site);
+	const struct trace_counter *counter = counter_of(thread, site);
 	if (unlikely(counter->site != site)) /* there is no room, or somebody has the lock */
 		*kept = 0;
 	return counter_place(counter);
@@ -176,7 +178,7 @@ struct trace_counter *site_of_class(struct thread *thread, size_t size)
 	uint32_t class_index = site_class(size);
 	size_t class_bytes = (size_t)1 << class_index;
 	if (!node_lock())
-		return thread_counter(thread, 0);
+		return counter_of(thread, 0);
 	uint32_t *site = &class_sites[thread->role][thread->tag][class_index], made = *site;
 	classes_used = true;
 	if (!made) {
@@ -191,7 +193,7 @@ struct trace_counter *site_of_class(struct thread *thread, size_t size)
 		*site = made;
 	}
 	node_unlock();
-	struct trace_counter *counter = thread_counter(thread, made);
+	struct trace_counter *counter = counter_of(thread, made);
 	if (made && thread->groups[made / TRACE_GROUP_SITES]) {
 		struct thread_class *known =
 			&thread->class_table[thread->classes - thread->class_table + site_place(size)];

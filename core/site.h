@@ -6,6 +6,7 @@
 #define FA_SITE_H
 
 #include "core/base.h"
+#include "core/counter.h"
 #include "core/path/path.h"
 #include "core/runtime.h"
 #include "core/thread.h"

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/counter.h"
 #include "core/node.h"
 #include "core/segment.h"
 #include "core/trace/writer.h"

@@ -1,4 +1,4 @@
-/* Slots: taken, handed on, found. The thread's end is seen by a pthread key whose destructor puts itself back until the
+/* Threads come and go. A thread's end is seen by a pthread key whose destructor puts itself back until the
    last round, so that other destructors still find the thread attached. */
 #define _GNU_SOURCE
 #include "core/thread.h"
@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "core/account.h"
+#include "core/counter.h"
 #include "core/policy.h"
 #include "core/role.h"
 #include "core/rule.h"
@@ -17,7 +18,7 @@
 #include "core/scope.h"
 #include "core/segment.h"
 #include "core/own.h"
-#include "core/site.h"
+#include "core/slot.h"
 #include "core/task.h"
 #include "core/tier/heap.h"
 #include "core/tier/pool.h"
@@ -25,7 +26,6 @@
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
-#define RECLAIMED_AT_ONCE 8u
 #define DESTRUCTOR_ROUNDS 3u /* of PTHREAD_DESTRUCTOR_ITERATIONS (4) */
 
 static_assert(offsetof(struct thread, bump_max) == 64 && offsetof(struct thread, small_peak_at) == 128,
@@ -37,117 +37,13 @@ __thread struct thread *thread_self = &state_empty;
 static __thread uint32_t internal_depth;
 
 static struct {
-	struct base_lock lock;
-	struct thread *slot[THREAD_SLOTS_MAX];
-	uint8_t in_use[THREAD_SLOTS_MAX];
-	_Atomic uint32_t count;
-	uint32_t last_free;
 	pthread_key_t key;
 	bool key_made;
 	struct thread *late;
 	struct base_lock late_lock;
-	_Atomic uint32_t
-		late_waits; /* users that may wait for others; where there is none, waiting for the lock comes to an end */
+	/* Users that may wait for others; where there is none, waiting for the lock comes to an end. */
+	_Atomic uint32_t late_waits;
 } table;
-
-static void *wiped_memory(size_t bytes)
-{
-	void *memory = base_map(bytes);
-	if (memory)
-		madvise(memory, bytes, MADV_WIPEONFORK);
-	return memory;
-}
-
-#define SLOT_BYTES round_up(sizeof(struct thread), 4096)
-#define TALLIES_BYTES round_up(VIOLATIONS_MAX * sizeof(struct trace_tally *), 4096)
-
-/* The state of a thread, and the tables that go with it, in one mapping: a program may make many threads. */
-static struct thread *slot_make(uint32_t slot)
-{
-	bool full = runtime.stacks == TRACE_STACKS_FULL, none = runtime.stacks == TRACE_STACKS_NONE;
-	size_t paths_bytes = full ? path_cache_bytes() : 0, classes_bytes = none ? SITE_CLASS_TABLE_BYTES : 0;
-	uint8_t *memory = wiped_memory(SLOT_BYTES + TALLIES_BYTES + 2 * paths_bytes + classes_bytes);
-	if (!memory)
-		return NULL;
-	struct thread *thread = (struct thread *)memory;
-	uint8_t *tables = memory + SLOT_BYTES;
-	thread->slot = slot;
-	thread->tallies = (struct trace_tally **)tables;
-	tables += TALLIES_BYTES;
-	if (full) {
-		thread->alloc_paths = (struct path_cache *)tables;
-		thread->other_paths = (struct path_cache *)(tables + paths_bytes);
-		path_cache_own(thread->alloc_paths, thread);
-	} else if (none) {
-		thread->class_table = (struct thread_class *)tables;
-	}
-	return thread;
-}
-
-/* A free slot, made when there is none. Ones that were used last come first: they are warm. */
-static struct thread *slot_take(void)
-{
-	if (!base_lock(&table.lock))
-		return NULL;
-	uint32_t count = atomic_load(&table.count), slot = count;
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t candidate = (table.last_free + count - i) % count;
-		if (!table.in_use[candidate]) {
-			slot = candidate;
-			break;
-		}
-	}
-	if (slot == count && count < THREAD_SLOTS_MAX) {
-		table.slot[slot] = slot_make(slot);
-		if (table.slot[slot]) {
-			atomic_store(&table.count, count + 1);
-			region_span_users(count + 1);
-		} else {
-			slot = THREAD_SLOTS_MAX;
-		}
-	}
-	struct thread *thread = slot < THREAD_SLOTS_MAX ? table.slot[slot] : NULL;
-	if (thread)
-		table.in_use[slot] = 1;
-	base_unlock(&table.lock);
-	return thread;
-}
-
-static void slot_give(struct thread *thread)
-{
-	if (!base_lock(&table.lock))
-		return;
-	table.in_use[thread->slot] = 0;
-	table.last_free = thread->slot;
-	base_unlock(&table.lock);
-}
-
-void thread_reclaim_idle(void)
-{
-	if (base_hurries()) /* a slot that could not be given back would be lost, and jemalloc may be what is interrupted */
-		return;
-	static _Atomic uint32_t cursor;
-	uint32_t count = atomic_load(&table.count);
-	for (uint32_t i = 0; i < count && i < RECLAIMED_AT_ONCE; i++) {
-		uint32_t slot = atomic_fetch_add_explicit(&cursor, 1, memory_order_relaxed) % count;
-		struct thread *idle = table.slot[slot];
-		if (__atomic_load_n(&table.in_use[slot], __ATOMIC_RELAXED) || !remote_waits(idle) ||
-		    !base_lock(&table.lock))
-			continue;
-		bool taken = !table.in_use[slot];
-		if (taken)
-			table.in_use[slot] = 1;
-		base_unlock(&table.lock);
-		if (!taken)
-			continue;
-		remote_take(idle);
-		pool_empty_caches(idle);
-		if (base_lock(&table.lock)) {
-			table.in_use[slot] = 0;
-			base_unlock(&table.lock);
-		}
-	}
-}
 
 /* A record for a new thread; when the table is full, one of an ended thread goes on counting for this one as well. */
 static struct trace_thread *record_make(uint32_t slot, uint32_t *index)
@@ -171,57 +67,6 @@ static struct trace_thread *record_make(uint32_t slot, uint32_t *index)
 		}
 	}
 	return NULL;
-}
-
-/* The group of counters that has no label yet: the two arrays stay parallel. */
-static struct {
-	struct base_lock lock;
-	struct trace_group *group; /* NULL: there is none */
-	uint32_t index;
-} unlabelled;
-
-struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site)
-{
-	uint32_t group_index = site / TRACE_GROUP_SITES;
-	if (base_lock(&unlabelled.lock)) {
-		uint32_t label_index;
-		struct trace_group_label label = {.slot = thread->slot, .first_site = UINT32_MAX};
-		if (!unlabelled.group)
-			unlabelled.group = trace_append(&trace_groups, NULL, &unlabelled.index);
-		struct trace_group *group = unlabelled.group;
-		struct trace_group_label *made = group ? trace_append(&trace_labels, &label, &label_index) : NULL;
-		if (made) {
-			fa_assert(unlabelled.index == label_index);
-			__atomic_store_n(&made->first_site, group_index * TRACE_GROUP_SITES, __ATOMIC_RELEASE);
-			for (uint32_t i = 0; i < TRACE_GROUP_SITES; i++)
-				group->counter[i].site = group_index * TRACE_GROUP_SITES + i;
-			thread->groups[group_index] = group->counter;
-			/* After the pointer is there: rules that are settled meanwhile are seen by one of both. */
-			atomic_thread_fence(memory_order_seq_cst);
-			for (uint32_t i = 0; i < TRACE_GROUP_SITES && policy_in_force.rule_count; i++)
-				rule_apply(&group->counter[i], rule_of_site(group->counter[i].site));
-			unlabelled.group = NULL;
-		}
-		base_unlock(&unlabelled.lock);
-	}
-	if (thread->groups[group_index])
-		return &thread->groups[group_index][site % TRACE_GROUP_SITES];
-	trace_loss(TRACE_LOSS_COUNTERS, 1);
-	return &thread->groups[0][0];
-}
-
-uint32_t block_site_doubted(const struct block *block)
-{
-	uintptr_t counter = (uintptr_t)counter_at(block_counter(block));
-	if (!trace_header || segment_is_inherited(block_segment(block)) || !segment_was_leased(block_segment(block)))
-		return 0;
-	for (uint32_t i = 0; i < trace_groups.chunks; i++) {
-		uintptr_t offset = counter - (uintptr_t)trace_groups.base[i];
-		if (offset < trace_groups.per_chunk * sizeof(struct trace_group) &&
-		    !(offset % sizeof(struct trace_counter)))
-			return ((struct trace_counter *)counter)->site;
-	}
-	return 0;
 }
 
 static void destructor(void *value)
@@ -291,7 +136,7 @@ static struct thread *attach(uintptr_t start_routine, enum trace_role creator)
 	uint32_t record_index;
 	struct trace_thread *record = thread ? record_make(thread->slot, &record_index) : NULL;
 	if (record && !thread->groups[0])
-		thread_counter_slow(thread, 0);
+		counter_of_slow(thread, 0);
 	if (!record || !thread->groups[0]) {
 		if (thread)
 			slot_give(thread);
@@ -335,7 +180,7 @@ int thread_init(void)
 	struct trace_thread *record = late ? record_make(late->slot, &index) : NULL;
 	if (!record)
 		return -ENOMEM;
-	thread_counter_slow(late, 0);
+	counter_of_slow(late, 0);
 	if (!late->groups[0])
 		return -ENOMEM;
 	prepare(late, record, index, 0);
@@ -352,13 +197,10 @@ int thread_init(void)
 
 bool thread_take_stacks(void)
 {
-	for (uint32_t i = 0; i < atomic_load(&table.count); i++) {
-		struct thread *thread = table.slot[i];
-		if (runtime.stacks == TRACE_STACKS_NONE && !thread->class_table) {
-			thread->class_table = wiped_memory(SITE_CLASS_TABLE_BYTES);
-			if (!thread->class_table)
-				return false;
-		}
+	for (uint32_t i = 0; i < slot_count(); i++) {
+		struct thread *thread = slot_at(i);
+		if (!slot_make_classes(thread))
+			return false;
 		thread_choose_classes(thread);
 	}
 	/* Threads that a library's constructor made come by the general path until a marker settles theirs. */
@@ -414,57 +256,11 @@ void thread_late_leave(void)
 	atomic_fetch_sub(&table.late_waits, !base_hurries());
 }
 
-struct thread *thread_of_slot(uint32_t slot)
-{
-	return slot < atomic_load(&table.count) ? table.slot[slot] : NULL;
-}
-
-static struct path_stats forgotten_stats; /* of caches that were given up */
-
-void thread_note_path_stats(void)
-{
-	struct path_stats stats = forgotten_stats;
-	for (uint32_t i = 0; i < thread_slot_count(); i++) {
-		const struct thread *thread = table.slot[i];
-		if (!thread->alloc_paths)
-			continue;
-		path_cache_stats(thread->alloc_paths, &stats);
-		path_cache_stats(thread->other_paths, &stats);
-	}
-	trace_header->stack_captures = stats.captures;
-	trace_header->stack_hits = stats.hits;
-	trace_header->stack_checks = stats.checks;
-	trace_header->stack_wrong = stats.wrong;
-	trace_header->losses[TRACE_LOSS_UNWINDING] = stats.failed;
-}
-
-void thread_forget_paths(struct thread *thread)
-{
-	struct path_cache *fresh = thread->alloc_paths ? wiped_memory(path_cache_bytes()) : NULL;
-	if (fresh && base_lock(&table.lock)) {
-		path_cache_stats(thread->alloc_paths, &forgotten_stats);
-		base_unlock(&table.lock);
-	}
-	if (fresh) {
-		path_cache_own(fresh, thread);
-		thread->alloc_paths =
-			fresh; /* the old one stays mapped, once a slot: a signal handler may be reading it */
-	}
-}
-
-uint32_t thread_slot_count(void)
-{
-	return atomic_load(&table.count);
-}
-
 void thread_child(void)
 {
 	thread_self = &state_empty;
 	atomic_store(&table.late_waits, 0);
 	table.late = NULL;
-	unlabelled.group = NULL;
-	/* The slots' memory reads zero now; blocks still point to it as their owner, so it stays mapped and unused. */
-	atomic_store(&table.count, 0);
-	for (uint32_t i = 0; i < THREAD_SLOTS_MAX; i++)
-		table.in_use[i] = 0;
+	counter_child();
+	slot_child();
 }

@@ -10,7 +10,7 @@
  * Thread states lie in MADV_WIPEONFORK memory: in the child of a fork every field reads zero, and zero means "take the
  * slow path", where the child is noticed. Only the owning thread writes its state, but for `remote_*`, `own_deaths_remote`,
  * `frame_owned` and `frame_abandoned` (any thread), `role_wanted` with the limits of the fast paths (role.c), and the marks of
- * peaks (account.c). Who gives back what an idle slot holds (thread_reclaim_idle) owns it meanwhile.
+ * peaks (account.c). Who gives back what an idle slot holds (slot_reclaim_idle) owns it meanwhile.
  */
 #ifndef FA_THREAD_H
 #define FA_THREAD_H
@@ -300,53 +300,11 @@ void thread_internal_shielded(void (*work)(void *a, void *b), void *a, void *b);
 struct thread *thread_late_enter(void);
 void thread_late_leave(void);
 
-struct thread *thread_of_slot(uint32_t slot);
-
-/* Takes back, for a few slots that no thread has now, what others have freed: blocks of threads that have ended. */
-void thread_reclaim_idle(void);
-uint32_t thread_slot_count(void);
-
-/* Where counters lie in the recording: what a block's header says of its site. Every record is in the one mapping. */
-static always_inline struct trace_counter *counter_at(uint32_t place)
-{
-	return (struct trace_counter *)((char *)trace_header + (size_t)place * BLOCK_COUNTER_BYTES);
-}
-
-static always_inline uint32_t counter_place(const struct trace_counter *counter)
-{
-	return (uint32_t)((size_t)((const char *)counter - (const char *)trace_header) / BLOCK_COUNTER_BYTES);
-}
-static_assert(TRACE_MAX_BYTES / BLOCK_COUNTER_BYTES == BLOCK_COUNTER_MASK + 1,
-	      "a header names every line of a recording");
-
-/* The site of a block that is in this recording's counts. */
-static always_inline uint32_t block_site(const struct block *block)
-{
-	return counter_at(block_counter(block))->site;
-}
-
-/* The same of what may be no block of ours, or one of another recording; 0: it says nothing. */
-uint32_t block_site_doubted(const struct block *block);
-
-/* Counters of `site` in this thread's slot; allocates the group at first use. Never NULL: site 0's when full. */
-struct trace_counter *thread_counter_slow(struct thread *thread, uint32_t site);
-static always_inline struct trace_counter *thread_counter(struct thread *thread, uint32_t site)
-{
-	struct trace_counter *group = thread->groups[site / TRACE_GROUP_SITES];
-	return likely(group != NULL) ? &group[site % TRACE_GROUP_SITES] : thread_counter_slow(thread, site);
-}
-
-/* Forgets which call path belongs to which site, so that paths that were folded outside frames are kept whole now. */
-void thread_forget_paths(struct thread *thread);
-
 /* runtime.stacks is another than when the first slots were made, before main. False: there is no memory. */
 bool thread_take_stacks(void);
 
 /* stacks=none: sites depend on role and region, one of which has changed. */
 void thread_choose_classes(struct thread *thread);
-
-/* Call-path figures of all slots so far, into the recording's header. */
-void thread_note_path_stats(void);
 
 /* Starts a new segment: every marker does. */
 void thread_new_segment(struct thread *thread);

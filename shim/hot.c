@@ -1,5 +1,6 @@
 /* malloc, realloc and free: the fast paths of core/hot.h, and where those end a jump to the hooks that know their caller. Compiled
    without frame pointers, so that such a jump leaves no frame of ours behind. */
+#include "core/counter.h"
 #include "core/hot.h"
 #include "shim/hooks.h"
 

@@ -8,6 +8,7 @@
 #include "core/mark/mark.h"
 #include "core/role.h"
 #include "core/runtime.h"
+#include "core/slot.h"
 #include "core/thread.h"
 #include "core/trace/writer.h"
 #include "shim/hooks.h"
@@ -90,8 +91,8 @@ static struct thread *find(pthread_t handle)
 {
 	if (pthread_equal(handle, pthread_self()))
 		return thread_self->gate & THREAD_READY ? thread_self : NULL;
-	for (uint32_t i = 0; i < thread_slot_count(); i++) {
-		struct thread *thread = thread_of_slot(i);
+	for (uint32_t i = 0; i < slot_count(); i++) {
+		struct thread *thread = slot_at(i);
 		if (thread && thread->gate & THREAD_READY && thread->handle == (uintptr_t)handle)
 			return thread;
 	}

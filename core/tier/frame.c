@@ -3,6 +3,7 @@
 #include "core/tier/frame.h"
 
 #include "core/account.h"
+#include "core/counter.h"
 #include "core/runtime.h"
 #include "core/tier/heap.h"
 #include "core/tier/remote.h"

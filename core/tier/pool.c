@@ -2,6 +2,7 @@
 #include "core/tier/pool.h"
 
 #include "core/account.h"
+#include "core/slot.h"
 #include "core/tier/heap.h"
 #include "core/tier/remote.h"
 
@@ -141,7 +142,7 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 		}
 		*ring = slab->next;
 	}
-	thread_reclaim_idle();
+	slot_reclaim_idle();
 	struct pool_slab *slab = region_span_take(REGION_POOL);
 	if (!slab)
 		return NULL;

@@ -121,11 +121,20 @@ fuzz: $(BUILD)/fuzz-policy ## fuzz the policy parser for FUZZ_SECONDS (clang)
 check: ## set up the machine, build, run every test
 	$(Q)scripts/check
 
-format: ## format the sources in place
-	$(Q)clang-format -i $$(git ls-files '*.c' '*.h')
+FORMATTED := $(wildcard $(foreach d,bench shim core core/* tools/* tests tests/* tests/*/*,$(d)/*.c $(d)/*.h))
 
-lint: ## cppcheck over the sources
-	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 -I. -DFA_VERSION='""' shim core tools
+format: ## format the sources in place
+	$(Q)clang-format -i $(FORMATTED)
+
+LINTED := $(wildcard $(foreach d,shim core core/* tools/*,$(d)/*.c))
+LINT_JOBS := $(shell nproc)
+
+lint: ## formatting, cppcheck and clang-tidy over the sources
+	$(Q)clang-format --dry-run -Werror $(FORMATTED)
+	$(Q)cppcheck --quiet -j$(LINT_JOBS) --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
+		-I. -DFA_VERSION='""' shim core tools
+	$(Q)printf '%s\n' $(LINTED) | xargs -P$(LINT_JOBS) -n4 sh -c \
+		'clang-tidy --quiet "$$@" -- -std=gnu11 -I. -DFA_DEBUG=1 -DFA_VERSION=\"\" 2>/dev/null' clang-tidy
 
 install: all ## install into DESTDIR/PREFIX
 	$(Q)install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/framealloc $(DESTDIR)$(PREFIX)/share/framealloc/presets \

@@ -149,6 +149,7 @@ static struct guard *take_guards(struct guard **list, const struct guard *last, 
 static void end_guards(struct thread *thread, struct guard *taken, const struct guard *rest, const uintptr_t *fp)
 {
 	while (taken != rest) {
+		fa_assert(taken);
 		struct guard *outer = taken->outer;
 		own_end(thread, &taken->owner, fp);
 		store_give(&guards, taken);

@@ -174,7 +174,7 @@ static void describe(const struct binding *binding, const struct binding *before
 	if (before) {
 		at = add_text(at, end, "; it replaced ");
 		at = add_text(at, end, before->described.name);
-		at = add_text(at, end, ", taken at first");
+		add_text(at, end, ", taken at first");
 	}
 	binding->record->period_ns = period_ns(evidence);
 	binding->record->jitter_percent = (uint32_t)jitter_percent(evidence);

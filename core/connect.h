@@ -9,7 +9,7 @@
 
 /* What a marker asks of its connection. */
 struct connect_wish {
-	struct binding *first; /* that is bound to the function in the same way already: this one joins it; NULL: there is none */
+	struct binding *first; /* of the same function and way, which this one joins; NULL: there is none */
 	const char *call; /* of libc, which waits: the hook of that name will do as well; NULL: it is none */
 	bool around; /* not only its entry */
 	bool registers_only; /* the callbacks keep to general registers, so that others need not be saved */

@@ -160,7 +160,7 @@ static void task_block_died_elsewhere(struct thread *thread, struct trace_counte
 	count(thread, counter, verdict);
 	if (verdict == CHECK_CROSSED_AWAIT || verdict == CHECK_DIED_IN_FRAME)
 		thread->slow_frees++;
-	if (verdict == CHECK_CROSSED_AWAIT)
+	if (verdict == CHECK_CROSSED_AWAIT && thread->task)
 		task_count(thread, thread->task->type)->crossed_await++;
 }
 

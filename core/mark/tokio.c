@@ -38,6 +38,7 @@ struct words {
 
 static bool is_relative(const Elf64_Rela *entry)
 {
+	fa_assert(entry);
 	return ELF64_R_TYPE(entry->r_info) == R_X86_64_RELATIVE;
 }
 

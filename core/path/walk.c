@@ -237,6 +237,7 @@ static bool checks_as_last(struct walk *walk, const struct walk_frame *from, con
 {
 	const struct walk *last = walk->last;
 	size_t checks = walk->checks;
+	fa_assert(last && walk->offsets);
 	if (checks + (to->checks - from->checks) > WALK_CHECKS(walk->max))
 		return false;
 	for (uint32_t i = from->checks; i < to->checks; i++) {

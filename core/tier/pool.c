@@ -100,6 +100,7 @@ static struct block *take(struct thread_slabs *slabs, struct pool_slab *slab)
 		extend(slab);
 	struct thread_cache *cache = &slabs->cache[slab->class_index];
 	struct block *first = slab->free;
+	fa_assert(first);
 	uint32_t made = (uint32_t)((size_t)(slab->bump - (uint8_t *)slab - POOL_SLAB_FIRST) / slab->stride);
 	uint32_t count = made - (slab->born - slab->dead - 1); /* 1: it is current */
 	cache->head = (struct block *)first->birth;

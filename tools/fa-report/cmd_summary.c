@@ -16,12 +16,9 @@ static void print_target(struct report *report)
 	while (arg && (arg = reader_argument(&report->reader, arg)))
 		fprintf(report->out, " %s", *arg ? arg : "''");
 	fprintf(report->out, "\n  process     pid %u, %s, ", header->pid, text_time((double)report->model.duration_ns));
-	if (header->ended == TRACE_ENDED_OPEN)
-		fprintf(report->out, "%s", report->model.ended);
-	else if (header->end_value >= 0)
-		fprintf(report->out, "%s %d", report->model.ended, header->end_value);
-	else
-		fprintf(report->out, "%s", report->model.ended);
+	fputs(report->model.ended, report->out);
+	if (header->ended != TRACE_ENDED_OPEN && header->end_value >= 0)
+		fprintf(report->out, " %d", header->end_value);
 	fprintf(report->out, "; mode=%s stacks=%s\n", text_mode(header->mode), text_stacks(header->stacks));
 }
 

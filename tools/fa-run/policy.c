@@ -25,7 +25,7 @@ static void say_line(void *context, const char *line)
 
 static int read_file(const char *path)
 {
-	struct stat status;
+	struct stat status = {0};
 	int fd = open(path, O_RDONLY | O_CLOEXEC), error = 0;
 	if (fd < 0 || fstat(fd, &status))
 		error = errno;

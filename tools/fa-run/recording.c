@@ -292,7 +292,7 @@ static void note_end(const char *path, int fd, const struct trace_header *header
 
 void recording_advance(struct recording *recording)
 {
-	struct trace_header newer, older;
+	struct trace_header newer = {0}, older = {0};
 	char path[sizeof recording->latest];
 	for (; recording->ready; recording->next++) {
 		snprintf(path, sizeof path, "%s.%u", recording->path, recording->next);
@@ -313,7 +313,7 @@ void recording_advance(struct recording *recording)
 
 void recording_finish(struct recording *recording, int wait_status)
 {
-	struct trace_header header;
+	struct trace_header header = {0};
 	struct timespec now;
 	recording_advance(recording);
 	int fd = recording->ready ? open_ours(recording, recording->latest, O_RDWR, &header) : -ENOENT;

@@ -1,5 +1,5 @@
-/* Resource limits that the program sets for itself: when its address space is limited, the region is reserved no longer;
-   before its files are, the recording's has its length. */
+/* Resource limits that the program sets for itself: when its address space is limited, or its data (private memory that may be
+   written to), the region is reserved no longer; before its files are, the recording's has its length. */
 #define _GNU_SOURCE
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -16,7 +16,8 @@ static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, stru
 	if (limit && own && resource == RLIMIT_FSIZE && limit->rlim_cur < TRACE_MAX_BYTES &&
 	    runtime_current() == RUNTIME_RECORDING)
 		trace_keep_room(false);
-	if (limit && own && resource == RLIMIT_AS && runtime_owns_memory()) /* first: what is reserved counts */
+	bool of_memory = resource == RLIMIT_AS || resource == RLIMIT_DATA;
+	if (limit && own && of_memory && runtime_owns_memory()) /* first: what is reserved counts */
 		region_limit(limit->rlim_cur == RLIM64_INFINITY ? SIZE_MAX : limit->rlim_cur);
 	return (int)syscall(SYS_prlimit64, pid, resource, limit, old);
 }

@@ -466,11 +466,12 @@ def test_file_size_limit(fa_run):
     assert "the file size limit (ulimit -f) is too low" in done.stderr.decode()
 
 
-@pytest.mark.parametrize("mib", [30, 60, 90])
-def test_address_space_limit(fa_run, mib):
-    done = fa_run("sh", "-c", "exit 3", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20)))
+@pytest.mark.parametrize("what, mib", [(resource.RLIMIT_AS, 30), (resource.RLIMIT_AS, 60), (resource.RLIMIT_AS, 90),
+                                       (resource.RLIMIT_DATA, 5), (resource.RLIMIT_DATA, 30), (resource.RLIMIT_DATA, 90)])
+def test_memory_limit(fa_run, what, mib):
+    done = fa_run("sh", "-c", "exit 3", preexec_fn=lambda: resource.setrlimit(what, (mib << 20, mib << 20)))
     assert done.returncode == 3
-    assert "the address space limit (ulimit -v) is too low" in done.stderr.decode()
+    assert "the address space or data limit (ulimit -v, -d) is too low" in done.stderr.decode()
 
 
 def limit_file_size(limit):

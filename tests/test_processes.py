@@ -58,8 +58,9 @@ def test_child_of_a_recorded_program_is_not_recorded(shim):
 
 
 @pytest.mark.parametrize("mode", ["off", "observe", "route"])
-def test_program_that_limits_its_own_address_space(shim, mode):
-    run = shim.run(harness.program("limits"), {"mode": mode, "frame": "frame_mark"})
+@pytest.mark.parametrize("what", ["space", "data"])
+def test_program_that_limits_its_own_memory(shim, mode, what):
+    run = shim.run([harness.program("limits"), what], {"mode": mode, "frame": "frame_mark"})
     assert run.violations("FA901") == [] if mode != "off" else True
 
 

@@ -31,13 +31,14 @@ def test_growing_blocks_in_little_address_space(shim):
     shim.run([harness.program("rights"), "grow"], wrapper=["prlimit", f"--as={3 << 30}"])
 
 
+@pytest.mark.parametrize("limit", ["as", "data"])
 @pytest.mark.parametrize("options, small", [({"mode": "route"}, "small"), ({"mode": "route", "frame": "none"}, "small"),
                                             ({"stacks": "none"}, "small"), ({"mode": "observe"}, "")])
-def test_little_address_space_is_the_programs(shim, options, small):
+def test_little_address_space_is_the_programs(shim, options, small, limit):
     """Three quarters of what the limit leaves in one block, as without the shim; what lies in the region's way stays whole. In
     mode observe jemalloc serves small blocks and keeps their addresses for others as small."""
     run = shim.run([harness.program("little_space"), small], {"frame": "frame_mark", **options},
-                   wrapper=["prlimit", f"--as={400 << 20}"])
+                   wrapper=["prlimit", f"--{limit}={400 << 20}"])
     assert run.violations("FA901") == run.violations("FA902") == []
 
 

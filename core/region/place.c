@@ -1,4 +1,4 @@
-/* Where the region lies, what a limit of the address space does to that, and how addresses in it become memory. */
+/* Where the region lies, what a limit of the address space, or of data, does to that, and how addresses in it become memory. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -121,28 +121,45 @@ static bool begin_unreserved(size_t bytes)
 	return true;
 }
 
-/* Of address space, by the whole process; 0 when it cannot be told. */
-static size_t mapped_bytes(void)
+/* What the whole process has mapped by now, in the two ways that there are limits for: addresses, and private memory that may
+   be written to. 0 when it cannot be told. */
+struct mapped {
+	size_t space_bytes, data_bytes;
+};
+
+static struct mapped mapped_by_now(void)
 {
-	char text[64];
+	enum { SPACE_FIELD = 0, DATA_FIELD = 5, FIELDS };
+	char text[128];
 	int fd = base_open("/proc/self/statm", O_RDONLY | O_CLOEXEC, 0);
-	ssize_t bytes = fd < 0 ? -1 : base_read(fd, text, sizeof text - 1);
+	ssize_t bytes = fd < 0 ? -1 : base_read(fd, text, sizeof text);
 	if (fd >= 0)
 		base_close(fd);
-	size_t pages = 0;
-	for (ssize_t i = 0; i < bytes && text[i] >= '0' && text[i] <= '9'; i++)
-		pages = pages * 10 + (size_t)(text[i] - '0');
-	return pages * 4096;
+	size_t pages[FIELDS] = {0};
+	for (ssize_t i = 0, field = 0; i < bytes && field < FIELDS; i++)
+		if (text[i] >= '0' && text[i] <= '9')
+			pages[field] = pages[field] * 10 + (size_t)(text[i] - '0');
+		else
+			field++;
+	return (struct mapped){pages[SPACE_FIELD] * 4096, pages[DATA_FIELD] * 4096};
+}
+
+/* SIZE_MAX: there is none. */
+static size_t limit_of(__rlimit_resource_t resource)
+{
+	struct rlimit limit;
+	return getrlimit(resource, &limit) || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
 }
 
 int region_init(void)
 {
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-		if (limit.rlim_cur < mapped_bytes() + LIBRARY_BYTES)
+	size_t space = limit_of(RLIMIT_AS), data = limit_of(RLIMIT_DATA), limit = space < data ? space : data;
+	if (limit != SIZE_MAX) {
+		struct mapped mapped = mapped_by_now();
+		if (space < mapped.space_bytes + LIBRARY_BYTES || data < mapped.data_bytes + LIBRARY_BYTES)
 			return -ENOMEM;
-		note_limit(limit.rlim_cur);
-		return begin_unreserved(2 * half_within(limit.rlim_cur)) ? 0 : -ENOMEM;
+		note_limit(limit);
+		return begin_unreserved(2 * half_within(limit)) ? 0 : -ENOMEM;
 	}
 	for (size_t bytes = RESERVED_MAX; bytes >= RESERVED_MIN; bytes >>= 1) /* valgrind allows no more than a part */
 		if (begin_reserved(bytes))

@@ -241,8 +241,9 @@ static const char *write_obstacle(const struct recording *recording)
 #define SPACE_MIN (160ul << 20)
 static bool space_is_small(void)
 {
-	struct rlimit limit;
-	return prlimit(0, RLIMIT_AS, NULL, &limit) == 0 && limit.rlim_cur < SPACE_MIN;
+	struct rlimit space, data;
+	return prlimit(0, RLIMIT_AS, NULL, &space) == 0 && prlimit(0, RLIMIT_DATA, NULL, &data) == 0 &&
+	       (space.rlim_cur < SPACE_MIN || data.rlim_cur < SPACE_MIN);
 }
 
 void recording_explain(const struct recording *recording, const char *library, bool running, int wait_status)
@@ -256,7 +257,9 @@ void recording_explain(const struct recording *recording, const char *library, b
 	else if (mapped == 0)
 		say("no recording: ld.so did not load %s into the program (does a wrapper clear LD_PRELOAD?)", library);
 	else if (space_is_small())
-		say("no recording: the address space limit (ulimit -v) is too low for %s beside the program", library);
+		say("no recording: the address space or data limit (ulimit -v, -d) is too low for %s beside the "
+		    "program",
+		    library);
 	else if (mapped == 1)
 		say("no recording: %s is loaded but has not begun %s", library, recording->path);
 	else if (!running && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == EXIT_NOT_FOUND)

@@ -9,6 +9,7 @@
 #include "core/path/module.h"
 #include "core/path/path.h"
 #include "core/runtime.h"
+#include "core/slot.h"
 #include "core/trace/writer.h"
 
 #define HASH_MAX (2 * NODE_MAX)
@@ -286,8 +287,11 @@ uint32_t node_of_call(struct thread *thread, const uintptr_t *fp)
 {
 	if (!fp || runtime.stacks == TRACE_STACKS_NONE)
 		return 0;
+	struct path_cache *paths = runtime.stacks == TRACE_STACKS_FULL ? slot_other_paths(thread) : NULL;
+	if (likely(paths != NULL))
+		return path_value(paths, fp, 0, intern_node);
 	if (runtime.stacks == TRACE_STACKS_FULL)
-		return path_value(thread->other_paths, fp, 0, intern_node);
+		trace_loss(TRACE_LOSS_STACKS, 1);
 	uintptr_t caller = fp[1];
 	node_notice_module(caller);
 	size_t kept = 1;

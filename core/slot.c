@@ -37,7 +37,7 @@ static struct thread *slot_make(uint32_t slot)
 {
 	bool full = runtime.stacks == TRACE_STACKS_FULL, none = runtime.stacks == TRACE_STACKS_NONE;
 	size_t paths_bytes = full ? path_cache_bytes() : 0, classes_bytes = none ? SITE_CLASS_TABLE_BYTES : 0;
-	uint8_t *memory = wiped_memory(SLOT_BYTES + TALLIES_BYTES + 2 * paths_bytes + classes_bytes);
+	uint8_t *memory = wiped_memory(SLOT_BYTES + TALLIES_BYTES + paths_bytes + classes_bytes);
 	if (!memory)
 		return NULL;
 	struct thread *thread = (struct thread *)memory;
@@ -47,7 +47,6 @@ static struct thread *slot_make(uint32_t slot)
 	tables += TALLIES_BYTES;
 	if (full) {
 		thread->alloc_paths = (struct path_cache *)tables;
-		thread->other_paths = (struct path_cache *)(tables + paths_bytes);
 		path_cache_own(thread->alloc_paths, thread);
 	} else if (none) {
 		thread->class_table = (struct thread_class *)tables;
@@ -131,6 +130,13 @@ struct thread *slot_at(uint32_t slot)
 	return slot < atomic_load(&slots.count) ? slots.state[slot] : NULL;
 }
 
+struct path_cache *slot_other_paths(struct thread *thread)
+{
+	if (unlikely(!thread->other_paths))
+		thread->other_paths = wiped_memory(path_cache_bytes());
+	return thread->other_paths;
+}
+
 static struct path_stats forgotten_stats; /* of caches that were given up */
 
 void slot_note_path_stats(void)
@@ -141,7 +147,8 @@ void slot_note_path_stats(void)
 		if (!thread->alloc_paths)
 			continue;
 		path_cache_stats(thread->alloc_paths, &stats);
-		path_cache_stats(thread->other_paths, &stats);
+		if (thread->other_paths)
+			path_cache_stats(thread->other_paths, &stats);
 	}
 	trace_header->stack_captures = stats.captures;
 	trace_header->stack_hits = stats.hits;

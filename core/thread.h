@@ -165,7 +165,7 @@ struct thread {
 	uintptr_t boundary_return, boundary_stack; /* what that path was captured for */
 	uint32_t await_node; /* the same of the last await outside tasks */
 	uintptr_t await_return, await_stack;
-	struct path_cache *other_paths; /* as alloc_paths, for deaths and markers */
+	struct path_cache *other_paths; /* as alloc_paths, for deaths and markers; NULL: there was none (slot.h) */
 	uint32_t general_births; /* which the fast paths have not served (alloc.c); modulo 2^32 */
 	uint64_t slow_frees; /* frees in this frame that were not of this frame's blocks */
 	uint64_t frame_violations; /* recorded since the frame began */

@@ -42,6 +42,14 @@ def test_little_address_space_is_the_programs(shim, options, small, limit):
     assert run.violations("FA901") == run.violations("FA902") == []
 
 
+@pytest.mark.parametrize("limit", ["as", "data"])
+def test_threads_take_little_address_space(shim, limit):
+    """Two hundred within 800 MiB, each with its call paths; they would be 1.8 GiB with all tables that a thread may have."""
+    run = shim.run([harness.program("idle_threads"), 200], {"frame": "none"}, wrapper=["prlimit", f"--{limit}={800 << 20}"])
+    assert sum(thread["allocs"] == 8 for thread in run.report["threads"]) == 200
+    assert run.report["losses"]["reasons"] == []
+
+
 def test_nothing_stays_reserved_behind_a_limit(shim):
     mapped = [int(shim.run(harness.program("limit_race"), {"frame": "none"}).stdout) for _ in range(30)]
     assert max(mapped) < min(mapped) + 40

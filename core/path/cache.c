@@ -31,12 +31,14 @@ static uint32_t agree(struct path_cache *cache)
 	uint32_t epoch = atomic_load(&module_epoch), changes = atomic_load(&module_changes);
 	if (changes - cache->changes > MODULE_CHANGES_KEPT / 2) { /* older ranges may be being overwritten */
 		tree_clear(&cache->tree);
-		tree_clear(&cache->folded);
+		if (cache->folded)
+			tree_clear(cache->folded);
 	} else {
 		for (; cache->changes != changes; cache->changes++) {
 			struct module_range range = module_changed_range(cache->changes);
 			tree_drop_range(&cache->tree, range.start, range.end);
-			tree_drop_range(&cache->folded, range.start, range.end);
+			if (cache->folded)
+				tree_drop_range(cache->folded, range.start, range.end);
 		}
 	}
 	cache->changes = changes;
@@ -84,32 +86,46 @@ static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, uint
 	return value;
 }
 
+/* Most threads fold nothing. False: there is no memory for it, so that such paths are walked each time. */
+static bool make_folded(struct path_cache *cache)
+{
+	if (!cache->folded)
+		cache->folded = base_map(sizeof *cache->folded);
+	return cache->folded;
+}
+
 /* Its `kept` innermost frames. */
 static void insert_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, struct walk walk, size_t kept,
 			  uint32_t value)
 {
+	if (!make_folded(cache))
+		return;
 	walk.checks = walk.frames[kept - 1].checks;
 	walk.guessed = false;
 	walk.beyond = 0;
-	tree_insert_at_any_depth(&cache->folded, fp, tree_folded_owner(tag), &walk, value);
+	tree_insert_at_any_depth(cache->folded, fp, tree_folded_owner(tag), &walk, value);
 }
 
 /* What was cut is innermost frames, too: a recursion comes by with the same ones at each depth. */
 static void insert_cut(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, const struct walk *walk,
 		       uint32_t value)
 {
+	if (!make_folded(cache))
+		return;
 	cache->has_cut = true;
-	tree_insert_at_any_depth(&cache->folded, fp, tree_cut_owner(tag), walk, value);
+	tree_insert_at_any_depth(cache->folded, fp, tree_cut_owner(tag), walk, value);
 }
 
 static const struct tree_run *find_at_any_depth(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
+	if (!cache->folded)
+		return NULL;
 	if (cache->has_cut) {
-		const struct tree_run *run = tree_find_at_any_depth(&cache->folded, fp, tree_cut_owner(tag));
+		const struct tree_run *run = tree_find_at_any_depth(cache->folded, fp, tree_cut_owner(tag));
 		if (run && *(const uintptr_t *)((const uint8_t *)fp + run->beyond)) /* else it ends just there */
 			return run;
 	}
-	return tree_find_at_any_depth(&cache->folded, fp, tree_folded_owner(tag));
+	return tree_find_at_any_depth(cache->folded, fp, tree_folded_owner(tag));
 }
 
 static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
@@ -161,7 +177,7 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	uint32_t value = run->answer;
 	size_t count = tree_path(tree, run, cache->checked_pcs, PATH_DEPTH_MAX);
 	bool as_long = count == walk.count;
-	if (tree == &cache->folded)
+	if (tree == cache->folded)
 		as_long = run->beyond ? as_long && walk.cut : count <= walk.count;
 	if (!as_long || memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0])) {
 		cache->stats.wrong++;
@@ -193,7 +209,7 @@ static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *
 		cache->missed = NULL;
 		const struct tree_run *run = missed ? NULL : tree_find(tree, fp, tree_root_owner(fp, tag));
 		if (!run && !missed && (run = find_at_any_depth(cache, fp, tag)))
-			tree = &cache->folded;
+			tree = cache->folded;
 		if (!run)
 			value = value_miss(cache, fp, tag, intern);
 		else if (cache->hits_left > 0)

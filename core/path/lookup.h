@@ -30,14 +30,14 @@ struct path_cache {
 
 	_Alignas(TREE_UNIT) struct tree tree;
 	struct path_stats stats;
+	/* What was folded, or cut: by the innermost frames only. Asked where `tree` has no answer. NULL: nothing was yet. */
+	struct tree *folded;
 	uint64_t folded_hits;
 	struct walk last; /* count 0: none */
 	WALK_ROOM(PATH_SHALLOW) shallow_room[2];
 	uintptr_t checked_pcs[PATH_DEPTH_MAX]; /* begins on the page of the shallow rooms */
 	WALK_ROOM(PATH_DEPTH_MAX) deep_room[2];
 	uintptr_t nested_pcs[PATH_DEPTH_MAX];
-	/* What was folded, or cut: by the innermost frames only. Asked where `tree` has no answer. */
-	_Alignas(TREE_UNIT) struct tree folded;
 };
 static_assert(offsetof(struct path_cache, tree.mask) < 64 && offsetof(struct path_cache, tree) % TREE_UNIT == 0,
 	      "one line");
@@ -51,7 +51,7 @@ const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_
 static always_inline const struct tree_run *path_find(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
 	const struct tree_run *run = tree_find(&cache->tree, fp, tree_root_owner(fp, tag));
-	if (unlikely(!run) && (!cache->folded.used || !(run = path_find_folded(cache, fp, tag)))) {
+	if (unlikely(!run) && (!cache->folded || !(run = path_find_folded(cache, fp, tag)))) {
 		cache->missed = fp;
 		return NULL;
 	}

@@ -72,15 +72,12 @@ static void leave_family(struct task *task)
 /* Who visits the task is waited for: to the program it does not run. */
 static int claim(struct thread *thread, struct task *task, uint32_t id)
 {
-	for (unsigned spins = 0;; spins++) {
+	for (unsigned turn = 0;; turn++) {
 		int error = task_claim(thread, task, id);
 		uint32_t runner = atomic_load(&task->runs_on);
 		if (error != -EBUSY || (runner && !(runner & TASK_VISITED)))
 			return error;
-		if (spins < 64)
-			__builtin_ia32_pause();
-		else
-			syscall(SYS_sched_yield);
+		base_wait(turn);
 	}
 }
 

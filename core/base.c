@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -73,7 +74,24 @@ bool base_hurries(void)
 }
 
 #define PAUSES 64
+#define YIELDS 16
+#define SLEEP_NS 50000
 #define PAUSES_HURRIED 256
+
+void base_wait(unsigned turn)
+{
+	if (turn < PAUSES) {
+		__builtin_ia32_pause();
+	} else if (turn < PAUSES + YIELDS) {
+		syscall(SYS_sched_yield);
+	} else { /* on a futex that nobody wakes: sandboxes of programs with threads allow that */
+		static const uint32_t never;
+		const struct timespec timeout = {0, SLEEP_NS};
+		int saved = errno;
+		syscall(SYS_futex, &never, FUTEX_WAIT_PRIVATE, 0, &timeout, NULL, 0);
+		errno = saved;
+	}
+}
 
 /* Somebody has the lock, or had it before a fork. */
 static cold_path bool lock_contended(struct base_lock *lock, uint32_t self)
@@ -86,10 +104,7 @@ static cold_path bool lock_contended(struct base_lock *lock, uint32_t self)
 			return true;
 		if (owner == self || (hurries && spins == PAUSES_HURRIED))
 			return false;
-		if (spins < PAUSES || hurries)
-			__builtin_ia32_pause();
-		else
-			syscall(SYS_sched_yield);
+		base_wait(hurries ? 0 : spins);
 	}
 }
 

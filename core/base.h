@@ -33,7 +33,7 @@ static always_inline size_t round_up(size_t value, size_t power_of_two)
 /*
  * A spin lock that knows its owner: taking it again on the same thread (a signal handler that allocates while its
  * thread is inside) fails instead of dead-locking. Held briefly and never across a hook. In the child of a fork nobody holds
- * one any more (base_child).
+ * one any more (base_child). Waiting for it is base_wait.
  */
 struct base_lock {
 	_Atomic uint32_t owner; /* tid, and how many forks lie between the first process and this one; 0 = free */
@@ -61,6 +61,11 @@ uint32_t base_tid(void);
 /* In the child of a fork, before any lock is asked for: its thread is another one, which holds none. */
 void base_child(void);
 uint32_t base_forks(void); /* that this process is away from the first: tells what its parents had open */
+
+/* One turn of waiting for what another thread does, the `turn`-th in a row, from 0: it pauses at first, then lets others run
+   whose priority is not lower, then sleeps. A thread of real-time priority that only yielded would keep the one that it
+   waits for from running, on the same processor. errno is preserved. */
+void base_wait(unsigned turn);
 
 /* open, read and close that are no cancellation points: a hook must not be where a cancelled thread ends. As the system
    calls, with errno. */

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -48,8 +47,8 @@ static bool wait_for_room(struct events_area *area)
 	if (!area->waits || atomic_load_explicit(&area->abandoned, memory_order_relaxed))
 		return false;
 	uint64_t taken = atomic_load(&area->taken), since = base_now_ns();
-	while (atomic_load(&area->taken) == taken) {
-		sched_yield();
+	for (unsigned turn = 0; atomic_load(&area->taken) == taken; turn++) {
+		base_wait(turn);
 		if (base_now_ns() - since < PATIENCE_NS)
 			continue;
 		atomic_store(&area->abandoned, 1);

@@ -245,8 +245,9 @@ void runtime_start(void)
 		errno = saved;
 		return;
 	}
-	while (starter != self && atomic_load_explicit(&runtime_phase, memory_order_acquire) == RUNTIME_STARTING)
-		syscall(SYS_sched_yield);
+	for (unsigned turn = 0;
+	     starter != self && atomic_load_explicit(&runtime_phase, memory_order_acquire) == RUNTIME_STARTING; turn++)
+		base_wait(turn);
 }
 
 static void note_fork(void)

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -240,12 +239,12 @@ struct thread *thread_late_enter(void)
 		return NULL;
 	bool hurries = base_hurries();
 	atomic_fetch_add(&table.late_waits, !hurries);
-	while (!base_lock(&table.late_lock)) {
+	for (unsigned turn = 0; !base_lock(&table.late_lock); turn++) {
 		if (base_owns(&table.late_lock) || (hurries && atomic_load(&table.late_waits))) {
 			atomic_fetch_sub(&table.late_waits, !hurries);
 			return NULL;
 		}
-		sched_yield();
+		base_wait(turn);
 	}
 	return table.late;
 }

@@ -42,6 +42,16 @@ def test_thirty_two_threads_alive_stay_exact(shim):
 
 
 @pytest.mark.parametrize("stacks", ["full", "none"])
+def test_a_thread_of_real_time_priority(shim, stacks):
+    """It takes a lock that a thread without priority has, on the same processor. Where it only yields to that one, the kernel
+    keeps both from running until it gives a real-time thread's last 50 ms of a second to others."""
+    longest_us = int(shim.run(harness.program("realtime"), {"stacks": stacks, "frame": "none"}, timeout=60).stdout)
+    if longest_us < 0:
+        pytest.skip("no SCHED_FIFO for this user")
+    assert longest_us < 500000
+
+
+@pytest.mark.parametrize("stacks", ["full", "none"])
 @pytest.mark.parametrize("mode", MODES)
 def test_smallest_stacks(shim, mode, stacks):
     shim.run(harness.program("small_stack"), {"mode": mode, "stacks": stacks, "frame": "frame_mark@*"})

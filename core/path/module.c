@@ -6,7 +6,7 @@
 #define _GNU_SOURCE
 #include "core/path/module.h"
 
-#define REFRESH_TRIES 1000
+#define REFRESH_TRIES 100
 
 #include <elf.h>
 #include <errno.h>
@@ -265,7 +265,7 @@ void path_modules_refresh(void)
 		if (holder == self && tries == REFRESH_TRIES)
 			return;
 		if (holder == self) {
-			syscall(SYS_sched_yield);
+			base_wait((unsigned)tries);
 			holder = 0;
 		}
 	}

@@ -158,10 +158,31 @@ void base_keep_small(void *memory, size_t bytes)
 	errno = saved;
 }
 
+static _Atomic bool maps_are_locked;
+
+void base_maps_are_locked(void)
+{
+	atomic_store_explicit(&maps_are_locked, true, memory_order_relaxed);
+}
+
+/* Locked memory is filled when it is mapped, but for what nobody may use. */
+static void *map_unlocked(size_t bytes)
+{
+	void *memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory != MAP_FAILED && (munlock(memory, bytes) || mprotect(memory, bytes, PROT_READ | PROT_WRITE))) {
+		munmap(memory, bytes);
+		return MAP_FAILED;
+	}
+	return memory;
+}
+
 void *base_map(size_t bytes)
 {
 	int saved = errno;
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *memory =
+		atomic_load_explicit(&maps_are_locked, memory_order_relaxed)
+			? map_unlocked(bytes)
+			: mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		memory = NULL;
 	else

@@ -1,8 +1,11 @@
 /* Resource limits that the program sets for itself: when its address space is limited, or its data (private memory that may be
-   written to), the region is reserved no longer; before its files are, the recording's has its length. */
+   written to), the region is reserved no longer; before its files are, the recording's has its length. And memory that it locks. */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "core/region/region.h"
@@ -20,6 +23,28 @@ static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, stru
 	if (limit && own && of_memory && runtime_owns_memory()) /* first: what is reserved counts */
 		region_limit(limit->rlim_cur == RLIM64_INFINITY ? SIZE_MAX : limit->rlim_cur);
 	return (int)syscall(SYS_prlimit64, pid, resource, limit, old);
+}
+
+/* Of memory that can be locked: no more than there is. */
+static size_t lockable_bytes(void)
+{
+	struct sysinfo machine;
+	struct rlimit limit;
+	size_t bytes = sysinfo(&machine) ? SIZE_MAX : machine.totalram * machine.mem_unit;
+	return getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur > bytes ? bytes : limit.rlim_cur;
+}
+
+/* First: what is reserved is locked as well, and counts; tables are filled. */
+EXPORT int mlockall(int flags)
+{
+	if (runtime_owns_memory()) {
+		int saved = errno;
+		region_lock(lockable_bytes());
+		if (flags & MCL_FUTURE)
+			base_maps_are_locked();
+		errno = saved;
+	}
+	return (int)syscall(SYS_mlockall, flags);
 }
 
 /* On x86-64 the two structs are one. */

@@ -53,6 +53,15 @@ def test_threads_take_little_address_space(shim, limit):
     assert run.report["losses"]["reasons"] == []
 
 
+@pytest.mark.parametrize("stacks", ["full", "none"])
+def test_a_program_that_locks_its_memory(shim, stacks):
+    """50 MiB of it are one block. What is reserved counts against the limit, and what is mapped is filled."""
+    resident = int(shim.run(harness.program("locked"), {"stacks": stacks, "frame": "frame_mark"}).stdout)
+    if resident < 0:
+        pytest.skip("this user may not lock memory (RLIMIT_MEMLOCK)")
+    assert resident < 140 << 10
+
+
 def test_nothing_stays_reserved_behind_a_limit(shim):
     mapped = [int(shim.run(harness.program("limit_race"), {"frame": "none"}).stdout) for _ in range(30)]
     assert max(mapped) < min(mapped) + 40

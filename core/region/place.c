@@ -167,14 +167,46 @@ int region_init(void)
 	return -ENOMEM;
 }
 
+static bool tables_are_trimmed; /* what the halves may not use of them can only be read */
+
+static void protect_between(const void *start, const void *end, int prot)
+{
+	uintptr_t from = round_up((uintptr_t)start, 4096), to = (uintptr_t)end & ~(uintptr_t)4095;
+	if (from < to)
+		mprotect((void *)from, to - from, prot);
+}
+
+static void protect_unused_tables(int prot)
+{
+	size_t chunks = region.bytes >> REGION_CHUNK_BITS;
+	size_t heap_end = region.heap_end >> REGION_CHUNK_BITS, span_end = region.span_end >> REGION_CHUNK_BITS;
+	const uint32_t *links = (const uint32_t *)(region.owner + chunks);
+	protect_between(region.owner + heap_end, region.owner + chunks / 2, prot);
+	protect_between(region.owner + span_end, region.owner + chunks, prot);
+	protect_between(links + (span_end - chunks / 2), links + chunks / 2, prot);
+}
+
 void region_limit(size_t limit)
 {
 	if (!region.bytes || (limit == SIZE_MAX && !region_is_limited()))
 		return;
 	if (base_holds_locks()) /* a signal handler's, inside one of ours: it may be a half's, and one half alone is worse than none */
 		return;
+	if (tables_are_trimmed)
+		protect_unused_tables(PROT_READ | PROT_WRITE);
+	tables_are_trimmed = false;
 	note_limit(limit);
 	size_t more = half_within(limit);
 	heap_half_limit(more);
 	span_half_limit(more);
+}
+
+void region_lock(size_t limit)
+{
+	if (!region.bytes || base_holds_locks())
+		return;
+	if (!region_is_limited())
+		region_limit(limit);
+	protect_unused_tables(PROT_READ);
+	tables_are_trimmed = true;
 }

@@ -59,6 +59,10 @@ static always_inline bool region_holds(const void *pointer)
    reserved any more, so that the program's own mappings and its stack find the room they would have had. */
 void region_limit(size_t limit);
 
+/* The process is about to lock all that it has mapped, of which it may lock `limit` bytes: the same, and what of the tables
+   will not be used for so many is out of the way as well. */
+void region_lock(size_t limit);
+
 /* Takes `bytes` (page multiple) for jemalloc, committed with `prot`; NULL when the half is full or memory is denied. For one
    who must not wait (base.h) there are up to 16 MiB that are filled up whenever somebody else comes by.
    The start is aligned to 2 MiB when bytes is at least that. Thread-safe. */

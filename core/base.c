@@ -150,7 +150,6 @@ void base_close(int fd)
 	syscall(SYS_close, fd);
 }
 
-/* rt_sigprocmask reads its set before it rejects the operation: EFAULT tells an unreadable address, nothing changes. */
 void base_keep_small(void *memory, size_t bytes)
 {
 	int saved = errno;
@@ -191,6 +190,17 @@ void *base_map(size_t bytes)
 	return memory;
 }
 
+void *base_map_wiped(size_t bytes)
+{
+	int saved = errno;
+	void *memory = base_map(bytes);
+	if (memory)
+		madvise(memory, bytes, MADV_WIPEONFORK);
+	errno = saved;
+	return memory;
+}
+
+/* rt_sigprocmask reads its set before it rejects the operation: EFAULT tells an unreadable address, nothing changes. */
 bool base_page_readable(uintptr_t address)
 {
 	long result;

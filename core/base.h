@@ -75,6 +75,8 @@ void base_close(int fd);
 
 /* Zeroed memory for a table, which takes memory page by page as it is touched. NULL: there is none. munmap gives it back. */
 void *base_map(size_t bytes);
+/* The same, which reads zero in the child of a fork. */
+void *base_map_wiped(size_t bytes);
 /* The program locks what is mapped from now on: base_map's stays out of that, or it would be filled. */
 void base_maps_are_locked(void);
 /* What lies there is sparse: pages stay small, also where the system's default are huge ones. Whole pages. */

@@ -209,6 +209,8 @@ struct trace_counter *site_of_caller(struct thread *thread, const uintptr_t *fp)
 	if (likely(thread->caller_site[slot].caller == key))
 		return counter_at(thread->caller_site[slot].place);
 	size_t kept = 1;
+	if (runtime.stacks == TRACE_STACKS_FULL)
+		trace_loss(TRACE_LOSS_STACKS, 1);
 	node_notice_module(caller);
 	uint32_t place = site_intern_counter(thread, &caller, 1, false, thread->tag, &kept);
 	if (kept) {

@@ -39,9 +39,9 @@ uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, b
 /* The site's counters of an allocation made by the caller of the hook whose frame is `fp`. Cost on a hit: one cache probe. */
 static always_inline struct trace_counter *site_of_call(struct thread *thread, size_t size, const uintptr_t *fp)
 {
-	if (likely(runtime.stacks == TRACE_STACKS_FULL))
+	if (likely(runtime.stacks == TRACE_STACKS_FULL) && likely(thread->alloc_paths != NULL))
 		return counter_at(path_value(thread->alloc_paths, fp, thread->tag, site_intern_counter));
-	if (runtime.stacks == TRACE_STACKS_CALLER)
+	if (runtime.stacks != TRACE_STACKS_NONE)
 		return site_of_caller(thread, fp);
 	const struct thread_class *known = &thread->classes[site_place(size)];
 	return likely(known->place) ? counter_at(known->place) : site_of_class(thread, size);

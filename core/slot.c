@@ -1,8 +1,5 @@
 /* Slots are made when none is free, and never given back to the system. */
-#define _GNU_SOURCE
 #include "core/slot.h"
-
-#include <sys/mman.h>
 
 #include "core/region/region.h"
 #include "core/runtime.h"
@@ -21,23 +18,16 @@ static struct {
 	uint32_t last_free;
 } slots;
 
-static void *wiped_memory(size_t bytes)
-{
-	void *memory = base_map(bytes);
-	if (memory)
-		madvise(memory, bytes, MADV_WIPEONFORK);
-	return memory;
-}
-
 #define SLOT_BYTES round_up(sizeof(struct thread), 4096)
 #define TALLIES_BYTES round_up(VIOLATIONS_MAX * sizeof(struct trace_tally *), 4096)
 
 /* The state of a thread, and the tables that go with it, in one mapping: a program may make many threads. */
 static struct thread *slot_make(uint32_t slot)
 {
-	bool full = runtime.stacks == TRACE_STACKS_FULL, none = runtime.stacks == TRACE_STACKS_NONE;
+	bool full = runtime.stacks == TRACE_STACKS_FULL && region_leaves_half(),
+	     none = runtime.stacks == TRACE_STACKS_NONE;
 	size_t paths_bytes = full ? path_cache_bytes() : 0, classes_bytes = none ? SITE_CLASS_TABLE_BYTES : 0;
-	uint8_t *memory = wiped_memory(SLOT_BYTES + TALLIES_BYTES + paths_bytes + classes_bytes);
+	uint8_t *memory = base_map_wiped(SLOT_BYTES + TALLIES_BYTES + paths_bytes + classes_bytes);
 	if (!memory)
 		return NULL;
 	struct thread *thread = (struct thread *)memory;
@@ -121,7 +111,7 @@ void slot_reclaim_idle(void)
 bool slot_make_classes(struct thread *thread)
 {
 	if (runtime.stacks == TRACE_STACKS_NONE && !thread->class_table)
-		thread->class_table = wiped_memory(SITE_CLASS_TABLE_BYTES);
+		thread->class_table = base_map_wiped(SITE_CLASS_TABLE_BYTES);
 	return runtime.stacks != TRACE_STACKS_NONE || thread->class_table;
 }
 
@@ -133,7 +123,7 @@ struct thread *slot_at(uint32_t slot)
 struct path_cache *slot_other_paths(struct thread *thread)
 {
 	if (unlikely(!thread->other_paths))
-		thread->other_paths = wiped_memory(path_cache_bytes());
+		thread->other_paths = base_map_wiped(path_cache_bytes());
 	return thread->other_paths;
 }
 
@@ -144,9 +134,8 @@ void slot_note_path_stats(void)
 	struct path_stats stats = forgotten_stats;
 	for (uint32_t i = 0; i < slot_count(); i++) {
 		const struct thread *thread = slots.state[i];
-		if (!thread->alloc_paths)
-			continue;
-		path_cache_stats(thread->alloc_paths, &stats);
+		if (thread->alloc_paths)
+			path_cache_stats(thread->alloc_paths, &stats);
 		if (thread->other_paths)
 			path_cache_stats(thread->other_paths, &stats);
 	}
@@ -159,7 +148,7 @@ void slot_note_path_stats(void)
 
 void slot_forget_paths(struct thread *thread)
 {
-	struct path_cache *fresh = thread->alloc_paths ? wiped_memory(path_cache_bytes()) : NULL;
+	struct path_cache *fresh = thread->alloc_paths ? base_map_wiped(path_cache_bytes()) : NULL;
 	if (fresh && base_lock(&slots.lock)) {
 		path_cache_stats(thread->alloc_paths, &forgotten_stats);
 		base_unlock(&slots.lock);

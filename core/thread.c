@@ -156,6 +156,15 @@ static struct thread *attach(uintptr_t start_routine, enum trace_role creator)
 	return thread;
 }
 
+/* Each of its operations tries anew: there may be memory later. */
+static void tell_unattached(void)
+{
+	static __thread bool told;
+	if (!told)
+		trace_loss(TRACE_LOSS_THREADS, 1);
+	told = true;
+}
+
 struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator)
 {
 	struct thread *before = thread_self;
@@ -164,8 +173,10 @@ struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &unblocked);
 	struct thread *thread = attach(start_routine, creator);
-	if (!thread)
+	if (!thread) {
 		thread_self = before;
+		tell_unattached();
+	}
 	pthread_sigmask(SIG_SETMASK, &unblocked, NULL);
 	return thread;
 }

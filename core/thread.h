@@ -137,7 +137,7 @@ struct thread {
 	uint8_t birth_shift; /* 0 in a scope, 2 outside: births[tier + birth_shift] */
 	/* often */
 	int64_t small_peak_at; /* of peak_at, small_tier's */
-	struct path_cache *alloc_paths;
+	struct path_cache *alloc_paths; /* NULL: there is no room for it, callers are all that is known */
 	uint64_t frame_base; /* frame number (low 32 bits) << 32; 0 outside frames */
 	uint32_t tag; /* innermost open region, 0: none */
 	bool interrupted; /* the shared slot, used by a handler inside an operation: jemalloc must not be entered */

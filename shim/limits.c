@@ -25,26 +25,26 @@ static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, stru
 	return (int)syscall(SYS_prlimit64, pid, resource, limit, old);
 }
 
-/* Of memory that can be locked: no more than there is. */
-static size_t lockable_bytes(void)
+/* All memory that the machine has. */
+static size_t machine_bytes(void)
 {
 	struct sysinfo machine;
-	struct rlimit limit;
-	size_t bytes = sysinfo(&machine) ? SIZE_MAX : machine.totalram * machine.mem_unit;
-	return getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur > bytes ? bytes : limit.rlim_cur;
+	return sysinfo(&machine) ? SIZE_MAX : (machine.totalram + machine.totalswap) * machine.mem_unit;
 }
 
-/* First: what is reserved is locked as well, and counts; tables are filled. */
+/* What is reserved would be locked as well, and count; tables would be filled. */
 EXPORT int mlockall(int flags)
 {
-	if (runtime_owns_memory()) {
-		int saved = errno;
-		region_lock(lockable_bytes());
-		if (flags & MCL_FUTURE)
-			base_maps_are_locked();
-		errno = saved;
-	}
-	return (int)syscall(SYS_mlockall, flags);
+	bool valid = flags && !(flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)),
+	     ours = valid && runtime_owns_memory();
+	int saved = errno;
+	if (ours)
+		region_lock(machine_bytes());
+	errno = saved;
+	int error = (int)syscall(SYS_mlockall, flags);
+	if (ours && !error && flags & MCL_FUTURE)
+		base_maps_are_locked();
+	return error;
 }
 
 /* On x86-64 the two structs are one. */

@@ -86,46 +86,50 @@ static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, uint
 	return value;
 }
 
-/* Most threads fold nothing. False: there is no memory for it, so that such paths are walked each time. */
-static bool make_folded(struct path_cache *cache)
+/* Most threads fold nothing. NULL: there is no memory for it, so that such paths are walked each time. */
+static struct tree *make_folded(struct path_cache *cache)
 {
-	if (!cache->folded)
-		cache->folded = base_map(sizeof *cache->folded);
-	return cache->folded;
+	struct tree *folded = cache->folded;
+	if (!folded)
+		cache->folded = folded = base_map_wiped(sizeof *folded);
+	return folded;
 }
 
 /* Its `kept` innermost frames. */
 static void insert_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, struct walk walk, size_t kept,
 			  uint32_t value)
 {
-	if (!make_folded(cache))
+	struct tree *folded = make_folded(cache);
+	if (!folded)
 		return;
 	walk.checks = walk.frames[kept - 1].checks;
 	walk.guessed = false;
 	walk.beyond = 0;
-	tree_insert_at_any_depth(cache->folded, fp, tree_folded_owner(tag), &walk, value);
+	tree_insert_at_any_depth(folded, fp, tree_folded_owner(tag), &walk, value);
 }
 
 /* What was cut is innermost frames, too: a recursion comes by with the same ones at each depth. */
 static void insert_cut(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, const struct walk *walk,
 		       uint32_t value)
 {
-	if (!make_folded(cache))
+	struct tree *folded = make_folded(cache);
+	if (!folded)
 		return;
 	cache->has_cut = true;
-	tree_insert_at_any_depth(cache->folded, fp, tree_cut_owner(tag), walk, value);
+	tree_insert_at_any_depth(folded, fp, tree_cut_owner(tag), walk, value);
 }
 
 static const struct tree_run *find_at_any_depth(struct path_cache *cache, const uintptr_t *fp, uint32_t tag)
 {
-	if (!cache->folded)
+	struct tree *folded = cache->folded;
+	if (!folded)
 		return NULL;
 	if (cache->has_cut) {
-		const struct tree_run *run = tree_find_at_any_depth(cache->folded, fp, tree_cut_owner(tag));
+		const struct tree_run *run = tree_find_at_any_depth(folded, fp, tree_cut_owner(tag));
 		if (run && *(const uintptr_t *)((const uint8_t *)fp + run->beyond)) /* else it ends just there */
 			return run;
 	}
-	return tree_find_at_any_depth(cache->folded, fp, tree_folded_owner(tag));
+	return tree_find_at_any_depth(folded, fp, tree_folded_owner(tag));
 }
 
 static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)

@@ -199,12 +199,26 @@ void *region_heap_map(size_t bytes, int prot)
 	}
 }
 
+/* Reads zero from then on, where it can be read at all. False: it is as it was. */
+static bool give_up_pages(void *start, size_t bytes)
+{
+	if (mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
+		return true;
+	/* Where memory is locked the new mapping counts before the old one is gone. */
+	if (errno == EAGAIN && !munlock(start, bytes) &&
+	    mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
+		return true;
+	/* Where no mapping more is allowed this one's pages go all the same. */
+	return !madvise(start, bytes, MADV_DONTNEED);
+}
+
 void region_heap_unmap(void *start, size_t bytes)
 {
 	/* jemalloc trims alignment slack in pages; only whole chunks come back as addresses. */
-	if (mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED &&
-	    madvise(start, bytes,
-		    MADV_DONTNEED)) /* where no mapping more is allowed this one's pages go all the same */
+	int saved = errno;
+	bool given_up = give_up_pages(start, bytes);
+	errno = saved;
+	if (!given_up)
 		return; /* who gets them next believes that they are zero */
 	madvise(start, bytes, MADV_DONTDUMP);
 	uintptr_t first = round_up((uintptr_t)start, REGION_CHUNK_BYTES);

@@ -15,6 +15,8 @@
 #define UNRESERVED_BELOW (8ul << 40) /* so far below what the kernel finds a place for */
 #define EXACT_SHARE 32u /* of the limit: smaller blocks may take more addresses than they need */
 #define EXACT_MIN (1ul << 20)
+#define EXACT_LOCKED_MIN                                                                                               \
+	(32ul << 20) /* where all that is mapped is filled: from where on glibc maps each block by itself */
 
 struct region region = {.exact_min = SIZE_MAX};
 
@@ -151,6 +153,14 @@ static size_t limit_of(__rlimit_resource_t resource)
 	return getrlimit(resource, &limit) || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
 }
 
+bool region_leaves_half(void)
+{
+	if (!region_is_limited())
+		return true;
+	struct mapped mapped = mapped_by_now();
+	return mapped.space_bytes < limit_of(RLIMIT_AS) / 2 && mapped.data_bytes < limit_of(RLIMIT_DATA) / 2;
+}
+
 int region_init(void)
 {
 	size_t space = limit_of(RLIMIT_AS), data = limit_of(RLIMIT_DATA), limit = space < data ? space : data;
@@ -167,46 +177,60 @@ int region_init(void)
 	return -ENOMEM;
 }
 
-static bool tables_are_trimmed; /* what the halves may not use of them can only be read */
+static struct base_lock limits_lock;
+static bool tables_are_trimmed; /* what the halves may not use of them can only be read, for good */
 
-static void protect_between(const void *start, const void *end, int prot)
+static void make_read_only(const void *start, const void *end)
 {
 	uintptr_t from = round_up((uintptr_t)start, 4096), to = (uintptr_t)end & ~(uintptr_t)4095;
 	if (from < to)
-		mprotect((void *)from, to - from, prot);
+		mprotect((void *)from, to - from, PROT_READ);
 }
 
-static void protect_unused_tables(int prot)
+static void trim_tables(void)
 {
 	size_t chunks = region.bytes >> REGION_CHUNK_BITS;
 	size_t heap_end = region.heap_end >> REGION_CHUNK_BITS, span_end = region.span_end >> REGION_CHUNK_BITS;
 	const uint32_t *links = (const uint32_t *)(region.owner + chunks);
-	protect_between(region.owner + heap_end, region.owner + chunks / 2, prot);
-	protect_between(region.owner + span_end, region.owner + chunks, prot);
-	protect_between(links + (span_end - chunks / 2), links + chunks / 2, prot);
+	make_read_only(region.owner + heap_end, region.owner + chunks / 2);
+	make_read_only(region.owner + span_end, region.owner + chunks);
+	make_read_only(links + (span_end - chunks / 2), links + chunks / 2);
 }
 
-void region_limit(size_t limit)
+/* Lock held. */
+static void limit_halves(size_t limit)
 {
-	if (!region.bytes || (limit == SIZE_MAX && !region_is_limited()))
-		return;
-	if (base_holds_locks()) /* a signal handler's, inside one of ours: it may be a half's, and one half alone is worse than none */
-		return;
-	if (tables_are_trimmed)
-		protect_unused_tables(PROT_READ | PROT_WRITE);
-	tables_are_trimmed = false;
 	note_limit(limit);
+	if (tables_are_trimmed) /* for all that the machine has: the halves may use no more */
+		return;
 	size_t more = half_within(limit);
 	heap_half_limit(more);
 	span_half_limit(more);
 }
 
+/* A signal handler inside one of ours may have interrupted a half at work, and one half alone is worse than none. */
+static bool lock_limits(void)
+{
+	return region.bytes && !base_holds_locks() && base_lock(&limits_lock);
+}
+
+void region_limit(size_t limit)
+{
+	if ((limit == SIZE_MAX && !region_is_limited()) || !lock_limits())
+		return;
+	limit_halves(limit);
+	base_unlock(&limits_lock);
+}
+
 void region_lock(size_t limit)
 {
-	if (!region.bytes || base_holds_locks())
+	if (!lock_limits())
 		return;
 	if (!region_is_limited())
-		region_limit(limit);
-	protect_unused_tables(PROT_READ);
+		limit_halves(limit);
+	if (region.exact_min > EXACT_LOCKED_MIN)
+		region.exact_min = EXACT_LOCKED_MIN;
 	tables_are_trimmed = true;
+	trim_tables();
+	base_unlock(&limits_lock);
 }

@@ -59,8 +59,12 @@ static always_inline bool region_holds(const void *pointer)
    reserved any more, so that the program's own mappings and its stack find the room they would have had. */
 void region_limit(size_t limit);
 
-/* The process is about to lock all that it has mapped, of which it may lock `limit` bytes: the same, and what of the tables
-   will not be used for so many is out of the way as well. */
+/* Whether more than half of what the process may map is unmapped yet: where there is a limit, what the library could do without
+   is to leave the program that much. */
+bool region_leaves_half(void);
+
+/* The process is about to lock all that it has mapped, and will never have more than `limit` bytes: the same, and what of the
+   tables will not be used for so many is out of the way as well. */
 void region_lock(size_t limit);
 
 /* Takes `bytes` (page multiple) for jemalloc, committed with `prot`; NULL when the half is full or memory is denied. For one

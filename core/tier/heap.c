@@ -267,7 +267,10 @@ int heap_sys_munmap(void *address, size_t bytes)
 char *heap_sys_getenv(const char *name)
 {
 	/* Only the variable that names jemalloc's options is ever asked for. */
-	return base_text_equal(name, "MALLOC_CONF") ? (char *)runtime_environment("FA_MALLOC_CONF") : NULL;
+	char *options = base_text_equal(name, "MALLOC_CONF") ? (char *)runtime_environment("FA_MALLOC_CONF") : NULL;
+	/* A thread whose arena cannot be made, for want of addresses, crashes; the first is there. */
+	static char one_arena[] = "narenas:1";
+	return !options && region_is_limited() ? one_arena : options;
 }
 
 ssize_t heap_sys_readlink(const char *path, char *out, size_t bytes)

@@ -1,5 +1,5 @@
 /* A program that locks its memory, all that it has and will have: as a user without privileges, within a limit, where the system
-   gives 400 MiB for that. Prints how many KiB it had resident at most; -1: it may not. */
+   gives 400 MiB for that. Prints how many KiB it had resident at most, and whether there was a limit; -1: it may not. */
 #include "common.h"
 
 #include <sys/mman.h>
@@ -29,7 +29,7 @@ int main(void)
 	bool locked = mlockall(MCL_CURRENT | MCL_FUTURE) == 0;
 	CHECK(locked || !limited);
 	if (!locked) {
-		puts("-1");
+		puts("-1 0");
 		return failures != 0;
 	}
 	pthread_attr_init(&small_stack);
@@ -40,12 +40,12 @@ int main(void)
 		for (int i = 0; i < 20; i++)
 			pthread_join(thread[i], NULL);
 		frame_mark();
-		char *large = malloc(50 * MIB), *small = malloc(100);
+		char *large = malloc(250 * MIB), *small = malloc(100);
 		CHECK(large && small);
 		free(large);
 		free(small);
 	}
 	CHECK(!limited || !malloc(500 * MIB));
-	printf("%ld\n", highest_resident_kib());
+	printf("%ld %d\n", highest_resident_kib(), limited);
 	return failures != 0;
 }

@@ -41,11 +41,15 @@ static void *with_priority(void *longest_us)
 
 int main(void)
 {
-	cpu_set_t first;
+	cpu_set_t allowed, first;
+	int cpu = 0;
 	pthread_t threads[2];
 	long longest_us = 0;
+	CHECK(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+	while (cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &allowed))
+		cpu++;
 	CPU_ZERO(&first);
-	CPU_SET(0, &first);
+	CPU_SET(cpu, &first);
 	CHECK(sched_setaffinity(0, sizeof first, &first) == 0);
 	CHECK(pthread_create(&threads[0], NULL, without, NULL) == 0);
 	CHECK(pthread_create(&threads[1], NULL, with_priority, &longest_us) == 0);

@@ -283,17 +283,25 @@ static uint32_t intern_node(void *owner, const uintptr_t *pcs, size_t count, boo
 	return 0;
 }
 
-uint32_t node_of_call(struct thread *thread, const uintptr_t *fp)
+/* There is no cache yet, or there are callers only. */
+static cold_path uint32_t node_of_call_slow(struct thread *thread, const uintptr_t *fp)
 {
-	if (!fp || runtime.stacks == TRACE_STACKS_NONE)
-		return 0;
-	struct path_cache *paths = runtime.stacks == TRACE_STACKS_FULL ? slot_other_paths(thread) : NULL;
-	if (likely(paths != NULL))
-		return path_value(paths, fp, 0, intern_node);
-	if (runtime.stacks == TRACE_STACKS_FULL)
+	if (runtime.stacks == TRACE_STACKS_FULL) {
+		if (slot_make_other_paths(thread))
+			return path_value(thread->other_paths, fp, 0, intern_node);
 		trace_loss(TRACE_LOSS_STACKS, 1);
+	}
 	uintptr_t caller = fp[1];
 	node_notice_module(caller);
 	size_t kept = 1;
 	return intern_node(NULL, &caller, 1, false, 0, &kept);
+}
+
+uint32_t node_of_call(struct thread *thread, const uintptr_t *fp)
+{
+	if (!fp || runtime.stacks == TRACE_STACKS_NONE)
+		return 0;
+	if (likely(thread->other_paths != NULL))
+		return path_value(thread->other_paths, fp, 0, intern_node);
+	return node_of_call_slow(thread, fp);
 }

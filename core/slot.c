@@ -120,10 +120,9 @@ struct thread *slot_at(uint32_t slot)
 	return slot < atomic_load(&slots.count) ? slots.state[slot] : NULL;
 }
 
-struct path_cache *slot_other_paths(struct thread *thread)
+bool slot_make_other_paths(struct thread *thread)
 {
-	if (unlikely(!thread->other_paths))
-		thread->other_paths = base_map_wiped(path_cache_bytes());
+	thread->other_paths = base_map_wiped(path_cache_bytes());
 	return thread->other_paths;
 }
 

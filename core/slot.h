@@ -22,8 +22,8 @@ void slot_reclaim_idle(void);
 /* The table of size classes, where call paths are not recorded. False: there is no memory for it. */
 bool slot_make_classes(struct thread *thread);
 
-/* The call paths of deaths and markers, a cache that many threads do without. NULL: there is no memory for it. */
-struct path_cache *slot_other_paths(struct thread *thread);
+/* The cache of call paths of deaths and markers, which many threads do without. False: there is no memory for it. */
+bool slot_make_other_paths(struct thread *thread);
 
 /* Forgets which call path belongs to which site, so that paths that were folded outside frames are kept whole now. */
 void slot_forget_paths(struct thread *thread);

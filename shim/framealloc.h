@@ -509,11 +509,25 @@ FA_PLAIN struct fa_plain_shared fa_plain_shared;
 FA_PLAIN __thread struct fa_plain_thread fa_plain_thread;
 FA_PLAIN const struct fa_shim *fa_calls_found;
 
+/* The `turn`-th time in a row, from 0, that a thread finds the lock taken: soon it sleeps, since one of real-time priority would
+   keep the one that has it from running. By the system call itself: no cancellation point, and errno is preserved. */
+static inline __attribute__((__unused__)) void fa_plain_wait(unsigned turn)
+{
+	struct {
+		long seconds, nanoseconds;
+	} length = {0, 50000};
+	long nanosleep = 35;
+	if (turn < 64)
+		__builtin_ia32_pause();
+	else
+		__asm__ volatile("syscall" : "+a"(nanosleep) : "D"(&length), "S"(0L) : "rcx", "r11", "memory");
+}
 /* Between the handlers of a fork the thread has it: those of others may use the API. */
 static inline __attribute__((__unused__)) void fa_plain_lock(void)
 {
-	while (!fa_plain_thread.forks && __atomic_exchange_n(&fa_plain_shared.lock, 1, __ATOMIC_ACQUIRE))
-		__builtin_ia32_pause();
+	for (unsigned turn = 0;
+	     !fa_plain_thread.forks && __atomic_exchange_n(&fa_plain_shared.lock, 1, __ATOMIC_ACQUIRE); turn++)
+		fa_plain_wait(turn);
 }
 static inline __attribute__((__unused__)) void fa_plain_unlock(void)
 {
@@ -524,9 +538,10 @@ static inline __attribute__((__unused__)) void fa_plain_unlock(void)
    is the interrupted thread's own, in whose handler the fork is. */
 FA_PLAIN void fa_plain_before_fork(void)
 {
-	for (int i = 0; i < 1000000 && !fa_plain_thread.forks; i++) {
+	for (unsigned turn = 0; turn < 1000 && !fa_plain_thread.forks; turn++) {
 		fa_plain_thread.forks = !__atomic_exchange_n(&fa_plain_shared.lock, 1, __ATOMIC_ACQUIRE);
-		__builtin_ia32_pause();
+		if (!fa_plain_thread.forks)
+			fa_plain_wait(turn);
 	}
 }
 FA_PLAIN void fa_plain_after_fork(void)

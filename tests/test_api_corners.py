@@ -118,3 +118,13 @@ def test_a_child_hands_on_what_its_parent_made(built, tmp_path):
     harness.plain([harness.FA_RUN, "--quiet", "--follow", "--output", tmp_path / "%p.fatrace", build("corners"), "forked-hand-on"])
     reports = [harness.read_report(path) for path in tmp_path.glob("*.fatrace*")]
     assert [(v["code"], v["count"], v["bytes"]) for r in reports for v in r["violations"]] == [("FA704", 1, 112)]
+
+
+@pytest.mark.parametrize("under", [False, True], ids=["plain", "shim"])
+def test_a_thread_of_real_time_priority(built, shim, under):
+    """It finds the plain form's lock taken by a thread that cannot run before it sleeps."""
+    program = [build("real_time")]
+    longest_us = int((shim.run(program, {}) if under else harness.plain(program)).stdout)
+    if longest_us < 0:
+        pytest.skip("no SCHED_FIFO for this user")
+    assert longest_us < 500000

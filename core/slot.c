@@ -110,9 +110,10 @@ void slot_reclaim_idle(void)
 
 bool slot_make_classes(struct thread *thread)
 {
-	if (runtime.stacks == TRACE_STACKS_NONE && !thread->class_table)
-		thread->class_table = base_map_wiped(SITE_CLASS_TABLE_BYTES);
-	return runtime.stacks != TRACE_STACKS_NONE || thread->class_table;
+	if (runtime.stacks != TRACE_STACKS_NONE || thread->class_table)
+		return true;
+	thread->class_table = base_map_wiped(SITE_CLASS_TABLE_BYTES);
+	return thread->class_table;
 }
 
 struct thread *slot_at(uint32_t slot)

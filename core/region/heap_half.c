@@ -199,14 +199,18 @@ void *region_heap_map(size_t bytes, int prot)
 	}
 }
 
+static bool map_nothing(void *start, size_t bytes)
+{
+	return mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
+
 /* Reads zero from then on, where it can be read at all. False: it is as it was. */
 static bool give_up_pages(void *start, size_t bytes)
 {
-	if (mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
+	if (map_nothing(start, bytes))
 		return true;
 	/* Where memory is locked the new mapping counts before the old one is gone. */
-	if (errno == EAGAIN && !munlock(start, bytes) &&
-	    mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
+	if (errno == EAGAIN && !munlock(start, bytes) && map_nothing(start, bytes))
 		return true;
 	/* Where no mapping more is allowed this one's pages go all the same. */
 	return !madvise(start, bytes, MADV_DONTNEED);

@@ -1,7 +1,8 @@
 /*
  * The region: one range of addresses that holds every block of ours, so that "whose is this pointer" is a subtraction, a
  * compare and a byte load (DESIGN §4). It is reserved as a whole, 1 TiB; but a process whose address space is limited
- * (RLIMIT_AS, where what is reserved counts, or RLIMIT_DATA, where what is committed does) has each piece mapped when it is needed, and only as long.
+ * (RLIMIT_AS, where what is reserved counts, or RLIMIT_DATA, where what is committed does) has each piece mapped when it is
+ * needed, and only as long.
  *
  * Layout: the first half belongs to jemalloc (region_heap_*), the second half is cut into 64 KiB spans for the frame
  * and pool tiers (region_span_*). Invariant: region.owner[i] != REGION_NONE exactly where chunk i is committed, so a

@@ -1,4 +1,5 @@
-/* A program that limits its own address space, or with an argument its data, goes on: threads, a deep stack, allocations; and is refused beyond. */
+/* A program that limits its own address space, or with an argument its data, goes on: threads, a deep stack, allocations; and is
+   refused beyond. */
 #include "common.h"
 
 #include <sys/mman.h>

@@ -317,6 +317,12 @@ static bool resolve_by(const struct image *image, const Elf64_Rela *entry, uintp
 	return true;
 }
 
+/* Until ld.so has relocated the module, the slot holds an address within it as it was linked, or nothing. */
+static bool is_relocated(const struct image *image, const uintptr_t *slot)
+{
+	return __atomic_load_n(slot, __ATOMIC_RELAXED) > image->end - image->base;
+}
+
 static void adopt(const struct image *image, const Elf64_Rela *table, size_t bytes, void *context)
 {
 	for (size_t i = 0; table && i < bytes / sizeof *table; i++) {
@@ -329,7 +335,12 @@ static void adopt(const struct image *image, const Elf64_Rela *table, size_t byt
 		const struct got_own *function = asked->st_shndx == SHN_UNDEF && asked->st_name < image->string_bytes
 							 ? own_for(image->strings + asked->st_name, context)
 							 : NULL;
-		if (function)
+		if (!function)
+			continue;
+		uintptr_t *slot = (uintptr_t *)(image->base + table[i].r_offset);
+		if (is_relocated(image, slot))
+			store(image, slot, (uintptr_t)function->resolve());
+		else
 			resolve_by(image, &table[i], (uintptr_t)function->resolve);
 	}
 }

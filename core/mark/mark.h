@@ -51,7 +51,7 @@ bool mark_function_extent(uintptr_t *address, size_t *size);
    before constructors. This is how "the next free in line" is found. */
 uintptr_t finder_next(const char *name, uintptr_t after);
 
-/* Opens the disassembler (libZydis.so.4.0, by library.h). Once, from the constructor. 0 or -ENOENT. */
+/* Opens the disassembler (Zydis, by library.h). Once, from the constructor. 0 or -ENOENT. */
 int patch_init(void);
 
 /* Callbacks of patches run with the marked function's vector registers still in place: they are compiled for general
@@ -109,8 +109,8 @@ void patch_forget(uintptr_t start, uintptr_t end);
 /* The markers of the moment are bound: frees what was kept to bind many of them quickly. */
 void patch_release(void);
 
-/* Has ld.so call on_change whenever its list of modules has changed: inside dlopen, when the new modules are mapped and
-   their constructors have not run, and inside dlclose. NULL, or why that can't be had. Needs no disassembler. */
+/* Has ld.so call on_change whenever its list of modules has changed: inside dlopen, when the new modules are mapped (from
+   glibc 2.41 on, relocated as well) and their constructors have not run, and inside dlclose. NULL, or why that can't be had. Needs no disassembler. */
 const char *patch_loader_event(void (*on_change)(void *context, const uintptr_t *fp));
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * A function called through the tables of modules that ld.so has not filled in yet: each slot that will hold it is found, by
- * whichever of its names, and modules are not asked for each of the others (a program with 400 libraries has 100,000).
+ * whichever of its names, and modules are not asked for each of the others (a program with 400 libraries has 100,000). What a
+ * module with a scope of its own calls is led to us where ld.so has filled its tables in before it tells of the module.
  * Sources: core/mark/finder.c core/mark/finder_next.c core/mark/image.c core/mark/symbols.c core/mark/names.c
  * core/mark/demangle.c core/mark/decode.c core/mark/extent.c core/mark/near.c core/mark/refuse.c core/mark/patch.c
  * core/mark/patch_relocate.c core/mark/patch_scan.c core/mark/patch_index.c core/mark/patch_stub.c core/mark/patch_stub.S
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/mark/got.h"
+#include "core/mark/image.h"
 #include "core/mark/mark.h"
 #include "tests/c/check.h"
 
@@ -42,9 +44,11 @@ static const char source[] =
 	"rename(p, p);"
 	" remove(p); perror(p); strtod(p, p); strtok(p, p); strerror(1); strcoll(p, p); }\n"
 	"unsigned long sum(void) { return strtoul(\"1\", NULL, 10) + strtoull(\"2\", NULL, 10) + strtol(\"4\", NULL, "
-	"10); }\n";
+	"10); }\n"
+	"int draw(void) { return rand(); }\nint (*table)(void) = rand;\n";
 
-static void *make_library(void)
+/* `binding`: lazy or now. */
+static void *make_library(const char *binding, int mode)
 {
 	char folder[] = "/tmp/test_got.XXXXXX", path[64], command[256];
 	void *library = NULL;
@@ -54,10 +58,11 @@ static void *make_library(void)
 	FILE *file = fopen(path, "w");
 	if (file && fputs(source, file) >= 0 && !fclose(file)) {
 		snprintf(command, sizeof command,
-			 "cd %s && gcc -O1 -w -fno-builtin -fPIC -shared -Wl,-z,lazy slots.c -o slots.so", folder);
+			 "cd %s && gcc -O1 -w -fno-builtin -fPIC -shared -Wl,-z,%s slots.c -o slots.so", folder,
+			 binding);
 		if (!system(command)) {
 			snprintf(path, sizeof path, "%s/slots.so", folder);
-			library = dlopen(path, RTLD_LAZY);
+			library = dlopen(path, mode);
 		}
 	}
 	snprintf(command, sizeof command, "rm -r %s", folder);
@@ -78,6 +83,37 @@ __attribute__((target("general-regs-only"))) static void leave(void *context, co
 	(void)context, (void)fp;
 }
 
+int rand(void)
+{
+	return 7;
+}
+
+static void *resolve_rand(void)
+{
+	return (void *)rand;
+}
+
+static uintptr_t adopted; /* in the module that is new */
+
+static bool is_new(const struct image *image)
+{
+	return adopted >= image->start && adopted < image->end;
+}
+
+static void adopt_what_is_relocated(const char *binding, int mode)
+{
+	static const struct got_own own[] = {{"rand", resolve_rand}};
+	void *library = make_library(binding, mode | RTLD_DEEPBIND);
+	int (*draw)(void) = library ? (__typeof__(draw))dlsym(library, "draw") : NULL;
+	int (**table)(void) = library ? (__typeof__(table))dlsym(library, "table") : NULL;
+	CHECK(draw && table && *table != rand);
+	adopted = (uintptr_t)draw;
+	got_own(own, 1);
+	got_adopt(is_new);
+	CHECK(draw && draw() == 7);
+	CHECK(table && *table == rand);
+}
+
 int main(void)
 {
 	iterate = (__typeof__(iterate))dlsym(RTLD_NEXT, "dl_iterate_phdr");
@@ -85,7 +121,7 @@ int main(void)
 	/* strtoull is another name of the same function. */
 	struct mark_function function = {.address = (uintptr_t)dlsym(RTLD_DEFAULT, "strtoul")};
 	CHECK(function.address == (uintptr_t)dlsym(RTLD_DEFAULT, "strtoull"));
-	void *library = make_library();
+	void *library = make_library("lazy", RTLD_LAZY);
 	unsigned long (*sum)(void) = library ? (__typeof__(sum))dlsym(library, "sum") : NULL;
 	CHECK(sum != NULL);
 	const char *reason = NULL;
@@ -93,6 +129,8 @@ int main(void)
 	CHECK(got_around(&function, enter, leave, NULL, false, &reason) == 0 && !reason);
 	CHECK(walks > 0 && walks < 20);
 	CHECK(sum && sum() == 7 && entered == 2);
+	adopt_what_is_relocated("lazy", RTLD_LAZY);
+	adopt_what_is_relocated("now", RTLD_NOW);
 	printf("%d looks at the modules\n", walks);
 	return failures != 0;
 }

@@ -10,10 +10,13 @@ BUILD = Path(os.environ.get("BUILD", ROOT / "build")).resolve()
 OUT = BUILD / "bench"
 SYSTEM = Path("/usr/lib/x86_64-linux-gnu")
 
-PEERS = {"jemalloc": SYSTEM / "libjemalloc.so.2", "mimalloc": SYSTEM / "libmimalloc.so.2.0",
+MIMALLOCS = ("libmimalloc.so.3", "libmimalloc.so.2.0")  # of Debian 13 and 12
+
+PEERS = {"jemalloc": SYSTEM / "libjemalloc.so.2",
+         "mimalloc": next((SYSTEM / name for name in MIMALLOCS if (SYSTEM / name).exists()), SYSTEM / MIMALLOCS[-1]),
          "tcmalloc": SYSTEM / "libtcmalloc_minimal.so.4"}
-PACKAGES = {"jemalloc": "libjemalloc2", "mimalloc": "libmimalloc2.0", "tcmalloc": "libtcmalloc-minimal4",
-            "heaptrack": "heaptrack"}
+PACKAGES = {"jemalloc": "libjemalloc2", "mimalloc": "libmimalloc3 or libmimalloc2.0",
+            "tcmalloc": "libtcmalloc-minimal4t64 or libtcmalloc-minimal4", "heaptrack": "heaptrack"}
 HEAPTRACK = Path("/usr/lib/heaptrack/libheaptrack_preload.so")
 INTERPRETER = Path("/usr/lib/heaptrack/libexec/heaptrack_interpret")
 LIBRARY = BUILD / "libframealloc.so"

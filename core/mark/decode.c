@@ -5,6 +5,7 @@
 #include <Zydis/Zydis.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdio.h>
 
 #include "core/library.h"
 
@@ -15,7 +16,10 @@ int decode_init(void)
 {
 	if (decode_instruction)
 		return 0;
-	void *library = library_open("libZydis.so.4.0");
+	char soname[32]; /* of the version that the headers describe: others number their constants otherwise */
+	snprintf(soname, sizeof soname, "libZydis.so.%u.%u", (unsigned)ZYDIS_VERSION_MAJOR(ZYDIS_VERSION),
+		 (unsigned)ZYDIS_VERSION_MINOR(ZYDIS_VERSION));
+	void *library = library_open(soname);
 	if (!library)
 		return -ENOENT;
 	__typeof__(&ZydisDecoderInit) init = (__typeof__(init))dlsym(library, "ZydisDecoderInit");

@@ -239,7 +239,7 @@ static const char *connect(struct patched *patched)
 static const char *patch(const struct mark_function *function, struct patch_callback made)
 {
 	if (!ready)
-		return "no disassembler (libZydis.so.4.0)";
+		return "no disassembler (Zydis)";
 	const char *reason = fresh && fresh(function->address) ? NULL : refuse_now();
 	struct patched *patched = patched_find(function->address);
 	bool first = !patched;

@@ -225,7 +225,7 @@ static const char *emit_indirect_call(struct assembler *code, const struct instr
 		if (code->out[i] == 0xff) {
 			if ((code->out[i + 1] >> 3 & 7) != 2)
 				return unmovable; /* a far call */
-			code->out[i + 1] ^= (2 ^ 4) << 3;
+			code->out[i + 1] ^= (0x2 ^ 0x4) << 3;
 			return NULL;
 		}
 	return reason ? reason : unmovable;

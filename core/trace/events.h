@@ -46,7 +46,7 @@ static_assert(sizeof(struct events_raw) == 32, "half a cache line");
 #define EVENTS_THREAD_SHIFT 40
 
 struct events_area {
-	char magic[8];
+	char magic[8] __attribute__((nonstring));
 	uint32_t version;
 	uint32_t waits; /* 1: who finds the queue full waits; 0: the event is lost */
 	_Atomic uint32_t pid; /* the process whose events these are */
@@ -60,7 +60,7 @@ struct events_area {
 };
 
 struct events_header {
-	char magic[8];
+	char magic[8] __attribute__((nonstring));
 	uint32_t version;
 	uint32_t closed; /* 1: the launcher came to its end */
 	uint64_t lost; /* events that found no place in the queue, known by then */

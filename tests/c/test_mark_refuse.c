@@ -216,7 +216,7 @@ static void compare_index(const void *inside)
 int main(void)
 {
 	if (patch_init()) {
-		puts("libZydis.so.4.0 is missing");
+		puts("Zydis is missing");
 		return 1;
 	}
 	compare_index(dlsym(RTLD_DEFAULT, "qsort"));

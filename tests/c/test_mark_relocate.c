@@ -339,7 +339,7 @@ int main(int argc, char **argv)
 					    "/usr/games/openttd",
 					    "/usr/bin/godot3-server"};
 	if (decode_init()) {
-		puts("libZydis.so.4.0 is missing");
+		puts("Zydis is missing");
 		return 1;
 	}
 	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);

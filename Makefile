@@ -127,12 +127,14 @@ format: ## format the sources in place
 	$(Q)clang-format -i $(FORMATTED)
 
 LINTED := $(wildcard $(foreach d,shim core core/* tools/*,$(d)/*.c))
+# cppcheck 2.17 takes a declaration with a register or a symbol's name for an error and leaves the file; 2.10 reads them.
+UNREAD_BY_CPPCHECK := core/base.c core/node.c core/calls.def core/mark/near.c
 LINT_JOBS := $(shell nproc)
 
 lint: ## formatting, cppcheck and clang-tidy over the sources
 	$(Q)clang-format --dry-run -Werror $(FORMATTED)
-	$(Q)cppcheck --quiet -j$(LINT_JOBS) --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
-		-I. -DFA_VERSION='""' shim core tools
+	$(Q)cppcheck --quiet -j$(LINT_JOBS) --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 --suppress=normalCheckLevelMaxBranches \
+		-I. -DFA_VERSION='""' $(UNREAD_BY_CPPCHECK:%=--suppress=syntaxError:%) shim core tools
 	$(Q)printf '%s\n' $(LINTED) | xargs -P$(LINT_JOBS) -n4 sh -c \
 		'clang-tidy --quiet "$$@" -- -std=gnu11 -I. -DFA_DEBUG=1 -DFA_VERSION=\"\" 2>/dev/null' clang-tidy
 

@@ -326,7 +326,8 @@ static void bind_all(void)
 			bind_marker(which);
 		}
 	}
-	finder_exported(names, count, bind_listed, listed);
+	if (count)
+		finder_exported(names, count, bind_listed, listed);
 	role_bind();
 	rule_bind();
 	patch_release();

@@ -41,15 +41,15 @@ void next_init(void)
 	uintptr_t here = (uintptr_t)&next;
 	uintptr_t found;
 	if ((found = finder_next("malloc", here)))
-		next.malloc = (void *(*)(size_t))found;
+		next.malloc = (__typeof__(next.malloc))found;
 	if ((found = finder_next("free", here)))
-		next.free = (void (*)(void *))found;
+		next.free = (__typeof__(next.free))found;
 	if ((found = finder_next("calloc", here)))
-		next.calloc = (void *(*)(size_t, size_t))found;
+		next.calloc = (__typeof__(next.calloc))found;
 	if ((found = finder_next("realloc", here)))
-		next.realloc = (void *(*)(void *, size_t))found;
+		next.realloc = (__typeof__(next.realloc))found;
 	if ((found = finder_next("memalign", here)))
-		next.memalign = (void *(*)(size_t, size_t))found;
+		next.memalign = (__typeof__(next.memalign))found;
 	if ((found = finder_next("malloc_usable_size", here)))
-		next.malloc_usable_size = (size_t(*)(void *))found;
+		next.malloc_usable_size = (__typeof__(next.malloc_usable_size))found;
 }

@@ -269,10 +269,12 @@ const Elf64_Sym *image_lookup(const struct image *image, const char *name)
 	return image->sysv_hash ? sysv_lookup(image, name) : NULL;
 }
 
+typedef uintptr_t image_resolver(void);
+
 uintptr_t image_symbol_address(uintptr_t base, const Elf64_Sym *symbol)
 {
 	uintptr_t address = symbol->st_shndx == SHN_ABS ? symbol->st_value : base + symbol->st_value;
 	if (ELF64_ST_TYPE(symbol->st_info) == STT_GNU_IFUNC)
-		address = ((uintptr_t(*)(void))address)();
+		address = ((image_resolver *)address)();
 	return address;
 }

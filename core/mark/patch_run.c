@@ -99,7 +99,7 @@ static uintptr_t frame_pointer(void *context, uintptr_t unwinder)
 		const Elf64_Sym *symbol = image_of(unwinder, &image) ? image_lookup(&image, "_Unwind_GetGR") : NULL;
 		if (!symbol)
 			return 0;
-		get = (uintptr_t(*)(void *, int))image_symbol_address(image.base, symbol);
+		get = (__typeof__(get))image_symbol_address(image.base, symbol);
 		if (!atomic_load(&known.get)) {
 			known.start = image.start;
 			known.end = image.end;

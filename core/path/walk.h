@@ -11,7 +11,7 @@
 #include "core/base.h"
 #include "core/path/path.h"
 
-#define WALK_CHECKS(frames) ((frames)*3 + 2) /* at most */
+#define WALK_CHECKS(frames) (3 * (frames) + 2) /* at most */
 #define WALK_CHECKS_MAX WALK_CHECKS(PATH_DEPTH_MAX)
 #define WALK_POINTER 1
 

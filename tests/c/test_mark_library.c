@@ -192,12 +192,13 @@ GROUP(order_of_parts)
 
 GROUP(size_of_texts)
 {
-	EACH(i, texts) EACH(k, texts) SEE(((size_t(*)(const char *, const char *))function)(texts[i], texts[k]));
+	EACH(i, texts)
+	EACH(k, texts) SEE(((unsigned long (*)(const char *, const char *))function)(texts[i], texts[k]));
 }
 
 GROUP(size_of_part)
 {
-	EACH(i, texts) SEE(((size_t(*)(const char *, size_t))function)(texts[i], 5));
+	EACH(i, texts) SEE(((unsigned long (*)(const char *, size_t))function)(texts[i], 5));
 }
 
 GROUP(place_of_text)
@@ -243,7 +244,7 @@ GROUP(copy_sized)
 	EACH(i, texts)
 	{
 		fresh_room("start ");
-		SEE(((size_t(*)(char *, const char *, size_t))function)(room, texts[i], 12));
+		SEE(((unsigned long (*)(char *, const char *, size_t))function)(room, texts[i], 12));
 		see(digest, room, sizeof room);
 	}
 }
@@ -394,7 +395,7 @@ GROUP(whole_time)
 {
 	for (int year = 0; year < 200; year += 9) {
 		struct tm in = {.tm_year = year, .tm_mon = 17, .tm_mday = 40};
-		SEE(((time_t(*)(struct tm *))function)(&in));
+		SEE(((long (*)(struct tm *))function)(&in));
 		SEE(in.tm_mon);
 	}
 }
@@ -443,7 +444,8 @@ GROUP(two_rectangles)
 	EACH(k, rectangles)
 	{
 		struct rectangle out = {0, 0, 0, 0};
-		SEE(((uint8_t(*)(const void *, const void *, void *))function)(&rectangles[i], &rectangles[k], &out));
+		SEE(((unsigned char (*)(const void *, const void *, void *))function)(&rectangles[i], &rectangles[k],
+										      &out));
 		see(digest, &out, sizeof out);
 	}
 }
@@ -464,8 +466,8 @@ GROUP(rectangle_and_line)
 	EACH(i, rectangles)
 	{
 		int x1 = -5, y1 = 3, x2 = 60, y2 = 9;
-		SEE(((uint8_t(*)(const void *, int *, int *, int *, int *))function)(&rectangles[i], &x1, &y1, &x2,
-										     &y2));
+		SEE(((unsigned char (*)(const void *, int *, int *, int *, int *))function)(&rectangles[i], &x1, &y1,
+											    &x2, &y2));
 		SEE(x1 + 1000 * y1 + 1000000 * (x2 + 1000 * y2));
 	}
 }
@@ -473,7 +475,7 @@ GROUP(rectangle_and_line)
 GROUP(six_numbers)
 {
 	for (int value = 1; value < 6; value++)
-		SEE(((uint32_t(*)(int, int, int, int, int, int))function)(value, 2, 1, 4, value, 1));
+		SEE(((unsigned (*)(int, int, int, int, int, int))function)(value, 2, 1, 4, value, 1));
 }
 
 GROUP(text_of_number)
@@ -716,7 +718,7 @@ static size_t compare(const char *how)
 int main(void)
 {
 	if (patch_init()) {
-		puts("libZydis.so.4.0 is missing");
+		puts("Zydis is missing");
 		return 1;
 	}
 	find_all();

@@ -27,11 +27,12 @@
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
 
-static struct {
+struct path {
 	uint64_t hash;
 	uint32_t first, count;
 	bool cut;
-} * paths; /* by value */
+};
+static struct path *paths; /* by value */
 static uintptr_t *words;
 static uint32_t path_count = 1, word_count;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -186,7 +186,11 @@ static void suggest_rules(struct report *report)
 	const struct model_site **list = calloc(model->site_count + 1, sizeof *list);
 	const char *looked_at[LOOKED_AT_MAX];
 	size_t count = 0, looked_at_count = 0, rules = 0;
-	for (size_t i = 1; list && i < model->site_count; i++) {
+	if (!list) {
+		fputs("\n; no rules: out of memory\n", report->out);
+		return;
+	}
+	for (size_t i = 1; i < model->site_count; i++) {
 		struct ruled own = {0};
 		add_site(&own, &model->sites[i]);
 		if (survives(own, limit))

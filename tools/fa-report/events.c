@@ -180,8 +180,8 @@ bool events_read(const char *recording, void (*each)(void *context, const struct
 		return false;
 	if (fseek(file, 0, SEEK_END) == 0)
 		totals->bytes = (uint64_t)ftell(file);
-	rewind(file);
-	if (fread(&header, sizeof header, 1, file) != 1 || memcmp(header.magic, EVENTS_MAGIC, sizeof header.magic)) {
+	if (fseek(file, 0, SEEK_SET) || fread(&header, sizeof header, 1, file) != 1 ||
+	    memcmp(header.magic, EVENTS_MAGIC, sizeof header.magic)) {
 		damaged(totals, path, "not a file of events (it does not begin with FAEVENT)", 0);
 	} else if (header.version != EVENTS_VERSION) {
 		snprintf(totals->damage, sizeof totals->damage,

@@ -28,6 +28,11 @@ struct module {
 	bool own;
 };
 
+struct place_key {
+	uint32_t module;
+	uint64_t offset;
+};
+
 struct symbols {
 	const struct reader_array *nodes, *modules;
 	struct symbols_options options;
@@ -36,10 +41,7 @@ struct symbols {
 	struct module *module;
 	struct symbol_place **of_node;
 	struct symbol_place **hash; /* by (module, offset) */
-	struct place_key {
-		uint32_t module;
-		uint64_t offset;
-	} * key;
+	struct place_key *key;
 	size_t hash_size;
 };
 
@@ -196,9 +198,10 @@ static const char *symbol_name(const struct module *module, uint64_t offset)
 
 static struct symbol_frame *place_add(struct symbol_place *place, const struct symbol_frame *like)
 {
-	place->frame = realloc(place->frame, (place->count + 1) * sizeof *place->frame);
-	if (!place->frame)
+	struct symbol_frame *more = realloc(place->frame, (place->count + 1) * sizeof *more);
+	if (!more)
 		abort();
+	place->frame = more;
 	place->frame[place->count] = *like;
 	return &place->frame[place->count++];
 }

@@ -46,7 +46,7 @@ struct drain *drain_open(bool waits)
 	void *area = fd >= 0 && !posix_fallocate(fd, 0, sizeof *drain->area)
 			     ? mmap(NULL, sizeof *drain->area, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
 			     : MAP_FAILED;
-	if (area == MAP_FAILED) {
+	if (!drain || area == MAP_FAILED) {
 		say("level=full: no memory for a queue of %zu MiB", sizeof *drain->area >> 20);
 		if (fd >= 0)
 			close(fd);

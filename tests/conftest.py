@@ -1,4 +1,5 @@
 """Fixtures of every test, and the two things pytest is told: what `soak` means, and that skips are shown."""
+import signal
 import subprocess
 
 import pytest
@@ -7,6 +8,9 @@ import harness
 
 
 def pytest_configure(config):
+    # Ignored where the suite is a shell's job in the background, and so in all programs under test: some wait for it.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "soak: runs for minutes; deselected unless asked for with -m soak")
 
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 import harness
-from test_targets import TARGET, XVFB
+from test_targets import DOOM_FRAMES, TARGET, XVFB
 
 
 def library(name):
@@ -105,7 +105,7 @@ def test_programs_without_a_loop(shim, command):
 
 # How soon a boundary is found depends on the machine; what it was found by and what follows are each of its calls.
 @pytest.mark.parametrize("name, marker, calls", [("godot", "nanosleep", 600), ("love", "SDL_GL_SwapWindow", 600),
-                                                 ("doom", "SDL_RenderPresent", 1571)])
+                                                 ("doom", "SDL_RenderPresent", DOOM_FRAMES)])
 def test_real_engines(shim, tmp_path, name, marker, calls):
     target = TARGET[name]
     target.need()

@@ -3,6 +3,7 @@ with clients on loopback, script languages, a terminal multiplexer. Same output,
 what was recorded."""
 import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,8 @@ print(n)
 
 # name: program, package, files, script. `run` in it starts a program under the preload, or without; `serve X &` the same,
 # so that $! is the program.
+POSTGRES = max(map(str, Path("/usr/lib/postgresql").glob("*/bin")), default="/usr/lib/postgresql/bin")
+
 CASES = {
     "dash": ("dash", "dash", {}, r"""run dash -c 'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); x="$x$i"; done; echo ${#x}; (echo a | tr a b); f() { echo "f $1"; }; f 1; exit 3'"""),
     "make": ("make", "make", {"Makefile": MAKEFILE}, "run make -j2 | sort; run make -n nothing"),
@@ -77,7 +80,7 @@ X
         serve lighttpd -D -f l.conf 2>log & up; fetch; kill -INT $!; wait $!; echo server $?"""),
     "memcached": ("memcached", "memcached", {"m.py": MEMCACHED}, r"""serve memcached -u root -p $PORT -l 127.0.0.1 -U 0 & for i in $(seq 200); do (: </dev/tcp/127.0.0.1/$PORT) 2>/dev/null && break; sleep 0.05; done
         /usr/bin/python3 m.py $PORT; kill -TERM $!; wait $!; echo server $?"""),
-    "postgres": ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15", {}, r"""export PATH=$PATH:/usr/lib/postgresql/15/bin; d=$(mktemp -d); chown nobody $d; as() { (cd $d; setpriv --reuid=nobody --clear-groups "$@"); }
+    "postgres": (f"{POSTGRES}/postgres", "postgresql", {}, f"export PATH=$PATH:{POSTGRES}; " + r"""d=$(mktemp -d); chown nobody $d; as() { (cd $d; setpriv --reuid=nobody --clear-groups "$@"); }
         as initdb -D $d/db -A trust -U u --no-sync >/dev/null || echo no initdb; mkdir $d/state; chmod 777 $d/state; (cd $d; export XDG_STATE_HOME=$d/state; exec setpriv --reuid=nobody --clear-groups env ${PRELOAD:+LD_PRELOAD=$PRELOAD} postgres -D $d/db -p $PORT -k $d -h '' -c fsync=off > $d/log 2>&1) & for i in $(seq 200); do pg_isready -q -U u -d postgres -h $d -p $PORT && break; sleep 0.05; done
         psql -h $d -p $PORT -U u -d postgres -Atc "create table t as select i, md5(i::text) m from generate_series(1, 20000) i; select count(*), max(m) from t; create index on t(m); select count(*) from t a join t b using (m); select 1/0" 2>&1
         as pg_ctl -D $d/db stop -m fast >/dev/null; wait $!; echo server $?; grep -vE 'FATAL:  the database system is starting up' $d/log | grep -E 'PANIC|FATAL|signal' | cut -d' ' -f5-; find $d/state -name '*.fatrace' -exec cp {} $XDG_STATE_HOME/framealloc ';'; rm -rf $d"""),

@@ -66,7 +66,7 @@ $(BUILD)/export.map: shim/hooks.def core/calls.def shim/jumps.def
 	$(Q)mkdir -p $(BUILD) && { echo '{ global: fa_*;'; sed -n -e 's/^JUMP(\(.*\))$$/\1;/p' -e 's/^HOOK(\(.*\))$$/\1;/p' -e 's/^CALL([^,]*, \([a-z0-9_]*\),.*/\1;/p' $^; echo 'local: *; };'; } > $@
 
 # What runs inside a patched function, with its vector registers in place (core/mark/mark.h, patch_guarded).
-GENERAL_ONLY := core/clock core/frame_switch core/frames core/marker core/marker_task core/scope core/scope_stack core/scope_switch core/segment core/task_switch core/mark/patch_run
+GENERAL_ONLY := core/clock core/frame_switch core/frames core/marker core/marker_task core/nesting core/scope core/scope_stack core/scope_switch core/segment core/task_switch core/mark/patch_run
 $(GENERAL_ONLY:%=$(BUILD)/shim/%.o): CFLAGS_shim += -mgeneral-regs-only -fno-tree-loop-distribute-patterns -fno-builtin
 
 # The hooks hand their frame address to core.

@@ -7,6 +7,7 @@
 #include "core/automatic.h"
 #include "core/coroutine.h"
 #include "core/mark/mark.h"
+#include "core/nesting.h"
 #include "core/policy.h"
 #include "core/role.h"
 #include "core/runtime.h"
@@ -145,6 +146,7 @@ static void make_boundary(void *given, void *unused)
 static void boundary(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
 	struct marker_event event = {thread, binding, fp, false};
+	thread->boundary_by = binding;
 	whole(make_boundary, &event, NULL);
 }
 
@@ -279,7 +281,8 @@ static void hand_over(void *block, void *unused)
 
 static void pass_boundary(struct thread *thread, struct binding *binding, const uintptr_t *fp)
 {
-	if (!scope_stack_holds(thread, &frame_wait) && frames_here(thread, binding))
+	if (!scope_stack_holds(thread, &frame_wait) && frames_here(thread, binding) &&
+	    !nesting_is_within(thread, binding, fp))
 		boundary(thread, binding, fp);
 }
 

@@ -44,6 +44,13 @@ static bool on_present_stack(const struct thread *thread, uintptr_t address)
 	return address >= thread->stack_low && address < thread->stack_high;
 }
 
+bool scope_on_present_stack(struct thread *thread, uintptr_t address)
+{
+	if (!thread->stack_high)
+		patch_guarded(learn_stack, thread, NULL);
+	return on_present_stack(thread, address);
+}
+
 bool scope_on_own_stack(struct thread *thread, uintptr_t address)
 {
 	uintptr_t *low = thread->coroutine ? &thread->own_stack.low : &thread->stack_low;

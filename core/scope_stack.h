@@ -71,6 +71,9 @@ static always_inline void scope_stack_pop(struct thread *thread, const uintptr_t
 /* longjmp: everything below the stack pointer `sp` on the same stack is gone. */
 void scope_stack_unwound(struct thread *thread, uintptr_t sp);
 
+/* Whether `address` lies on the stack that runs now. Asks for its bounds at first. */
+bool scope_on_present_stack(struct thread *thread, uintptr_t address);
+
 /* Whether `address` lies on the thread's own stack, also while a coroutine runs. Asks for its bounds at first. */
 bool scope_on_own_stack(struct thread *thread, uintptr_t address);
 

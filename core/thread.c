@@ -118,7 +118,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->destructor_rounds = 0;
 	thread->boundary_node = 0;
 	thread->boundary_live_max = 0;
-	thread->boundary_return = thread->await_return = 0;
+	thread->boundary_return = thread->boundary_stack = thread->await_return = 0;
 	thread->await_node = 0;
 	atomic_store(&thread->own_deaths_remote, 0);
 	account_forget_seen(thread);

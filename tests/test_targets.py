@@ -131,7 +131,7 @@ def test_frames(target, witness, shimmed, mode):
     frames = shimmed(mode).report["frames"]
     assert frames["count"] in target.frames
     markers = [m for m in shimmed(mode).report["markers"] if m["name"] == target.boundary]
-    assert [m["binding"] for m in markers] == ["patch"]
+    assert {m["binding"] for m in markers} == {"patch"}  # SDL 2 that is made of SDL 3: two
 
 
 @pytest.mark.parametrize("mode", ["route", "observe"])

@@ -298,9 +298,14 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 	walk->base = (uintptr_t)fp;
 	walk->cut = walk->failed = walk->guessed = false;
 	walk->beyond = 0;
+	walk->sought_pc = 0;
 	walk->cacheable = walk->offsets != NULL;
 	walk->max = walk->max < depth_limit ? walk->max : depth_limit;
 	while (frame.pc) {
+		if (unlikely(walk->sought != 0) && frame.sp >= walk->sought) {
+			walk->sought_pc = frame.sp == walk->sought ? frame.pc : 0;
+			return;
+		}
 		if (walk->count == walk->max) {
 			walk->cut = true;
 			if (!walk->checks || !walk->cacheable)

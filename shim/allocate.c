@@ -71,20 +71,6 @@ void *hook_realloc(void *pointer, size_t size)
 	return realloc_here(pointer, size, FP);
 }
 
-EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
-{
-	size_t bytes;
-	if (unlikely(__builtin_mul_overflow(count, size, &bytes)))
-		return alloc_or_enomem(NULL);
-	if (!pointer)
-		return alloc_or_enomem(alloc_new(bytes, 0, false, FP));
-	if (!bytes) {
-		alloc_free(pointer, FP);
-		return NULL;
-	}
-	return realloc_here(pointer, bytes, FP);
-}
-
 /* As glibc: an alignment that is no power of two is raised to the next one. */
 static size_t next_power_of_two(size_t value)
 {
@@ -145,23 +131,7 @@ EXPORT size_t malloc_usable_size(void *pointer)
 	return pointer ? alloc_usable(pointer) : 0;
 }
 
-/* C23: the size and alignment are promises of the caller, never how the block is found. */
-EXPORT void free_sized(void *pointer, size_t size)
-{
-	(void)size;
-	if (likely(pointer != NULL))
-		alloc_free(pointer, FP);
-}
-
-EXPORT void free_aligned_sized(void *pointer, size_t align, size_t size)
-{
-	(void)align, (void)size;
-	if (likely(pointer != NULL))
-		alloc_free(pointer, FP);
-}
-
 ALIAS(calloc, __libc_calloc);
-ALIAS(reallocarray, __libc_reallocarray);
 ALIAS(memalign, __libc_memalign);
 ALIAS(valloc, __libc_valloc);
 ALIAS(pvalloc, __libc_pvalloc);

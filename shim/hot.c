@@ -1,5 +1,7 @@
 /* malloc, realloc and free: the fast paths of core/hot.h, and where those end a jump to the hooks that know their caller. Compiled
-   without frame pointers, so that such a jump leaves no frame of ours behind. */
+   without frame pointers, so that such a jump leaves no frame of ours behind. Also what is made of these by a jump. */
+#include <errno.h>
+
 #include "core/counter.h"
 #include "core/hot.h"
 #include "shim/hooks.h"
@@ -90,8 +92,33 @@ EXPORT void *realloc(void *pointer, size_t size)
 	return likely(hot_realloc_in_span(death, size)) ? pointer : hook_realloc(pointer, size);
 }
 
+/* As in glibc, whoever provides realloc and free: a program may bring these and no others of its own. */
+EXPORT void *reallocarray(void *pointer, size_t count, size_t size)
+{
+	size_t bytes;
+	if (unlikely(__builtin_mul_overflow(count, size, &bytes))) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return realloc(pointer, bytes);
+}
+
+/* C23: the size and alignment are promises of the caller, never how the block is found. */
+EXPORT void free_sized(void *pointer, size_t size)
+{
+	(void)size;
+	free(pointer);
+}
+
+EXPORT void free_aligned_sized(void *pointer, size_t align, size_t size)
+{
+	(void)align, (void)size;
+	free(pointer);
+}
+
 extern __typeof__(malloc) own_malloc __attribute__((alias("malloc"), visibility("hidden"), copy(malloc)));
 ALIAS(free, cfree);
 ALIAS(malloc, __libc_malloc);
 ALIAS(free, __libc_free);
 ALIAS(realloc, __libc_realloc);
+ALIAS(reallocarray, __libc_reallocarray);

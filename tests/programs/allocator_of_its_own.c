@@ -1,9 +1,12 @@
-/* A main program that exports its own malloc family: the shim must leave it alone. */
+/* A main program that exports its own malloc, free, calloc and realloc: the shim must leave it alone, and what libc makes of these
+   (reallocarray, C23's free_sized where there is one) must come to it. */
 #include "common.h"
+
+#include <dlfcn.h>
 
 static char room[1 << 20];
 static size_t used;
-static int calls;
+static int calls, frees;
 
 void *malloc(size_t size)
 {
@@ -16,6 +19,7 @@ void *malloc(size_t size)
 
 void free(void *p)
 {
+	frees++;
 	if (p && ((char *)p < room || (char *)p >= room + sizeof room))
 		_exit(5);
 }
@@ -44,7 +48,12 @@ int main(int argc, char **argv)
 	}
 	char *text = strdup("mine");
 	text = realloc(text, 100);
-	int ok = !strcmp(text, "mine") && calls >= 2;
+	text = reallocarray(text, 50, 4);
+	int ok = text > room && text < room + sizeof room && !strcmp(text, "mine") && calls >= 3, before = frees;
+	void (*sized)(void *, size_t) = (void (*)(void *, size_t))dlsym(RTLD_DEFAULT, "free_sized");
+	if (sized)
+		sized(malloc(30), 30);
+	ok &= frees - before == !!sized;
 	free(text);
 	printf("%d\n", ok);
 	return !ok;

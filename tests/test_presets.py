@@ -99,6 +99,7 @@ def test_the_preset_of_ucontext_counts_switches(shim):
     assert run.site_sum("dropped", "verdicts", "died_in_segment") == 100
 
 
-def test_the_preset_of_tokio_names_roles(shim):
-    run = shim.run([harness.program("automatic/switches"), "0", "tokio-runtime-w"], {"preset": "tokio"})
-    assert [t["role"] for t in run.report["threads"] if t["name"] == "tokio-runtime-w"] == ["async"]
+@pytest.mark.parametrize("name", ["tokio-runtime-w", "tokio-rt-worker"])
+def test_the_preset_of_tokio_names_roles(shim, name):
+    run = shim.run([harness.program("automatic/switches"), "0", name], {"preset": "tokio"})
+    assert [t["role"] for t in run.report["threads"] if t["name"] == name] == ["async"]

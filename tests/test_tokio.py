@@ -96,7 +96,7 @@ def test_every_poll_is_bound(shim, name, form):
     program = FORMS[form](name)["serve"]
     run = unchanged(shim, [program])
     assert bound(run) == rust.symbols(rust.build(name)["serve"])["poll"]
-    workers = [t for t in run.report["threads"] if t["name"].startswith("tokio-runtime-w")]
+    workers = [t for t in run.report["threads"] if t["name"].startswith(("tokio-runtime-w", "tokio-rt-w"))]
     assert len(workers) == 2 and {t["role"] for t in workers} == {"async"}
     assert {t["role"] for t in run.report["threads"] if t not in workers} == {"frame"}
 

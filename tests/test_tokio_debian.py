@@ -113,7 +113,7 @@ def test_sccache(shim, tmp_path):
     assert result == plain and run.status == 0
     assert plain[3]["cache_hits"]["counts"] == {"C/C++": 6} and plain[3]["cache_writes"] == 3
     assert len(tasks_of(run)) >= 10
-    workers = [t for t in run.report["threads"] if t["name"].startswith("tokio-runtime-w")]
+    workers = [t for t in run.report["threads"] if t["name"].startswith(("tokio-runtime-w", "tokio-rt-w"))]
     assert workers and {t["role"] for t in workers} == {"async"}
 
 

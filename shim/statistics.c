@@ -39,7 +39,7 @@ static struct mallinfo2 describe(void)
 EXPORT struct mallinfo2 mallinfo2(void)
 {
 	uintptr_t other = aside("mallinfo2");
-	return other ? ((struct mallinfo2(*)(void))other)() : describe();
+	return other ? ((__typeof__(mallinfo2) *)other)() : describe();
 }
 
 EXPORT struct mallinfo mallinfo(void)

@@ -151,7 +151,7 @@ def test_a_disk_that_fills_up_is_told_once_and_what_was_written_counts(built, tm
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (9 << 20, 9 << 20))
     churn = ("import random\nnext = random.Random(1).randrange\nkept = [None] * 5000\n"
-             "for i in range(900000): kept[next(5000)] = bytearray(next(600, 6000))")
+             "for i in range(2200000): kept[next(5000)] = bytearray(next(600, 6000))")
     recording = tmp_path / "x.fatrace"
     done = subprocess.run([harness.FA_RUN, "--level", "full", "--no-report", "-o", recording, "--", "/usr/bin/python3", "-c", churn],
                           capture_output=True, text=True, timeout=120, env=harness.clean_environment({"PYTHONMALLOC": "malloc"}),

@@ -58,8 +58,8 @@ static void *make_library(const char *binding, int mode)
 	FILE *file = fopen(path, "w");
 	if (file && fputs(source, file) >= 0 && !fclose(file)) {
 		snprintf(command, sizeof command,
-			 "cd %s && gcc -O1 -w -fno-builtin -fPIC -shared -Wl,-z,%s slots.c -o slots.so", folder,
-			 binding);
+			 "cd %s && gcc -std=gnu11 -O1 -w -fno-builtin -fPIC -shared -Wl,-z,%s slots.c -o slots.so",
+			 folder, binding);
 		if (!system(command)) {
 			snprintf(path, sizeof path, "%s/slots.so", folder);
 			library = dlopen(path, mode);

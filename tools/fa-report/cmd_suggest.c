@@ -8,7 +8,7 @@
 
 #define RULES_MAX 24u /* of the 32 that a policy may have */
 #define LOOKED_AT_MAX 64u
-#define SPEC_BYTES 200u
+typedef char site_text[200]; /* how a rule names a site */
 
 static const char *file_name(const char *path)
 {
@@ -160,17 +160,17 @@ static void add_site(struct ruled *sum, const struct model_site *site)
 }
 
 /* Each site's, "" where no rule can name it. NULL: there is no memory. */
-static char (*site_specs(struct report *report))[SPEC_BYTES]
+static site_text *site_specs(struct report *report)
 {
 	size_t count = report->model.site_count;
-	char(*specs)[SPEC_BYTES] = calloc(count + 1, sizeof *specs);
+	site_text *specs = calloc(count + 1, sizeof *specs);
 	for (size_t i = 1; specs && i < count; i++)
 		if (!site_spec(specs[i], sizeof specs[i], report, &report->model.sites[i]))
 			specs[i][0] = 0;
 	return specs;
 }
 
-static struct ruled blocks_of(const struct model *model, char (*specs)[SPEC_BYTES], const char *spec)
+static struct ruled blocks_of(const struct model *model, site_text *specs, const char *spec)
 {
 	struct ruled sum = {0};
 	for (size_t i = 1; i < model->site_count; i++)
@@ -196,7 +196,7 @@ static void suggest_rules(struct report *report)
 		if (survives(own, limit))
 			list[count++] = &model->sites[i];
 	}
-	char(*specs)[SPEC_BYTES] = count ? site_specs(report) : NULL;
+	site_text *specs = count ? site_specs(report) : NULL;
 	if (specs)
 		qsort(list, count, sizeof *list, by_survivors);
 	for (size_t i = 0; specs && i < count && rules < RULES_MAX && looked_at_count < LOOKED_AT_MAX; i++) {

@@ -185,6 +185,7 @@ static bool bind_function(void *context, const struct mark_function *function)
 		.tables = tokio,
 		.reads_arguments = kind == POLICY_TRANSFER || kind == POLICY_STACK || kind == POLICY_SWITCH,
 	};
+	binding->jump = wish.first ? wish.first->jump : nesting_jump_of(function->address);
 	connect_function(binding, function, &wish);
 	outcome[search->which].bound = described->binding != TRACE_BINDING_NONE;
 	if (is_candidate(search->marker) && outcome[search->which].bound && !binding->watched) {

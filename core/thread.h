@@ -44,6 +44,7 @@
  */
 enum { THREAD_READY = 1u, THREAD_INTERNAL = 0x100u, THREAD_BUSY = 0x10000u, THREAD_ENDED = 0x1000000u };
 
+struct binding;
 struct coroutine;
 struct frame_span;
 struct frames_keeper;
@@ -163,8 +164,8 @@ struct thread {
 	struct frames_keeper *frames; /* that the thread of this slot had last: frames.c */
 	uint32_t boundary_node; /* call path of the last boundary */
 	uintptr_t boundary_return, boundary_stack; /* what that path was captured for */
-	const void *boundary_by; /* its marker */
-	const void *boundary_passed_on; /* marker passed over since: the last one's function jumped to that */
+	const struct binding *boundary_by; /* its marker */
+	const struct binding *boundary_passed_on; /* passed over since: the last one's function jumped to it */
 	uint32_t await_node; /* the same of the last await outside tasks */
 	uintptr_t await_return, await_stack;
 	struct path_cache *other_paths; /* as alloc_paths, for deaths and markers; NULL: there was none (slot.h) */

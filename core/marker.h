@@ -44,6 +44,7 @@ struct binding {
 	struct evidence evidence;
 	struct binding *next; /* of the same function or call, in the order they were asked for */
 	uintptr_t address; /* of the function; 0: an interposed call */
+	uintptr_t end; /* of its code, as far as that is known */
 	struct nesting_jump jump; /* that it consists of */
 	struct trace_marker described; /* the record as it was made: for late records and children */
 };

@@ -9,16 +9,23 @@
 #include "core/path/path.h"
 #include "core/scope_stack.h"
 
+#define JUMPS_MAX 4u /* on the way from one marked function to another */
+
 struct look {
 	const uintptr_t *fp, *last;
-	bool within;
+	uintptr_t pc;
 };
 
 static void walk_back(void *given, void *unused)
 {
 	struct look *look = given;
 	(void)unused;
-	look->within = path_is_within(look->fp, look->last);
+	look->pc = path_pc_within(look->fp, look->last);
+}
+
+static bool is_in(uintptr_t start, uintptr_t end, uintptr_t return_address)
+{
+	return return_address > start && return_address <= end;
 }
 
 struct nesting_jump nesting_jump_of(uintptr_t function)
@@ -42,15 +49,53 @@ struct nesting_jump nesting_jump_of(uintptr_t function)
 	return jump;
 }
 
+static uintptr_t target_of(struct nesting_jump jump)
+{
+	return jump.slot ? *jump.slot : jump.target;
+}
+
+/* Where the jumps end that a function consists of. */
+struct chase {
+	struct nesting_jump jump;
+	uintptr_t wanted; /* a function */
+	bool leads_there;
+	uintptr_t start, end; /* else of the function that the last one leads to */
+};
+
+static void follow(void *given, void *unused)
+{
+	struct chase *chase = given;
+	(void)unused;
+	for (unsigned jumps = 0; jumps < JUMPS_MAX; jumps++) {
+		uintptr_t target = target_of(chase->jump);
+		chase->leads_there = target == chase->wanted;
+		if (!target || chase->leads_there)
+			return;
+		chase->start = target;
+		chase->jump = nesting_jump_of(target);
+		if (!chase->jump.slot && !chase->jump.target)
+			break;
+	}
+	size_t bytes = 0;
+	uintptr_t start = chase->start;
+	if (mark_function_extent(&start, &bytes) && start == chase->start)
+		chase->end = start + bytes;
+}
+
+static struct chase chase_from(const struct binding *last, const struct binding *binding)
+{
+	struct chase chase = {.jump = last->jump, .wanted = binding->address};
+	if (target_of(last->jump))
+		patch_guarded(follow, &chase, NULL);
+	return chase;
+}
+
 /* In the same place as the last one, and its function jumps to this one; unless it comes so again without it. Others that are
    called from one place in turn, as plugins are, are boundaries each. */
 static bool is_passed_on(struct thread *thread, const struct binding *binding, const uintptr_t *fp)
 {
-	const struct binding *last = thread->boundary_by;
-	if (fp[1] != thread->boundary_return || thread->boundary_passed_on == binding || !last || !last->address)
-		return false;
-	uintptr_t target = last->jump.slot ? *last->jump.slot : last->jump.target;
-	if (!target || target != binding->address)
+	if (fp[1] != thread->boundary_return || thread->boundary_passed_on == binding ||
+	    !chase_from(thread->boundary_by, binding).leads_there)
 		return false;
 	thread->boundary_passed_on = binding;
 	return true;
@@ -58,15 +103,21 @@ static bool is_passed_on(struct thread *thread, const struct binding *binding, c
 
 bool nesting_look(struct thread *thread, const struct binding *binding, const uintptr_t *fp)
 {
+	const struct binding *last = thread->boundary_by;
 	struct look look = {.fp = fp, .last = (const uintptr_t *)thread->boundary_stack};
-	if (!thread->in_frame)
+	if (!thread->in_frame || !last || !last->address || last->marker != binding->marker)
 		return false;
 	if (fp == look.last)
 		return is_passed_on(thread, binding, fp);
-	/* Mostly the word where it would return to has become another: no walk is needed. */
+	/* Mostly the word where it would return to has become another: nothing more is asked. */
 	if (!scope_on_present_stack(thread, (uintptr_t)fp) || !scope_on_present_stack(thread, (uintptr_t)look.last) ||
 	    look.last[1] != thread->boundary_return)
 		return false;
+	if (is_in(binding->address, binding->end, fp[1])) /* however deep */
+		return true;
 	patch_guarded(walk_back, &look, NULL);
-	return look.within;
+	if (!look.pc || is_in(last->address, last->end, look.pc))
+		return look.pc != 0;
+	struct chase chase = chase_from(last, binding);
+	return is_in(chase.start, chase.end, look.pc);
 }

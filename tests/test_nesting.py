@@ -10,6 +10,14 @@ static __attribute__((constructor)) void find(void)
 { inner = (void (*)(int))dlsym(dlopen("$ORIGIN/inner.so", RTLD_NOW | RTLD_LOCAL), "frame_tick"); }
 """
 PASSES_ON = {"call": "void frame_tick(int n) { inner(n); __asm__ volatile(\"\"); }\n",
+             "jump and call": "static void pass_on(int n) { inner(n); __asm__ volatile(\"\"); }\n"
+                              "static __attribute__((used)) void (*slot)(int) = pass_on;\n"
+                              "__asm__(\".globl frame_tick; .type frame_tick, @function; frame_tick: endbr64; jmp *slot(%rip);\"\n"
+                              "\".size frame_tick, .-frame_tick\");\n",
+             "jumps": "static __attribute__((used)) void *slot;\n"
+                      "__asm__(\".globl frame_tick; .type frame_tick, @function; frame_tick: endbr64; jmp *slot(%rip); .size frame_tick, .-frame_tick;\"\n"
+                      "\".type again, @function; again: endbr64; jmp *inner(%rip); .size again, .-again\");\n"
+                      "void again(void);\nstatic __attribute__((constructor)) void fill(void) { slot = (void *)again; }\n",
              "jump": "__asm__(\".globl frame_tick; .type frame_tick, @function; frame_tick: endbr64; jmp *inner(%rip);\"\n"
                      "\".size frame_tick, .-frame_tick\");\n"}
 FLAGS = ["-O1", "-fno-builtin", "-shared", "-fPIC"]
@@ -21,10 +29,15 @@ def check(run):
     assert (run.report["frames"]["count"], sum(m["calls"] for m in run.report["markers"])) == (calls, calls)
 
 
-@pytest.mark.parametrize("stacks", ["full", "none"])
-@pytest.mark.parametrize("how", ["recursive", "apart"])
-def test_a_function_that_calls_itself(shim, how, stacks):
-    check(shim.run([harness.program("nested"), how], {"frame": "frame_tick", "stacks": stacks}))
+@pytest.mark.parametrize("options", [{}, {"stacks": "none"}, {"stack-depth": 1}])
+@pytest.mark.parametrize("how", ["recursive", "apart", "jumped"])
+def test_a_function_that_calls_itself(shim, how, options):
+    """Or another that lies where it lay on the stack: that is a boundary."""
+    check(shim.run([harness.program("nested"), how], {"frame": "frame_tick", **options}))
+
+
+def test_another_marker_is_a_boundary_within_the_last_one(shim):
+    check(shim.run([harness.program("nested"), "levels"], {"frame": ["frame_level", "frame_tick"]}))
 
 
 @pytest.mark.parametrize("how", PASSES_ON)

@@ -50,15 +50,27 @@ static bool in_relro(const struct image *image, uintptr_t address)
 	return false;
 }
 
+static int protection_of(const struct image *image, uintptr_t address)
+{
+	for (size_t i = 0; i < image->phdr_count; i++) {
+		const Elf64_Phdr *header = &image->phdr[i];
+		uintptr_t start = image->base + header->p_vaddr;
+		if (header->p_type == PT_LOAD && address >= start && address < start + header->p_memsz)
+			return (header->p_flags & PF_R ? PROT_READ : 0) | (header->p_flags & PF_W ? PROT_WRITE : 0) |
+			       (header->p_flags & PF_X ? PROT_EXEC : 0);
+	}
+	return PROT_READ;
+}
+
 static bool store(const struct image *image, uintptr_t *slot, uintptr_t value)
 {
-	void *page = (void *)((uintptr_t)slot & ~PAGE);
-	bool sealed = in_relro(image, (uintptr_t)slot);
-	if (sealed && mprotect(page, PAGE + 1, PROT_READ | PROT_WRITE))
+	uintptr_t first = (uintptr_t)slot & ~PAGE, past = round_up((uintptr_t)(slot + 1), PAGE + 1);
+	int before = in_relro(image, (uintptr_t)slot) ? PROT_READ : protection_of(image, (uintptr_t)slot);
+	if (!(before & PROT_WRITE) && mprotect((void *)first, past - first, PROT_READ | PROT_WRITE))
 		return false;
 	__atomic_store_n(slot, value, __ATOMIC_RELEASE);
-	if (sealed)
-		mprotect(page, PAGE + 1, PROT_READ);
+	if (!(before & PROT_WRITE))
+		mprotect((void *)first, past - first, before);
 	return true;
 }
 
@@ -286,18 +298,6 @@ static const struct got_own *own_for(const char *name, struct adoption *adoption
 			return adoption->defined ? NULL : &own[i];
 		}
 	return NULL;
-}
-
-static int protection_of(const struct image *image, uintptr_t address)
-{
-	for (size_t i = 0; i < image->phdr_count; i++) {
-		const Elf64_Phdr *header = &image->phdr[i];
-		uintptr_t start = image->base + header->p_vaddr;
-		if (header->p_type == PT_LOAD && address >= start && address < start + header->p_memsz)
-			return (header->p_flags & PF_R ? PROT_READ : 0) | (header->p_flags & PF_W ? PROT_WRITE : 0) |
-			       (header->p_flags & PF_X ? PROT_EXEC : 0);
-	}
-	return PROT_READ;
 }
 
 /* ld.so fills the slot with what the resolver says. This relocation is the one that it takes in every table, whether

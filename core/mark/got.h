@@ -27,7 +27,7 @@ void got_own(const struct got_own *list, size_t count);
 
 /* A module that is opened with RTLD_DEEPBIND would find libc's own functions before ours: a block from one heap would be
    freed by the other. New modules are told to take ours, as they would without that flag: by their relocations while
-   ld.so has not read these, else by what it has filled in. None of their code has run. */
+   ld.so has not read these, else by what it has filled in. None of their code has run, but for resolvers. */
 struct image;
 void got_adopt(bool (*is_new)(const struct image *image));
 

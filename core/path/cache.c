@@ -264,15 +264,15 @@ size_t path_capture(const uintptr_t *fp, uintptr_t *pcs, size_t max, bool *cut)
 	return walk.count;
 }
 
-bool path_is_within(const uintptr_t *fp, const uintptr_t *outer)
+uintptr_t path_pc_within(const uintptr_t *fp, const uintptr_t *outer)
 {
 	int saved_errno = errno;
-	uintptr_t pcs[PATH_DEPTH_MAX];
-	struct walk walk = {.pcs = pcs, .max = PATH_DEPTH_MAX, .sought = (uintptr_t)(outer + 2)};
+	uintptr_t pc = 0;
+	struct walk walk = {.pcs = &pc, .max = 1, .sought = (uintptr_t)(outer + 2)};
 	if (!cfi_init())
 		walk_run(fp, &walk);
 	errno = saved_errno;
-	return walk.cut || (walk.sought_pc && walk.sought_pc == outer[1]);
+	return walk.sought_pc && walk.sought_pc == outer[1] ? pc : 0;
 }
 
 size_t path_cache_bytes(void)

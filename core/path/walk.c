@@ -290,7 +290,7 @@ static bool steps_as_last(struct walk *walk, size_t at, struct frame *frame)
 
 void walk_run(const uintptr_t *fp, struct walk *walk)
 {
-	size_t at = 0, last_frames = walk->last ? walk->last->count : 0;
+	size_t steps = 0, at = 0, last_frames = walk->last ? walk->last->count : 0;
 	uintptr_t here = (uintptr_t)fp & ~(uintptr_t)(PAGE - 1);
 	struct window window = {here, ((uintptr_t)(fp + 1) & ~(uintptr_t)(PAGE - 1)) + PAGE};
 	struct frame frame = {.pc = fp[1], .sp = (uintptr_t)(fp + 2), .rbp = fp[0], .rbp_at = (uintptr_t)fp};
@@ -302,11 +302,13 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 	walk->cacheable = walk->offsets != NULL;
 	walk->max = walk->max < depth_limit ? walk->max : depth_limit;
 	while (frame.pc) {
-		if (unlikely(walk->sought != 0) && frame.sp >= walk->sought) {
-			walk->sought_pc = frame.sp == walk->sought ? frame.pc : 0;
-			return;
-		}
-		if (walk->count == walk->max) {
+		if (unlikely(walk->sought != 0)) {
+			if (frame.sp == walk->sought)
+				walk->sought_pc = frame.pc;
+			if (frame.sp >= walk->sought || ++steps == PATH_DEPTH_MAX)
+				return;
+			walk->count = 0;
+		} else if (walk->count == walk->max) {
 			walk->cut = true;
 			if (!walk->checks || !walk->cacheable)
 				return;

@@ -31,8 +31,10 @@ struct walk {
 	size_t max, count;
 	bool cut, failed;
 
-	uintptr_t sought; /* the walk ends at the frame of this stack pointer, or where that would be; 0: it goes on */
-	uintptr_t sought_pc; /* of that frame; 0: there is none */
+	/* The walk ends at the frame of this stack pointer, or where that would be; 0: it goes on. Nothing is kept on the way but the
+	   pc of the frame before, in pcs[0]. */
+	uintptr_t sought;
+	uintptr_t sought_pc; /* of that frame; 0: it was not found */
 
 	/* With `offsets` NULL nothing below is filled in; else there is room for WALK_CHECKS(max). */
 	int32_t *offsets;

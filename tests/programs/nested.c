@@ -1,5 +1,7 @@
 /* A frame boundary that is reached within the last one. Arguments: recursive: it calls itself, to any depth. apart: it is called
-   from deep in the stack in turn with not so deep, where what the last call left on the stack lies untouched. LIBRARY: it is
+   from deep in the stack in turn with not so deep, where what the last call left on the stack lies untouched. jumped: the place
+   that first calls something which jumps to it then calls something which calls it. levels: 50 calls from another marked function
+   each time. LIBRARY: it is
    called in a library that passes the call on to one of the same name in another. Prints how many calls from outside there were. */
 #include "common.h"
 
@@ -22,6 +24,23 @@ static __attribute__((noinline, noipa)) void apart(int bytes)
 	__asm__ volatile("" : : "r"(room));
 }
 
+static __attribute__((noinline, noipa, optimize("optimize-sibling-calls"))) void present(int waits)
+{
+	if (waits) {
+		frame_tick(0);
+		__asm__ volatile("" ::: "memory");
+		return;
+	}
+	frame_tick(0);
+}
+
+static __attribute__((noinline, noipa)) void frame_level(void)
+{
+	for (int turn = 0; turn < 50; turn++)
+		frame_tick(0);
+	__asm__ volatile("");
+}
+
 int main(int argc, char **argv)
 {
 	int calls = 0;
@@ -38,6 +57,12 @@ int main(int argc, char **argv)
 			apart(64);
 			apart(4096);
 			calls += 2;
+		} else if (!strcmp(what, "jumped")) {
+			present(turn);
+			calls++;
+		} else if (!strcmp(what, "levels")) {
+			frame_level();
+			calls += 51;
 		} else {
 			tick(what[0] == '/' ? 0 : turn * 2);
 			calls++;

@@ -47,8 +47,7 @@ static const char source[] =
 	"10); }\n"
 	"int draw(void) { return rand(); }\nint (*table)(void) = rand;\n";
 
-/* `binding`: lazy or now. */
-static void *make_library(const char *binding, int mode)
+static void *make_library(const char *flags, int mode)
 {
 	char folder[] = "/tmp/test_got.XXXXXX", path[64], command[256];
 	void *library = NULL;
@@ -58,8 +57,7 @@ static void *make_library(const char *binding, int mode)
 	FILE *file = fopen(path, "w");
 	if (file && fputs(source, file) >= 0 && !fclose(file)) {
 		snprintf(command, sizeof command,
-			 "cd %s && gcc -std=gnu11 -O1 -w -fno-builtin -fPIC -shared -Wl,-z,%s slots.c -o slots.so",
-			 folder, binding);
+			 "cd %s && gcc -std=gnu11 -O1 -w -fno-builtin -shared %s slots.c -o slots.so", folder, flags);
 		if (!system(command)) {
 			snprintf(path, sizeof path, "%s/slots.so", folder);
 			library = dlopen(path, mode);
@@ -100,10 +98,10 @@ static bool is_new(const struct image *image)
 	return adopted >= image->start && adopted < image->end;
 }
 
-static void adopt_what_is_relocated(const char *binding, int mode)
+static void adopt_what_is_relocated(const char *flags, int mode)
 {
 	static const struct got_own own[] = {{"rand", resolve_rand}};
-	void *library = make_library(binding, mode | RTLD_DEEPBIND);
+	void *library = make_library(flags, mode | RTLD_DEEPBIND);
 	int (*draw)(void) = library ? (__typeof__(draw))dlsym(library, "draw") : NULL;
 	int (**table)(void) = library ? (__typeof__(table))dlsym(library, "table") : NULL;
 	CHECK(draw && table && *table != rand);
@@ -121,7 +119,7 @@ int main(void)
 	/* strtoull is another name of the same function. */
 	struct mark_function function = {.address = (uintptr_t)dlsym(RTLD_DEFAULT, "strtoul")};
 	CHECK(function.address == (uintptr_t)dlsym(RTLD_DEFAULT, "strtoull"));
-	void *library = make_library("lazy", RTLD_LAZY);
+	void *library = make_library("-fPIC -Wl,-z,lazy", RTLD_LAZY);
 	unsigned long (*sum)(void) = library ? (__typeof__(sum))dlsym(library, "sum") : NULL;
 	CHECK(sum != NULL);
 	const char *reason = NULL;
@@ -129,8 +127,9 @@ int main(void)
 	CHECK(got_around(&function, enter, leave, NULL, false, &reason) == 0 && !reason);
 	CHECK(walks > 0 && walks < 20);
 	CHECK(sum && sum() == 7 && entered == 2);
-	adopt_what_is_relocated("lazy", RTLD_LAZY);
-	adopt_what_is_relocated("now", RTLD_NOW);
+	adopt_what_is_relocated("-fPIC -Wl,-z,lazy", RTLD_LAZY);
+	adopt_what_is_relocated("-fPIC -Wl,-z,now", RTLD_NOW);
+	adopt_what_is_relocated("-fno-pic -mcmodel=large -Wl,-z,notext,-z,now", RTLD_NOW); /* slots in the code */
 	printf("%d looks at the modules\n", walks);
 	return failures != 0;
 }

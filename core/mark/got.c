@@ -52,6 +52,8 @@ static bool in_relro(const struct image *image, uintptr_t address)
 
 static int protection_of(const struct image *image, uintptr_t address)
 {
+	if (in_relro(image, address))
+		return PROT_READ;
 	for (size_t i = 0; i < image->phdr_count; i++) {
 		const Elf64_Phdr *header = &image->phdr[i];
 		uintptr_t start = image->base + header->p_vaddr;
@@ -62,15 +64,33 @@ static int protection_of(const struct image *image, uintptr_t address)
 	return PROT_READ;
 }
 
+/* The pages of something in a module, made writable for a moment where they are not. */
+struct opened {
+	void *pages;
+	size_t bytes;
+	int before; /* their protection */
+};
+
+static bool open_pages(const struct image *image, uintptr_t start, uintptr_t end, struct opened *opened)
+{
+	uintptr_t first = start & ~PAGE;
+	*opened = (struct opened){(void *)first, round_up(end, PAGE + 1) - first, protection_of(image, start)};
+	return opened->before & PROT_WRITE || !mprotect(opened->pages, opened->bytes, PROT_READ | PROT_WRITE);
+}
+
+static void close_pages(const struct opened *opened)
+{
+	if (!(opened->before & PROT_WRITE))
+		mprotect(opened->pages, opened->bytes, opened->before);
+}
+
 static bool store(const struct image *image, uintptr_t *slot, uintptr_t value)
 {
-	uintptr_t first = (uintptr_t)slot & ~PAGE, past = round_up((uintptr_t)(slot + 1), PAGE + 1);
-	int before = in_relro(image, (uintptr_t)slot) ? PROT_READ : protection_of(image, (uintptr_t)slot);
-	if (!(before & PROT_WRITE) && mprotect((void *)first, past - first, PROT_READ | PROT_WRITE))
+	struct opened opened;
+	if (!open_pages(image, (uintptr_t)slot, (uintptr_t)(slot + 1), &opened))
 		return false;
 	__atomic_store_n(slot, value, __ATOMIC_RELEASE);
-	if (!(before & PROT_WRITE))
-		mprotect((void *)first, past - first, before);
+	close_pages(&opened);
 	return true;
 }
 
@@ -307,13 +327,11 @@ static bool resolve_by(const struct image *image, const Elf64_Rela *entry, uintp
 	Elf64_Rela ours = {.r_offset = entry->r_offset,
 			   .r_info = ELF64_R_INFO(0, R_X86_64_IRELATIVE),
 			   .r_addend = (Elf64_Sxword)(resolver - image->base)};
-	uintptr_t first = (uintptr_t)entry & ~PAGE, past = round_up((uintptr_t)(entry + 1), PAGE + 1);
-	int before = protection_of(image, (uintptr_t)entry);
-	if (!(before & PROT_WRITE) && mprotect((void *)first, past - first, PROT_READ | PROT_WRITE))
+	struct opened opened;
+	if (!open_pages(image, (uintptr_t)entry, (uintptr_t)(entry + 1), &opened))
 		return false;
 	*(Elf64_Rela *)entry = ours;
-	if (!(before & PROT_WRITE))
-		mprotect((void *)first, past - first, before);
+	close_pages(&opened);
 	return true;
 }
 

@@ -160,14 +160,6 @@ static struct binding *first_of(uintptr_t address, bool around)
 	return NULL;
 }
 
-static uintptr_t end_of(const struct mark_function *function)
-{
-	uintptr_t start = function->address;
-	size_t bytes = function->size;
-	return bytes || (mark_function_extent(&start, &bytes) && start == function->address) ? function->address + bytes
-											     : function->address;
-}
-
 static bool bind_function(void *context, const struct mark_function *function)
 {
 	struct search *search = context;
@@ -193,8 +185,6 @@ static bool bind_function(void *context, const struct mark_function *function)
 		.tables = tokio,
 		.reads_arguments = kind == POLICY_TRANSFER || kind == POLICY_STACK || kind == POLICY_SWITCH,
 	};
-	binding->jump = wish.first ? wish.first->jump : nesting_jump_of(function->address);
-	binding->end = end_of(function);
 	connect_function(binding, function, &wish);
 	outcome[search->which].bound = described->binding != TRACE_BINDING_NONE;
 	if (is_candidate(search->marker) && outcome[search->which].bound && !binding->watched) {

@@ -45,9 +45,15 @@ static int patch(struct binding *binding, const struct mark_function *function, 
 {
 	if (wish->first) {
 		append(&wish->first->next, binding);
+		binding->end = wish->first->end;
+		binding->jump = wish->first->jump;
 		return 0;
 	}
 	make_patcher_ready();
+	if (!wish->around) { /* nesting.h asks */
+		binding->end = mark_function_end(function->address, function->size);
+		binding->jump = mark_jump_of(function->address);
+	}
 	int error = wish->around ? patch_around(function, marker_scope_enter, marker_scope_leave, binding,
 						wish->registers_only, reason)
 				 : patch_entry(function, marker_entry, binding, reason);

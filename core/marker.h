@@ -6,7 +6,7 @@
 #define FA_MARKER_H
 
 #include "core/base.h"
-#include "core/nesting.h"
+#include "core/mark/mark.h"
 #include "core/registry/policy.h"
 #include "core/trace/format.h"
 
@@ -45,7 +45,7 @@ struct binding {
 	struct binding *next; /* of the same function or call, in the order they were asked for */
 	uintptr_t address; /* of the function; 0: an interposed call */
 	uintptr_t end; /* of its code, as far as that is known */
-	struct nesting_jump jump; /* that it consists of */
+	struct mark_jump jump; /* that it consists of */
 	struct trace_marker described; /* the record as it was made: for late records and children */
 };
 

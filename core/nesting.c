@@ -1,9 +1,6 @@
-/* Inside a patched function, but for nesting_jump_of: general registers only, and the walk through the guard. */
+/* Inside a patched function: general registers only, and what looks at code through the guard. */
 #include "core/nesting.h"
 
-#include <string.h>
-
-#include "core/mark/image.h"
 #include "core/mark/mark.h"
 #include "core/marker.h"
 #include "core/path/path.h"
@@ -28,35 +25,14 @@ static bool is_in(uintptr_t start, uintptr_t end, uintptr_t return_address)
 	return return_address > start && return_address <= end;
 }
 
-struct nesting_jump nesting_jump_of(uintptr_t function)
-{
-	static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
-	struct nesting_jump jump = {0, NULL};
-	struct image image;
-	const uint8_t *code = (const uint8_t *)function;
-	int32_t reach;
-	if (!image_of(function, &image) || !image_executable(&image, function, sizeof endbr64 + 6))
-		return jump;
-	if (!memcmp(code, endbr64, sizeof endbr64))
-		code += sizeof endbr64;
-	if (code[0] == 0xe9) {
-		memcpy(&reach, code + 1, sizeof reach);
-		jump.target = (uintptr_t)code + 5 + (uintptr_t)(intptr_t)reach;
-	} else if (code[0] == 0xff && code[1] == 0x25) {
-		memcpy(&reach, code + 2, sizeof reach);
-		jump.slot = (const uintptr_t *)((uintptr_t)code + 6 + (uintptr_t)(intptr_t)reach);
-	}
-	return jump;
-}
-
-static uintptr_t target_of(struct nesting_jump jump)
+static uintptr_t target_of(struct mark_jump jump)
 {
 	return jump.slot ? *jump.slot : jump.target;
 }
 
 /* Where the jumps end that a function consists of. */
 struct chase {
-	struct nesting_jump jump;
+	struct mark_jump jump;
 	uintptr_t wanted; /* a function */
 	bool leads_there;
 	uintptr_t start, end; /* else of the function that the last one leads to */
@@ -66,20 +42,15 @@ static void follow(void *given, void *unused)
 {
 	struct chase *chase = given;
 	(void)unused;
-	for (unsigned jumps = 0; jumps < JUMPS_MAX; jumps++) {
-		uintptr_t target = target_of(chase->jump);
+	uintptr_t target = target_of(chase->jump);
+	for (unsigned jumps = 0; target && jumps < JUMPS_MAX; jumps++) {
 		chase->leads_there = target == chase->wanted;
-		if (!target || chase->leads_there)
+		if (chase->leads_there)
 			return;
 		chase->start = target;
-		chase->jump = nesting_jump_of(target);
-		if (!chase->jump.slot && !chase->jump.target)
-			break;
+		target = target_of(mark_jump_of(target));
 	}
-	size_t bytes = 0;
-	uintptr_t start = chase->start;
-	if (mark_function_extent(&start, &bytes) && start == chase->start)
-		chase->end = start + bytes;
+	chase->end = mark_function_end(chase->start, 0);
 }
 
 static struct chase chase_from(const struct binding *last, const struct binding *binding)

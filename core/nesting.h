@@ -10,15 +10,6 @@
 
 struct binding;
 
-/* Where a function jumps to that consists of a jump. Both 0: it does not. */
-struct nesting_jump {
-	uintptr_t target;
-	const uintptr_t *slot; /* that holds its target */
-};
-
-/* Before the function is patched. */
-struct nesting_jump nesting_jump_of(uintptr_t function);
-
 bool nesting_look(struct thread *thread, const struct binding *binding, const uintptr_t *fp);
 
 /* The entry of a function that `binding` marks, at frame address `fp`: whether it is no boundary, since the last one's function

@@ -344,3 +344,11 @@ bool mark_function_extent(uintptr_t *address, size_t *size)
 	struct image image;
 	return image_of(*address, &image) && extent_find(&image, *address, address, size);
 }
+
+uintptr_t mark_function_end(uintptr_t function, size_t size)
+{
+	uintptr_t start = function;
+	if (!size && (!mark_function_extent(&start, &size) || start != function))
+		return function;
+	return function + size;
+}

@@ -45,6 +45,16 @@ bool finder_resolves(void); /* IFUNCs are not passed over */
 /* The function that holds `*address`, from its module's unwind table: its first byte, and its size in *size. False,
    and nothing changed, when the table tells nothing. */
 bool mark_function_extent(uintptr_t *address, size_t *size);
+/* The end of the function that begins at `function`: by its size, or where that is 0 by the table. `function`: it is not known. */
+uintptr_t mark_function_end(uintptr_t function, size_t size);
+
+/* Where a function jumps to that consists of a jump, as it stands now: patched, it does not. Both 0: it does not, or there is no
+   disassembler. */
+struct mark_jump {
+	uintptr_t target;
+	const uintptr_t *slot; /* that holds its target */
+};
+struct mark_jump mark_jump_of(uintptr_t function);
 
 /* Address of the dynamic symbol `name`, first definition in load order after the module that holds `after`
    (0: from the start), in any module including RTLD_LOCAL ones; 0 when there is none. No malloc, no dlsym, usable
@@ -110,7 +120,8 @@ void patch_forget(uintptr_t start, uintptr_t end);
 void patch_release(void);
 
 /* Has ld.so call on_change whenever its list of modules has changed: inside dlopen, when the new modules are mapped (from
-   glibc 2.41 on, relocated as well) and their constructors have not run, and inside dlclose. NULL, or why that can't be had. Needs no disassembler. */
+   glibc 2.41 on, relocated as well) and their constructors have not run, and inside dlclose. NULL, or why that can't be had.
+   Needs no disassembler. */
 const char *patch_loader_event(void (*on_change)(void *context, const uintptr_t *fp));
 
 #endif

@@ -50,9 +50,9 @@ uint32_t path_value(struct path_cache *cache, const uintptr_t *fp, uint32_t tag,
 /* Full capture without a cache. Returns the number of pcs; *cut tells whether the path was deeper than `max`. */
 size_t path_capture(const uintptr_t *fp, uintptr_t *pcs, size_t max, bool *cut);
 
-/* Where in its code what runs in the frame that was entered at frame address `outer` (as `fp`, further out on this stack) has called,
-   directly or not, what `fp` belongs to. 0: it has not; also 512 frames further out, and where only libunwind gets. Before path_init,
-   too. Cost: some 20 ns a frame. */
+/* Where in its code the frame that was entered at frame address `outer` (as `fp`, further out on this stack) has called, directly or
+   not, what `fp` belongs to. 0: it has not; also 512 frames further out, and where only libunwind gets. Before path_init, too.
+   Cost: some 20 ns a frame. */
 uintptr_t path_pc_within(const uintptr_t *fp, const uintptr_t *outer);
 
 /* Adds this cache's numbers to *stats. */

@@ -1,5 +1,5 @@
-/* malloc, realloc and free: the fast paths of core/hot.h, and where those end a jump to the hooks that know their caller. Compiled
-   without frame pointers, so that such a jump leaves no frame of ours behind. Also what is made of these by a jump. */
+/* malloc, realloc and free: the fast paths of core/hot.h, and where those end a jump to the hooks that know their caller.
+   Compiled without frame pointers, so that such a jump leaves no frame of ours behind. Also what is made of these by a jump. */
 #include <errno.h>
 
 #include "core/counter.h"

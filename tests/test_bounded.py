@@ -1,6 +1,7 @@
 """Nothing grows with the length of a run: frame tier under churn and escapes, recording, call paths."""
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -179,10 +180,11 @@ def test_scratch_memory_of_frames_keeps_its_pages(shim):
 
 
 def test_threads_that_take_turns_leave_little_behind(shim):
-    """80 MiB live at once at most; 354 MiB stay with jemalloc 5.3.0 inside, 463 with 5.3.1 (by themselves they keep 423 and 488). By a
-    rule that asks how much is free in all before it does anything, 523."""
+    """80 MiB live at once at most. By a rule that asks how much is free in all before it does anything, 523 MiB stay. With jemalloc
+    5.3.0 inside 354 (it by itself: 423), with 5.3.1 463 (488)."""
+    newer = 'VERSION "5.3.0' not in Path("/usr/include/jemalloc/jemalloc.h").read_text()
     peak, = large(shim, "in-turn")
-    assert 80 < peak < 485
+    assert 80 < peak < (485 if newer else 450)
 
 
 def test_pages_that_stay_raise_no_peak(shim):

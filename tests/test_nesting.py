@@ -9,17 +9,19 @@ static __attribute__((used)) void (*inner)(int);
 static __attribute__((constructor)) void find(void)
 { inner = (void (*)(int))dlsym(dlopen("$ORIGIN/inner.so", RTLD_NOW | RTLD_LOCAL), "frame_tick"); }
 """
+
+
+def jump(name, slot):
+    return (f'__asm__(".globl {name}; .type {name}, @function; {name}: endbr64; jmp *{slot}(%rip);"'
+            f'".size {name}, .-{name}");\n')
+
+
 PASSES_ON = {"call": "void frame_tick(int n) { inner(n); __asm__ volatile(\"\"); }\n",
+             "jump": jump("frame_tick", "inner"),
              "jump and call": "static void pass_on(int n) { inner(n); __asm__ volatile(\"\"); }\n"
-                              "static __attribute__((used)) void (*slot)(int) = pass_on;\n"
-                              "__asm__(\".globl frame_tick; .type frame_tick, @function; frame_tick: endbr64; jmp *slot(%rip);\"\n"
-                              "\".size frame_tick, .-frame_tick\");\n",
-             "jumps": "static __attribute__((used)) void *slot;\n"
-                      "__asm__(\".globl frame_tick; .type frame_tick, @function; frame_tick: endbr64; jmp *slot(%rip); .size frame_tick, .-frame_tick;\"\n"
-                      "\".type again, @function; again: endbr64; jmp *inner(%rip); .size again, .-again\");\n"
-                      "void again(void);\nstatic __attribute__((constructor)) void fill(void) { slot = (void *)again; }\n",
-             "jump": "__asm__(\".globl frame_tick; .type frame_tick, @function; frame_tick: endbr64; jmp *inner(%rip);\"\n"
-                     "\".size frame_tick, .-frame_tick\");\n"}
+                              "static __attribute__((used)) void (*slot)(int) = pass_on;\n" + jump("frame_tick", "slot"),
+             "jumps": "void again(int);\nstatic __attribute__((used)) void (*slot)(int) = again;\n" + jump("frame_tick", "slot")
+                      + jump("again", "inner")}
 FLAGS = ["-O1", "-fno-builtin", "-shared", "-fPIC"]
 
 

@@ -131,7 +131,8 @@ def test_frames(target, witness, shimmed, mode):
     frames = shimmed(mode).report["frames"]
     assert frames["count"] in target.frames
     markers = [m for m in shimmed(mode).report["markers"] if m["name"] == target.boundary]
-    assert {m["binding"] for m in markers} == {"patch"}  # SDL 2 that is made of SDL 3: two
+    libraries = 2 if any("/libSDL3" in m["module"] for m in markers) else 1  # SDL 2 may be made of it
+    assert [m["binding"] for m in markers] == ["patch"] * libraries
 
 
 @pytest.mark.parametrize("mode", ["route", "observe"])

@@ -1,8 +1,8 @@
 /* A frame boundary that is reached within the last one. Arguments: recursive: it calls itself, to any depth. apart: it is called
    from deep in the stack in turn with not so deep, where what the last call left on the stack lies untouched. jumped: the place
    that first calls something which jumps to it then calls something which calls it. levels: 50 calls from another marked function
-   each time. LIBRARY: it is
-   called in a library that passes the call on to one of the same name in another. Prints how many calls from outside there were. */
+   each time. LIBRARY: it is called in a library that passes the call on to one of the same name in another. Prints how many calls
+   from outside there were. */
 #include "common.h"
 
 #include <dlfcn.h>

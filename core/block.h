@@ -14,13 +14,15 @@
  * sl = the block lies in a slab, not in a frame span. np = not plain: it lies elsewhere, belongs to a task, is in no count,
  * has no bytes, or its end means something. Both: it is dead. So one compare of `birth` with what the thread's present
  * segment would write there tells that a block is alive, was born in it, and is one that the fast paths know how to free.
- * check = a function of the address and a secret for a live block, its complement for a freed one; anything else is no
- * block's start. 44 bits of segment last for 5 years at 100,000 markers a second.
+ * check = a function of the address and a secret, or its complement where the block is dead; anything else is no block's
+ * start. A plain block in a span dies by `birth` alone, one store less: there both words must be those of a live block.
+ * 44 bits of segment last for 5 years at 100,000 markers a second.
  */
 #ifndef FA_BLOCK_H
 #define FA_BLOCK_H
 
 #include "core/base.h"
+#include "core/segment.h"
 #include "core/trace/format.h"
 
 #define BLOCK_HEADER_BYTES 16u
@@ -99,21 +101,45 @@ static always_inline void block_unplain(struct block *block)
 	block->birth = (block->birth & ~(uint64_t)BLOCK_IN_SLAB) | BLOCK_NOT_PLAIN;
 }
 
-/* Tag and size where the check is right; of anything else whose address is a multiple of 16, more than BLOCK_LIVE_MAX. */
-#define BLOCK_LIVE_MAX ((1ull << 48) - 1)
+/* Tag and size where the check is right; of anything else whose address is a multiple of 16, more than BLOCK_CONTENTS_MAX. */
+#define BLOCK_CONTENTS_MAX ((1ull << 48) - 1)
 static always_inline uint64_t block_contents(const struct block *block)
 {
 	return block->state ^ block_check(block + 1);
 }
 
+static always_inline bool block_birth_is_dead(uint64_t birth)
+{
+	return (birth & BLOCK_DEAD) == BLOCK_DEAD;
+}
+
+static always_inline uint64_t block_segment_of(uint64_t birth)
+{
+	return (birth ^ block_birth_secret) >> BLOCK_SEGMENT_SHIFT;
+}
+
+/* Of a block in a span, whose check is right: it has died if it says so, or if another's bytes lie there. */
+static always_inline bool block_lives_in_span(const struct block *block)
+{
+	return !block_birth_is_dead(block->birth) && segment_was_leased(block_segment_of(block->birth));
+}
+
+static always_inline bool block_lives_by_contents(const struct block *block, uint64_t contents)
+{
+	return (contents >> BLOCK_TAG_SHIFT & 3) != TRACE_TIER_FRAME || block_lives_in_span(block);
+}
+
 static always_inline bool block_is_live(const struct block *block)
 {
-	return block_contents(block) <= BLOCK_LIVE_MAX;
+	uint64_t contents = block_contents(block);
+	return contents <= BLOCK_CONTENTS_MAX && block_lives_by_contents(block, contents);
 }
 
 static always_inline bool block_is_dead(const struct block *block)
 {
-	return block_contents(block) >> 48 == 0xffff;
+	uint64_t contents = block_contents(block);
+	return contents >> 48 == 0xffff ||
+	       (contents <= BLOCK_CONTENTS_MAX && !block_lives_by_contents(block, contents));
 }
 
 static always_inline void block_kill(struct block *block)
@@ -122,17 +148,16 @@ static always_inline void block_kill(struct block *block)
 	block->birth |= BLOCK_DEAD;
 }
 
-/* The same of a plain block in a slab, where a link takes the place of `birth`, and in a span: small stores to one line. */
+/* The same of a plain block in a slab, where a link takes the place of `birth`. */
 static always_inline void block_kill_in_slab(struct block *block)
 {
 	__asm__("notw 6+%0" : "+o"(block->state));
 }
 
+/* The same of a plain block in a span of the calling thread. */
 static always_inline void block_kill_in_span(struct block *block)
 {
-	block_kill_in_slab(block);
-	uint8_t *byte = (uint8_t *)&block->birth + 2;
-	__asm__("orb %1, %0" : "+m"(*byte) : "i"(BLOCK_DEAD >> 16));
+	block->birth |= BLOCK_DEAD;
 }
 
 /* A block of the heap tier that was killed lives on. */
@@ -189,7 +214,7 @@ static always_inline uint32_t block_counter(const struct block *block)
 
 static always_inline uint64_t block_segment(const struct block *block)
 {
-	return (block->birth ^ block_birth_secret) >> BLOCK_SEGMENT_SHIFT;
+	return block_segment_of(block->birth);
 }
 
 #endif

@@ -9,13 +9,13 @@
 #include "core/trace/writer.h"
 
 struct segment_record *segment_table;
-static _Atomic uint64_t next_lease = SEGMENT_LEASE_MAX; /* ids below are never used: 0 means none */
+_Atomic uint64_t segment_next_lease = SEGMENT_LEASE_MAX; /* ids below are never used: 0 means none */
 
 uint64_t segment_first_own;
 
 void segment_child(void)
 {
-	segment_first_own = atomic_load(&next_lease);
+	segment_first_own = atomic_load(&segment_next_lease);
 }
 
 int segment_init(void)
@@ -40,7 +40,7 @@ static uint32_t ids_after(uint32_t ids)
 uint64_t segment_lease_more(struct segment_lease *lease)
 {
 	uint32_t ids = ids_after(lease->ids);
-	uint64_t first = atomic_fetch_add_explicit(&next_lease, ids, memory_order_relaxed);
+	uint64_t first = atomic_fetch_add_explicit(&segment_next_lease, ids, memory_order_relaxed);
 	if (unlikely(first + ids > BLOCK_SEGMENT_MAX)) {
 		/* Exhausted after years: the thread stays in its last segment for good. */
 		trace_loss(TRACE_LOSS_SEGMENTS, 1);
@@ -49,9 +49,4 @@ uint64_t segment_lease_more(struct segment_lease *lease)
 	trace_add(&trace_header->segments_leased, ids);
 	*lease = (struct segment_lease){first + 1, first + ids, ids};
 	return first;
-}
-
-bool segment_was_leased(uint64_t id)
-{
-	return id && id < atomic_load_explicit(&next_lease, memory_order_relaxed);
 }

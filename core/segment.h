@@ -60,8 +60,12 @@ static always_inline bool segment_is_inherited(uint64_t id)
 	return id < segment_first_own;
 }
 
-/* Whether the id may have been given out: tells a header from what a free list left in its place. */
-bool segment_was_leased(uint64_t id);
+/* Whether the id may have been given out: tells a header from what else came to lie in its place. */
+extern _Atomic uint64_t segment_next_lease own_data;
+static always_inline bool segment_was_leased(uint64_t id)
+{
+	return id && id < atomic_load_explicit(&segment_next_lease, memory_order_relaxed);
+}
 
 /* False: the id is older than the table. */
 static inline bool segment_resolve(uint64_t id, struct segment_record *out)

@@ -119,13 +119,14 @@ bool frame_resize_top(struct thread *thread, struct block *block, size_t size)
 	return true;
 }
 
-/* The site of a block that is alive. Another thread may be freeing it: it marks the block dead before it puts the list's
+/* The site of a block that is alive. Another thread may be freeing it: it marks `state` dead before it puts the list's
    link in the place of `birth`, so a birth that was read while the block still lives is one. */
 static bool live_site(const struct block *block, uint32_t *site)
 {
 	uint64_t birth = __atomic_load_n(&block->birth, __ATOMIC_ACQUIRE);
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	if ((__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48)
+	if ((__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48 ||
+	    block_birth_is_dead(birth))
 		return false;
 	*site = counter_at((uint32_t)birth & BLOCK_COUNTER_MASK)->site;
 	return true;

@@ -15,7 +15,8 @@
  * has no bytes, or its end means something. Both: it is dead. So one compare of `birth` with what the thread's present
  * segment would write there tells that a block is alive, was born in it, and is one that the fast paths know how to free.
  * check = a function of the address and a secret, or its complement where the block is dead; anything else is no block's
- * start. A plain block in a span dies by `birth` alone, one store less: there both words must be those of a live block.
+ * start. A plain block dies by `birth` alone, one store less; in slabs a link takes its place. So in spans and slabs both
+ * words must be those of a live block.
  * 44 bits of segment last for 5 years at 100,000 markers a second.
  */
 #ifndef FA_BLOCK_H
@@ -56,7 +57,7 @@ struct block {
 #define BLOCK_UNTRACKED (BLOCK_UNCOUNTED | BLOCK_SPECIAL)
 
 extern uint64_t block_secret own_data; /* set once at start-up; its low 48 bits are 0 */
-extern uint64_t block_birth_secret own_data; /* the same, its low 20 */
+extern uint64_t block_birth_secret own_data; /* the same, its low 20; its highest is 1, so that no address is a birth */
 extern uint64_t block_span_base own_data; /* block_state_base of a plain block in a span */
 
 static always_inline uint64_t block_check(const void *pointer)
@@ -118,15 +119,15 @@ static always_inline uint64_t block_segment_of(uint64_t birth)
 	return (birth ^ block_birth_secret) >> BLOCK_SEGMENT_SHIFT;
 }
 
-/* Of a block in a span, whose check is right: it has died if it says so, or if another's bytes lie there. */
-static always_inline bool block_lives_in_span(const struct block *block)
+/* Of a block in a span or slab whose check is right: it has died if it says so, or if a link or another's bytes lie there. */
+static always_inline bool block_birth_lives(const struct block *block)
 {
 	return !block_birth_is_dead(block->birth) && segment_was_leased(block_segment_of(block->birth));
 }
 
 static always_inline bool block_lives_by_contents(const struct block *block, uint64_t contents)
 {
-	return (contents >> BLOCK_TAG_SHIFT & 3) != TRACE_TIER_FRAME || block_lives_in_span(block);
+	return (contents >> BLOCK_TAG_SHIFT & 3) > TRACE_TIER_POOL || block_birth_lives(block);
 }
 
 static always_inline bool block_is_live(const struct block *block)
@@ -146,12 +147,6 @@ static always_inline void block_kill(struct block *block)
 {
 	block->state ^= 0xffffull << 48;
 	block->birth |= BLOCK_DEAD;
-}
-
-/* The same of a plain block in a slab, where a link takes the place of `birth`. */
-static always_inline void block_kill_in_slab(struct block *block)
-{
-	__asm__("notw 6+%0" : "+o"(block->state));
 }
 
 /* The same of a plain block in a span of the calling thread. */

@@ -241,7 +241,6 @@ static always_inline void hot_account_death_in_slab(struct thread *thread, struc
 static always_inline bool hot_die_in_slab(struct thread *thread, struct block *block, struct trace_counter *counter,
 					  size_t usable)
 {
-	block_kill_in_slab(block);
 	hot_account_death_in_slab(thread, counter, usable);
 	return pool_give_last(&thread->small_caches[pool_class_known(usable)], block);
 }

@@ -150,8 +150,9 @@ static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const ui
 		if (trace_header)
 			trace_add(&trace_header->untracked_allocs, 1);
 		uint32_t tag = BLOCK_UNTRACKED | BLOCK_ACCOUNT(TRACE_TIER_HEAP);
-		void *pointer =
-			place.nested ? direct_alloc(size, align, 0, tag) : heap_alloc(size, align, 0, tag, zeroed);
+		uint64_t birth = block_birth_of(SEGMENT_UNTRACKED);
+		void *pointer = place.nested ? direct_alloc(size, align, birth, tag)
+					     : heap_alloc(size, align, birth, tag, zeroed);
 		operation_leave(place);
 		return pointer;
 	}

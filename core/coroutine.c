@@ -96,7 +96,7 @@ static bool block_around(uintptr_t address, uintptr_t *low, uintptr_t *high)
 		}
 		uintptr_t start = at + BLOCK_HEADER_BYTES;
 		if (block_is_live(block) && start <= address && block_size(block) > address - start &&
-		    block_size(block) <= STACK_MAX_BYTES && segment_was_leased(block_segment(block))) {
+		    block_size(block) <= STACK_MAX_BYTES) {
 			*low = start;
 			*high = start + block_size(block);
 			return true;

@@ -95,9 +95,9 @@ static always_inline bool escape_free_at_home(struct thread *thread, struct bloc
 	uint64_t birth = block->birth, contents = block->state ^ block_check(block + 1), id = block_segment(block);
 	bool in_slab = contents >> BLOCK_TAG_SHIFT == ESCAPE_TAG_SLAB;
 	struct segment_record segment;
-	if ((!in_slab && contents >> BLOCK_TAG_SHIFT != ESCAPE_TAG_SPAN) || birth & BLOCK_NOT_PLAIN ||
-	    unlikely(events_area != NULL) || unlikely(thread->task) || unlikely(segment_is_inherited(id)) ||
-	    unlikely(!segment_resolve(id, &segment)) ||
+	if ((!in_slab && contents >> BLOCK_TAG_SHIFT != ESCAPE_TAG_SPAN) ||
+	    (birth & (BLOCK_LIVES | BLOCK_NOT_PLAIN)) != BLOCK_LIVES || unlikely(events_area != NULL) ||
+	    unlikely(thread->task) || unlikely(segment_is_inherited(id)) || unlikely(!segment_resolve(id, &segment)) ||
 	    unlikely(segment.thread != thread->record_index)) /* of a thread that had this slot before */
 		return false;
 	uint32_t lifetime_frames = thread->frame - segment.frame;

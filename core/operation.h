@@ -117,7 +117,7 @@ static always_inline void *operation_take_room(struct thread *thread, const stru
 static always_inline void operation_account_death(struct thread *thread, const struct block *block, const uintptr_t *fp)
 {
 	uint32_t tag = block_tag(block);
-	bool clean = (block->birth ^ thread->birth) >> BLOCK_SEGMENT_SHIFT == 0;
+	bool clean = block_segment(block) == thread_segment(thread);
 	if (unlikely(!clean && segment_is_inherited(block_segment(block))))
 		return;
 	struct trace_counter *counter = counter_of(thread, block_site(block));

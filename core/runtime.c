@@ -220,7 +220,7 @@ static enum runtime_phase start(void)
 	block_secret = (random ? random[1] : (uintptr_t)&process >> 4) << 48;
 	block_birth_secret =
 		((random ? random[0] : (uintptr_t)&process * 0x9e3779b97f4a7c15u) & -(1ull << BLOCK_SEGMENT_SHIFT)) |
-		1ull << 63;
+		BLOCK_LIVES;
 	pool_init();
 	block_span_base = block_state_base(BLOCK_IN_SCOPE);
 	if (region_init())

@@ -19,7 +19,7 @@
 static always_inline void new_segment(struct thread *thread)
 {
 	uint64_t segment = segment_next(&thread->segments);
-	thread->birth = segment << BLOCK_SEGMENT_SHIFT ^ block_birth_secret;
+	thread->birth = block_birth_of(segment);
 	thread->clean_birth = likely(!events_area) ? thread->birth : UINT64_MAX;
 	const struct task *task = thread->task;
 	if (unlikely(task != NULL))

@@ -13,6 +13,7 @@
 #define SEGMENT_LEASE_FIRST 4u /* one cache line of the table */
 #define SEGMENT_LEASE_MAX 256u
 #define SEGMENT_TABLE (1u << 18)
+#define SEGMENT_UNTRACKED 1u /* of blocks that no thread has; no lease has it */
 #define SEGMENT_NO_THREAD UINT32_MAX
 #define SEGMENT_OF_TASK (1u << 31)
 

@@ -282,7 +282,7 @@ static always_inline void thread_open(struct thread *thread)
 
 static always_inline uint64_t thread_segment(const struct thread *thread)
 {
-	return (thread->birth ^ block_birth_secret) >> BLOCK_SEGMENT_SHIFT;
+	return block_segment_of(thread->birth);
 }
 
 int thread_init(void);

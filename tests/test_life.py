@@ -98,6 +98,17 @@ def test_a_second_free_of_a_block_whose_header_is_half_overwritten(shim, stacks)
     assert run.report["totals"]["live_blocks"] <= 1
 
 
+@pytest.mark.parametrize("frame", ["frame_mark", "none"])
+@pytest.mark.parametrize("stacks, seed", [("full", 53), ("full", 5), ("full", 11), ("none", 10), ("none", 22), ("caller", 8)])
+def test_each_second_free_is_told_whatever_lies_there_by_now(shim, stacks, seed, frame):
+    """A block may die by one bit of its header, or by a link: neither may come to life where the rest is overwritten."""
+    for blocks in 64, 1024:
+        run = shim.run([harness.program("stale_frees"), seed, 100000, blocks], {"stacks": stacks, "frame": frame})
+        told = sum(v["count"] for v in run.violations("FA901") + run.violations("FA902"))
+        assert told == int(run.stdout) > 1000
+        assert run.report["totals"]["live_blocks"] <= 1
+
+
 @pytest.mark.parametrize("stacks", ["full", "none"])
 def test_a_second_free_of_a_block_whose_slab_has_become_another(shim, stacks):
     run = shim.run(harness.program("reused_slab"), {"stacks": stacks, "frame": "none"})

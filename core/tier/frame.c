@@ -125,8 +125,7 @@ static bool live_site(const struct block *block, uint32_t *site)
 {
 	uint64_t birth = __atomic_load_n(&block->birth, __ATOMIC_ACQUIRE);
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	if ((__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48 ||
-	    block_birth_is_dead(birth))
+	if ((__atomic_load_n(&block->state, __ATOMIC_RELAXED) ^ block_check(block + 1)) >> 48 || !(birth & BLOCK_LIVES))
 		return false;
 	*site = counter_at((uint32_t)birth & BLOCK_COUNTER_MASK)->site;
 	return true;

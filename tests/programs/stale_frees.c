@@ -1,0 +1,106 @@
+/* Allocates and frees at random, checks what its blocks hold, and frees now and then what was freed before, whatever lies there
+   by now: nothing, a part of a block, another block's header. Prints how often. Arguments: seed, operations, blocks at most. */
+#include "common.h"
+
+#define BLOCKS_MAX 4096
+#define FREED 65536
+
+static uint64_t state = 88172645463325252u;
+static struct {
+	unsigned char *bytes, pattern;
+	size_t size;
+} blocks[BLOCKS_MAX];
+static void *freed[FREED]; /* the last of them */
+static size_t freed_count;
+
+static uint64_t any(uint64_t below)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state % below;
+}
+
+static void check(size_t n)
+{
+	for (size_t i = 0; i < blocks[n].size; i++)
+		if (blocks[n].bytes[i] != blocks[n].pattern)
+			abort();
+}
+
+static void fill(size_t n, unsigned char *bytes, size_t size)
+{
+	blocks[n].bytes = bytes;
+	blocks[n].size = size;
+	blocks[n].pattern = (unsigned char)(any(3) ? any(256) : 0);
+	memset(bytes, blocks[n].pattern, size);
+}
+
+static void note_freed(void *block)
+{
+	freed[freed_count++ % FREED] = block;
+}
+
+static void drop(size_t n)
+{
+	check(n);
+	free(blocks[n].bytes);
+	note_freed(blocks[n].bytes);
+	blocks[n].bytes = NULL;
+}
+
+static void resize(size_t n)
+{
+	size_t size = 1 + any(700);
+	unsigned char *old = blocks[n].bytes, *bytes = realloc(old, size);
+	if (bytes != old)
+		note_freed(old);
+	if (size < blocks[n].size)
+		blocks[n].size = size;
+	blocks[n].bytes = bytes;
+	check(n);
+	fill(n, bytes, size);
+}
+
+/* A block that begins where that one began would be freed rightly. */
+static bool free_again(void *block, size_t count)
+{
+	for (size_t n = 0; n < count; n++)
+		if (blocks[n].bytes == block)
+			return false;
+	free(block);
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	state ^= strtoull(argv[1], NULL, 0) * 0x9e3779b97f4a7c15u;
+	long operations = atol(argv[2]);
+	size_t count = (size_t)atol(argv[3]);
+	long again = 0;
+	CHECK(argc == 4 && count <= BLOCKS_MAX);
+	for (long i = 0; i < operations; i++) {
+		size_t n = any(count);
+		if (i % 512 == 0)
+			frame_mark();
+		if (i % 2048 == 0)
+			for (size_t other = 0; other < count; other++)
+				if (blocks[other].bytes)
+					drop(other);
+		if (!blocks[n].bytes) {
+			size_t size = 1 + any(any(16) ? 200 : any(16) ? 8000 : 100000);
+			fill(n, malloc(size), size);
+		} else if (any(8)) {
+			drop(n);
+		} else {
+			resize(n);
+		}
+		if (i % 13 == 0 && freed_count)
+			again += free_again(freed[any(freed_count < FREED ? freed_count : FREED)], count);
+	}
+	for (size_t n = 0; n < count; n++)
+		if (blocks[n].bytes)
+			drop(n);
+	printf("%ld\n", again);
+	return failures != 0;
+}

@@ -9,21 +9,30 @@
 #include "core/scope.h"
 #include "core/tag.h"
 
-static uint32_t frame_marker(void)
+static struct {
+	struct base_lock lock;
+	struct binding binding;
+} frame_marker;
+
+static uint32_t frame_marker_index(void)
 {
-	static struct base_lock lock;
-	static struct binding binding;
-	if (!binding.record && base_lock(&lock)) {
-		binding.described = (struct trace_marker){.kind = TRACE_MARKER_FRAME,
-							  .binding = TRACE_BINDING_API,
-							  .module = TRACE_NO_MODULE,
-							  .name = "fa_frame_begin"};
-		marker_record(&binding);
-		base_unlock(&lock);
+	struct binding *binding = &frame_marker.binding;
+	if (!binding->record && base_lock(&frame_marker.lock)) {
+		binding->described = (struct trace_marker){.kind = TRACE_MARKER_FRAME,
+							   .binding = TRACE_BINDING_API,
+							   .module = TRACE_NO_MODULE,
+							   .name = "fa_frame_begin"};
+		marker_record(binding);
+		base_unlock(&frame_marker.lock);
 	}
-	if (binding.record)
-		trace_add(&binding.record->calls, 1);
-	return binding.index;
+	if (binding->record)
+		trace_add(&binding->record->calls, 1);
+	return binding->index;
+}
+
+void api_child(void)
+{
+	frame_marker.binding.record = NULL;
 }
 
 void api_frame_begin(const uintptr_t *fp)
@@ -37,7 +46,7 @@ void api_frame_begin(const uintptr_t *fp)
 		if (thread->role == TRACE_ROLE_NONE)
 			role_set(thread, TRACE_ROLE_FRAME);
 		thread->api_paused_by = 0;
-		scope_frame_boundary(thread, frame_marker(), fp);
+		scope_frame_boundary(thread, frame_marker_index(), fp);
 		atomic_fetch_add(&api_frames_begun, 1);
 	}
 	api_leave(place);

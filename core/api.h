@@ -21,6 +21,9 @@ struct api_stats {
 	uint64_t frames, tasks_started, tasks_ended, polls, misuse;
 };
 
+/* In the child of a fork that records on its own: the parent's record went with its mapping. */
+void api_child(void);
+
 void api_frame_begin(const uintptr_t *fp);
 void api_frame_end(const uintptr_t *fp);
 

@@ -109,7 +109,8 @@ bool own_add_to_frame(struct thread *thread, void *pointer)
 bool own_add_to_frame_of(struct thread *thread, const struct block *old, void *pointer)
 {
 	struct segment_record segment;
-	bool known = segment_resolve(block_segment(old), &segment);
+	uint64_t id = block_segment(old);
+	bool known = !segment_is_inherited(id) && segment_resolve(id, &segment);
 	uint32_t born = known ? segment.thread & ~SEGMENT_OF_TASK : thread->record_index;
 	if (born == thread->record_index)
 		return own_add_to_frame(thread, pointer);

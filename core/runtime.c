@@ -382,6 +382,7 @@ void runtime_child(void)
 		tag_begin_recording();
 		task_begin_recording();
 		bind_child();
+		api_child();
 	}
 	atomic_store_explicit(&runtime_phase, phase, memory_order_release);
 	errno = saved;

@@ -11,7 +11,7 @@
 struct segment_record *segment_table;
 _Atomic uint64_t segment_next_lease = SEGMENT_LEASE_MAX; /* ids below are in no lease: 0 means none */
 
-uint64_t segment_first_own;
+uint64_t segment_first_own = SEGMENT_LEASE_MAX;
 
 void segment_child(void)
 {

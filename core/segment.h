@@ -13,7 +13,8 @@
 #define SEGMENT_LEASE_FIRST 4u /* one cache line of the table */
 #define SEGMENT_LEASE_MAX 256u
 #define SEGMENT_TABLE (1u << 18)
-#define SEGMENT_UNTRACKED 1u /* of blocks that no thread has; no lease has it */
+#define SEGMENT_NONE 0u
+#define SEGMENT_UNTRACKED 1u /* of blocks that no thread has; no lease has these two */
 #define SEGMENT_NO_THREAD UINT32_MAX
 #define SEGMENT_OF_TASK (1u << 31)
 
@@ -53,7 +54,8 @@ static always_inline void segment_publish(uint64_t id, uint32_t thread, uint32_t
 	__atomic_store_n(&record->check, (uint32_t)(id / SEGMENT_TABLE), __ATOMIC_RELEASE);
 }
 
-/* In the child of a fork that records on its own: ids given out so far are its parent's. */
+/* In the child of a fork that records on its own: ids given out so far are its parent's. Inherited is what no thread of this
+   recording has, untracked blocks, too. */
 void segment_child(void);
 extern uint64_t segment_first_own;
 static always_inline bool segment_is_inherited(uint64_t id)
@@ -65,7 +67,7 @@ static always_inline bool segment_is_inherited(uint64_t id)
 extern _Atomic uint64_t segment_next_lease own_data;
 static always_inline bool segment_was_leased(uint64_t id)
 {
-	return id && id < atomic_load_explicit(&segment_next_lease, memory_order_relaxed);
+	return id != SEGMENT_NONE && id < atomic_load_explicit(&segment_next_lease, memory_order_relaxed);
 }
 
 /* False: the id is older than the table. */

@@ -101,6 +101,23 @@ def test_a_child_that_records_keeps_its_parents_tasks(built, tmp_path):
     assert [v for r in reports for v in r["violations"]] == []
 
 
+def test_a_child_that_records_has_frames_of_its_own(built, tmp_path):
+    """Nothing of what stands for them may be its parent's; nor is memory of its parent's frame anybody's here but its own."""
+    run = harness.plain([harness.FA_RUN, "--quiet", "--follow", "--output", tmp_path / "%p.fatrace", build("corners"), "forked-frames"])
+    assert run.stdout.startswith(b"frame 0 0\n0\n") and run.stderr == b""
+    reports = [harness.read_report(path) for path in tmp_path.glob("*.fatrace*")]
+    assert sorted(r["frames"]["count"] for r in reports) == [1, 3]
+
+
+@pytest.mark.parametrize("operation", ["resize", "promote"])
+@pytest.mark.parametrize("tier", [0, 1, 2])
+def test_a_block_that_no_thread_has(shim, tier, operation):
+    """It was made by a handler in the middle of the shim's own work, and is in no count until it is somebody's."""
+    run = shim.run([build("untracked"), tier, operation], {})
+    made, left = map(int, run.stdout.split())
+    assert made > 1000 and left == 0 and run.report["totals"]["untracked_allocs"] > 10
+
+
 @pytest.mark.parametrize("options", [{}, {"stacks": "caller"}], ids=["full", "caller"])
 def test_a_record_that_comes_to_another_slot(shim, options):
     """What is counted of a block is counted in the slot of who frees it, whoever had its record before."""

@@ -644,6 +644,32 @@ static void forked_hand_on(void)
 	fa_task_end(task);
 }
 
+/* The child's own frames, and in one of them memory of a frame of its parent's. */
+static void forked_frames(void)
+{
+	fa_frame_begin();
+	void *inherited = fa_frame_alloc(10);
+	if (!fork()) {
+		fa_frame_end();
+		for (int i = 0; i < 3; i++) {
+			fa_frame_begin();
+			fa_frame_alloc(20);
+			if (i == 1)
+				fa_realloc(inherited, 100);
+			fa_frame_end();
+		}
+		fa_stats_t stats;
+		fa_stats(&stats);
+		printf("frame %d %d\n", (int)stats.frame.live_blocks, (int)stats.other.live_blocks);
+		fflush(stdout);
+		_exit(0);
+	}
+	int status;
+	wait(&status);
+	printf("%d\n", status);
+	fa_frame_end();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -685,6 +711,7 @@ int main(int argc, char **argv)
 		{"forked-tasks", forked_tasks},
 		{"forked-hand-on", forked_hand_on},
 		{"forked", forked},
+		{"forked-frames", forked_frames},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
 		if (argc > 1 && !strcmp(argv[1], cases[i].name))

@@ -14,10 +14,10 @@
  * sl = the block lies in a slab, not in a frame span. np = not plain: it lies elsewhere, belongs to a task, is in no count,
  * has no bytes, or its end means something. li = it lives. So one compare of `birth` with what the thread's present segment
  * would write there tells that a block is alive, was born in it, and is one that the fast paths know how to free.
- * check = a function of the address and a secret, or its complement where the block is dead; anything else is no block's
- * start. A plain block dies by `li` alone, one store less; in slabs a link takes the place of `birth`, an address, which has
- * no such bit. So both words must be those of a live block. Bytes of another block that come to lie there begin at `counter`:
- * where they reach `li`, what was the segment hardly is one.
+ * check = a function of the address and a secret, or its complement where block_kill has been; anything else is no block's
+ * start. A plain block dies by its birth alone, one store less: that becomes its own complement in a span, a link in a slab,
+ * which as an address has no `li`. So both words must be those of a live block. Where another block's bytes come to lie on a
+ * dead header, they take all of its birth before they can set `li`, and then the segment hardly is one.
  * 43 bits of segment last for 2.8 years at 100,000 markers a second.
  */
 #ifndef FA_BLOCK_H
@@ -145,7 +145,14 @@ static always_inline void block_kill(struct block *block)
 /* The same of a plain block in a span of the calling thread. */
 static always_inline void block_kill_in_span(struct block *block)
 {
-	block->birth &= ~BLOCK_LIVES;
+	block->birth = ~block->birth;
+}
+
+/* The birth of a block in a span that was alive, however it has died since. */
+static always_inline uint64_t block_birth_told(const struct block *block)
+{
+	bool killed_in_span = block_contents(block) <= BLOCK_CONTENTS_MAX && !(block->birth & BLOCK_LIVES);
+	return killed_in_span ? ~block->birth : block->birth | BLOCK_LIVES;
 }
 
 /* A block of the heap tier that was killed lives on. */

@@ -44,8 +44,9 @@ struct trace_counter *counter_of_slow(struct thread *thread, uint32_t site)
 
 uint32_t block_site_doubted(const struct block *block)
 {
-	uintptr_t counter = (uintptr_t)counter_at(block_counter(block));
-	if (!trace_header || segment_is_inherited(block_segment(block)) || !segment_was_leased(block_segment(block)))
+	uint64_t birth = block_birth_told(block), id = block_segment_of(birth);
+	uintptr_t counter = (uintptr_t)counter_at(birth & BLOCK_COUNTER_MASK);
+	if (!trace_header || segment_is_inherited(id) || !segment_was_leased(id))
 		return 0;
 	for (uint32_t i = 0; i < trace_groups.chunks; i++) {
 		uintptr_t offset = counter - (uintptr_t)trace_groups.base[i];

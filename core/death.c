@@ -41,8 +41,8 @@ static struct check_birth resolve(struct thread *thread, const struct block *blo
 	struct segment_record segment;
 	struct check_birth birth = {.in_scope = true};
 	if (segment_resolve(block_segment(block), &segment)) {
-		*owner = trace_at(&trace_threads, segment.thread);
-		birth.thread = segment.thread;
+		birth.thread = segment.thread & ~SEGMENT_OF_TASK; /* ids are used up: a task has had the same one */
+		*owner = trace_at(&trace_threads, birth.thread);
 		birth.frame = segment.frame;
 		birth.awaits = segment.awaits;
 		birth.scope_open =

@@ -136,7 +136,8 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 	    unlikely(!segment_resolve(id, &segment)))
 		return false;
 	bool own = segment.thread == thread->record_index;
-	const struct trace_thread *owner = own ? thread->record : trace_at(&trace_threads, segment.thread);
+	const struct trace_thread *owner =
+		own ? thread->record : trace_at(&trace_threads, segment.thread & ~SEGMENT_OF_TASK);
 	uint32_t now = (uint32_t)owner->frames, lifetime_frames = now - segment.frame;
 	bool open = !lifetime_frames && owner->open_begin_ns && !owner->end_ns;
 	if (own && open) /* an await lies between, or nothing does */

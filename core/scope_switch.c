@@ -20,7 +20,7 @@ static always_inline void new_segment(struct thread *thread)
 {
 	uint64_t segment = segment_next(&thread->segments);
 	thread->birth = block_birth_of(segment);
-	thread->clean_birth = likely(!events_area) ? thread->birth : UINT64_MAX;
+	thread->clean_birth = likely(!events_area) ? thread->birth : block_birth_of(SEGMENT_NONE);
 	const struct task *task = thread->task;
 	if (unlikely(task != NULL))
 		segment_publish(segment, thread->record_index | SEGMENT_OF_TASK, task->id, task->awaits);

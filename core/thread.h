@@ -119,7 +119,7 @@ struct thread {
 	struct frame_span *span; /* the current one; NULL: none */
 	uint64_t birth; /* current segment id, where a header has it (block.h) */
 	uint64_t
-		clean_birth; /* the same where the fast path of free may compare with it, else a value that no header has */
+		clean_birth; /* the same where the fast path of free may compare with it, else of SEGMENT_NONE, which no header has */
 	const struct thread_class *classes; /* stacks=none: of this role and region, by size class; else NULL */
 	struct trace_thread *record;
 	/* one cache line, read at every call: which requests the fast paths may serve (scope_settle), those of 1 to so many

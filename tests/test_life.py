@@ -98,6 +98,14 @@ def test_a_second_free_of_a_block_whose_header_is_half_overwritten(shim, stacks)
     assert run.report["totals"]["live_blocks"] <= 1
 
 
+@pytest.mark.parametrize("options", [{"level": "full"}, {"stacks": "full"}, {"stacks": "none"}], ids=str)
+def test_a_dead_header_that_is_written_to_stays_dead(shim, options):
+    """With level=full the fast path of free compares births with one that no header may have, all ones neither."""
+    run = shim.run(harness.program("stale_bytes"), {"frame": "frame_mark", **options})
+    told = sum(v["count"] for v in run.violations("FA901") + run.violations("FA902"))
+    assert told == int(run.stdout) == 8 * 256 + 1 and run.report["totals"]["live_blocks"] <= 1
+
+
 @pytest.mark.parametrize("frame", ["frame_mark", "none"])
 @pytest.mark.parametrize("stacks, seed", [("full", 53), ("full", 5), ("full", 11), ("none", 10), ("none", 22), ("caller", 8)])
 def test_each_second_free_is_told_whatever_lies_there_by_now(shim, stacks, seed, frame):

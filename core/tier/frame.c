@@ -120,7 +120,7 @@ bool frame_resize_top(struct thread *thread, struct block *block, size_t size)
 }
 
 /* The site of a block that is alive. Another thread may be freeing it: it marks `state` dead before it puts the list's
-   link in the place of `birth`, so a birth that was read while the block still lives is one. */
+   link, which has no BLOCK_LIVES, in the place of `birth`, so a birth that was read while the block still lives is one. */
 static bool live_site(const struct block *block, uint32_t *site)
 {
 	uint64_t birth = __atomic_load_n(&block->birth, __ATOMIC_ACQUIRE);

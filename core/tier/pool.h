@@ -90,7 +90,8 @@ cold_path void pool_slab_emptied(struct thread *thread, struct pool_slab *slab);
 /* Gives slabs what is in caches, which keeps them from leaving. */
 void pool_empty_caches(struct thread *thread);
 
-/* A block of one of the calling thread's own slabs, which dies by this if it is not dead already. True: pool_slab_emptied must follow. */
+/* A block of one of the calling thread's own slabs, which dies by this if it is not dead already. True: pool_slab_emptied must
+   follow. */
 static always_inline bool pool_give_last(struct thread_cache *cache, struct block *block)
 {
 	if (likely(cache->room > 0)) {

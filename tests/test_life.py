@@ -107,14 +107,14 @@ def test_a_dead_header_that_is_written_to_stays_dead(shim, options):
 
 
 @pytest.mark.parametrize("frame", ["frame_mark", "none"])
-@pytest.mark.parametrize("stacks, seed", [("full", 53), ("full", 5), ("full", 11), ("none", 10), ("none", 22), ("caller", 8)])
+@pytest.mark.parametrize("stacks, seed", [("full", 152), ("full", 1), ("full", 9), ("none", 8), ("none", 27), ("caller", 8)])
 def test_each_second_free_is_told_whatever_lies_there_by_now(shim, stacks, seed, frame):
-    """A block may die by one bit of its header, or by a link: neither may come to life where the rest is overwritten."""
-    for blocks in 64, 1024:
-        run = shim.run([harness.program("stale_frees"), seed, 100000, blocks], {"stacks": stacks, "frame": frame})
+    """A block may die by its birth alone, its complement or a link: neither may come to life where the rest is overwritten."""
+    for blocks, threads in (64, 0), (1024, 0), (64, 2):
+        run = shim.run([harness.program("stale_frees"), seed, 100000, blocks, threads], {"stacks": stacks, "frame": frame})
         told = sum(v["count"] for v in run.violations("FA901") + run.violations("FA902"))
         assert told == int(run.stdout) > 1000
-        assert run.report["totals"]["live_blocks"] <= 1
+        assert run.report["totals"]["live_blocks"] <= 1 + threads  # glibc keeps their stacks
 
 
 @pytest.mark.parametrize("stacks", ["full", "none"])

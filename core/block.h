@@ -103,8 +103,7 @@ static always_inline void block_unplain(struct block *block)
 	block->birth = (block->birth & ~(uint64_t)BLOCK_IN_SLAB) | BLOCK_NOT_PLAIN;
 }
 
-/* Tag and size where the check is right; of anything else whose address is a multiple of 16, more than BLOCK_CONTENTS_MAX. */
-#define BLOCK_CONTENTS_MAX ((1ull << 48) - 1)
+/* Tag and size, below 16 bits that are 0 where the check is right, all 1 where it is the complement. */
 static always_inline uint64_t block_contents(const struct block *block)
 {
 	return block->state ^ block_check(block + 1);
@@ -127,7 +126,7 @@ static always_inline bool block_birth_lives(uint64_t birth)
 
 static always_inline bool block_is_live(const struct block *block)
 {
-	return block_contents(block) <= BLOCK_CONTENTS_MAX && block_birth_lives(block->birth);
+	return !(block_contents(block) >> 48) && block_birth_lives(block->birth);
 }
 
 static always_inline bool block_is_dead(const struct block *block)
@@ -148,11 +147,11 @@ static always_inline void block_kill_in_span(struct block *block)
 	block->birth = ~block->birth;
 }
 
-/* The birth of a block in a span that was alive, however it has died since. */
+/* The birth of a block in a span, however it has died: what it says of segment and counter. */
 static always_inline uint64_t block_birth_told(const struct block *block)
 {
-	bool killed_in_span = block_contents(block) <= BLOCK_CONTENTS_MAX && !(block->birth & BLOCK_LIVES);
-	return killed_in_span ? ~block->birth : block->birth | BLOCK_LIVES;
+	bool killed_in_span = !(block_contents(block) >> 48) && !(block->birth & BLOCK_LIVES);
+	return killed_in_span ? ~block->birth : block->birth;
 }
 
 /* A block of the heap tier that was killed lives on. */

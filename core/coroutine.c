@@ -10,7 +10,6 @@
 #include "core/region/region.h"
 #include "core/scope.h"
 #include "core/scope_stack.h"
-#include "core/segment.h"
 #include "core/store.h"
 #include "core/task.h"
 #include "core/trace/writer.h"

@@ -19,7 +19,7 @@ static struct check_birth resolve_task(struct thread *thread, const struct block
 	struct segment_record segment;
 	struct check_birth birth = {.in_scope = true, .thread = SEGMENT_NO_THREAD};
 	if (segment_resolve(block_segment(block), &segment) && segment.thread & SEGMENT_OF_TASK) {
-		birth.thread = segment.thread & ~SEGMENT_OF_TASK;
+		birth.thread = segment_thread(&segment);
 		birth.task = segment.frame;
 		birth.awaits = segment.awaits;
 		birth.scope_open = task_block_died(thread, segment.frame, block);
@@ -41,7 +41,7 @@ static struct check_birth resolve(struct thread *thread, const struct block *blo
 	struct segment_record segment;
 	struct check_birth birth = {.in_scope = true};
 	if (segment_resolve(block_segment(block), &segment)) {
-		birth.thread = segment.thread & ~SEGMENT_OF_TASK; /* ids are used up: a task has had the same one */
+		birth.thread = segment_thread(&segment);
 		*owner = trace_at(&trace_threads, birth.thread);
 		birth.frame = segment.frame;
 		birth.awaits = segment.awaits;

@@ -92,7 +92,7 @@ static always_inline bool escape_is_at_home(const struct thread *thread, const s
    mostly these. The gate is shut. False: it is none, or of a kind that is not known yet, and nothing is done. */
 static always_inline bool escape_free_at_home(struct thread *thread, struct block *block, const uintptr_t *fp)
 {
-	uint64_t birth = block->birth, contents = block->state ^ block_check(block + 1), id = block_segment(block);
+	uint64_t birth = block->birth, contents = block_contents(block), id = block_segment(block);
 	bool in_slab = contents >> BLOCK_TAG_SHIFT == ESCAPE_TAG_SLAB;
 	struct segment_record segment;
 	if ((!in_slab && contents >> BLOCK_TAG_SHIFT != ESCAPE_TAG_SPAN) ||
@@ -136,8 +136,7 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 	    unlikely(!segment_resolve(id, &segment)))
 		return false;
 	bool own = segment.thread == thread->record_index;
-	const struct trace_thread *owner =
-		own ? thread->record : trace_at(&trace_threads, segment.thread & ~SEGMENT_OF_TASK);
+	const struct trace_thread *owner = own ? thread->record : trace_at(&trace_threads, segment_thread(&segment));
 	uint32_t now = (uint32_t)owner->frames, lifetime_frames = now - segment.frame;
 	bool open = !lifetime_frames && owner->open_begin_ns && !owner->end_ns;
 	if (own && open) /* an await lies between, or nothing does */

@@ -111,7 +111,7 @@ bool own_add_to_frame_of(struct thread *thread, const struct block *old, void *p
 	struct segment_record segment;
 	uint64_t id = block_segment(old);
 	bool known = !segment_is_inherited(id) && segment_resolve(id, &segment);
-	uint32_t born = known ? segment.thread & ~SEGMENT_OF_TASK : thread->record_index;
+	uint32_t born = known ? segment_thread(&segment) : thread->record_index;
 	if (born == thread->record_index)
 		return own_add_to_frame(thread, pointer);
 	const struct trace_thread *record = trace_at(&trace_threads, born);

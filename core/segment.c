@@ -9,7 +9,7 @@
 #include "core/trace/writer.h"
 
 struct segment_record *segment_table;
-_Atomic uint64_t segment_next_lease = SEGMENT_LEASE_MAX; /* ids below are in no lease: 0 means none */
+_Atomic uint64_t segment_next_lease = SEGMENT_LEASE_MAX; /* ids below are in no lease */
 
 uint64_t segment_first_own = SEGMENT_LEASE_MAX;
 

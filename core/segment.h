@@ -70,6 +70,12 @@ static always_inline bool segment_was_leased(uint64_t id)
 	return id != SEGMENT_NONE && id < atomic_load_explicit(&segment_next_lease, memory_order_relaxed);
 }
 
+/* Index of the thread's record. A segment that began outside tasks may say that it is one's: after years all share the last id. */
+static inline uint32_t segment_thread(const struct segment_record *record)
+{
+	return record->thread & ~SEGMENT_OF_TASK;
+}
+
 /* False: the id is older than the table. */
 static inline bool segment_resolve(uint64_t id, struct segment_record *out)
 {

@@ -6,12 +6,8 @@
 
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <ucontext.h>
 
-#define STEP_ON()                                                                                                      \
-	__asm__ volatile("sub $128, %%rsp; pushf; orl $0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
-#define STEP_OFF()                                                                                                     \
-	__asm__ volatile("sub $128, %%rsp; pushf; andl $~0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
+#include "step.h"
 
 static volatile long steps, target, forked, failed;
 static size_t block_bytes = 40;
@@ -41,7 +37,7 @@ static void trap(int number, siginfo_t *info, void *context)
 	greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
 	if (is_blocked(registers) || ++steps != target)
 		return;
-	registers[REG_EFL] &= ~0x100;
+	step_no_more(context);
 	free(there_before);
 	there_before = NULL;
 	pid_t child = raw ? (pid_t)syscall(SYS_fork) : fork();

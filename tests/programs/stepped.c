@@ -3,15 +3,10 @@
    places there were, by operation. Arguments: "frame" to do it within frames, "thread" for what the
    shim allocates for itself too: in pthread_create, of a thread that can't be had. */
 #include "common.h"
-
-#include <ucontext.h>
+#include "step.h"
 
 #define SMALL 48
 #define OWN 24 /* what pthread_create allocates */
-#define STEP_ON()                                                                                                      \
-	__asm__ volatile("sub $128, %%rsp; pushf; orl $0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
-#define STEP_OFF()                                                                                                     \
-	__asm__ volatile("sub $128, %%rsp; pushf; andl $~0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc")
 
 static size_t size;
 static pthread_attr_t too_large;
@@ -28,7 +23,7 @@ static void trap(int number, siginfo_t *info, void *context)
 	(void)number, (void)info;
 	if (++steps != target)
 		return;
-	((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL] &= ~0x100;
+	step_no_more(context);
 	free(malloc(size));
 	kept = fill(malloc(size), 'k');
 }

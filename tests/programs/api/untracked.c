@@ -1,14 +1,14 @@
-/* A signal handler allocates by the API between every two instructions of a pthread_create that fails: where the shim is at work
-   on its own account there, no thread has that block. All are then resized, or moved, in the same frame. Arguments: the tier, "resize"
-   or "promote". Prints how many blocks there were, and how many are left at the end. */
+/* A signal handler allocates by the API between every two instructions of a pthread_create that fails: where the shim is at
+   work on its own account there, no thread has that block. All are then resized, or moved, in the same frame. Arguments: the
+   tier, "resize" or "promote". Prints how many blocks there were, and how many are left at the end. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <ucontext.h>
 
+#include "../step.h"
 #include "framealloc.h"
 
 #define BLOCKS_MAX 100000
@@ -40,9 +40,9 @@ int main(int argc, char **argv)
 	pthread_attr_setstacksize(&too_large, (size_t)1 << 60);
 	pthread_t thread;
 	fa_frame_begin();
-	__asm__ volatile("sub $128, %%rsp; pushf; orl $0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc");
+	STEP_ON();
 	int error = pthread_create(&thread, &too_large, nothing, NULL);
-	__asm__ volatile("sub $128, %%rsp; pushf; andl $~0x100, (%%rsp); popf; add $128, %%rsp" ::: "memory", "cc");
+	STEP_OFF();
 	int resizes = !strcmp(argv[2], "resize");
 	for (size_t i = 0; i < count; i++) {
 		blocks[i] = resizes ? fa_realloc(blocks[i], 100) : fa_promote(blocks[i], FA_POOL);

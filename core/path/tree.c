@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#define TAIL_STEP 512u /* bytes of stack */
+#define TAIL_CHECKS_MIN 8u /* a shorter one saves nothing */
 #define FULL_SHARE                                                                                                     \
 	8 /* a smaller table grows when so much of it is taken: what is asked at every call should lie first */
 
@@ -69,11 +71,17 @@ struct checks {
 	const int32_t *offset;
 	const uint64_t *value;
 	size_t count;
+	int32_t from; /* what the offsets count from */
 };
 
 static struct checks checks_after(struct checks all, size_t first)
 {
-	return (struct checks){all.offset + first, all.value + first, all.count - first};
+	return (struct checks){all.offset + first, all.value + first, all.count - first, all.from};
+}
+
+static struct checks checks_before(struct checks all, size_t end)
+{
+	return (struct checks){all.offset, all.value, end, all.from};
 }
 
 /* Behind the last chunk. */
@@ -82,24 +90,46 @@ static uint8_t *run_pointer_bits(const struct tree_run *run)
 	return (uint8_t *)run->chunk + run->units * TREE_UNIT;
 }
 
-/* What a run holds, until the next is unpacked. */
-static struct checks run_unpack(struct tree *tree, const struct tree_run *run)
+static size_t chunks_of(const struct tree_run *run)
+{
+	return run->units * TREE_UNIT / sizeof(struct tree_chunk);
+}
+
+/* A run's own checks, their offsets moved by `by`. Returns how many. */
+static size_t unpack_own(const struct tree_run *run, int32_t by, int32_t *offset, uint64_t *value)
 {
 	const uint8_t *bits = run_pointer_bits(run);
-	size_t count = 0, chunks = run->units * TREE_UNIT / sizeof(struct tree_chunk);
-	bool few = chunks * TREE_CHUNK <= TREE_FEW_CHECKS;
-	int32_t *offset = few ? tree->few_checks.offset : tree->checks.offset;
-	uint64_t *value = few ? tree->few_checks.value : tree->checks.value;
+	size_t count = 0, chunks = chunks_of(run);
 	for (size_t i = 0; i < chunks; i++) {
 		const struct tree_chunk *chunk = &run->chunk[i];
 		for (size_t k = 0; k < TREE_CHUNK && (!k || chunk->offset[k] != chunk->offset[k < 2 ? 0 : k - 2]);
 		     k++) {
 			int32_t pointer = run->has_pointers && bits[count / 8] >> count % 8 & 1 ? WALK_POINTER : 0;
-			offset[count] = chunk->offset[k] | pointer;
+			offset[count] = (chunk->offset[k] + by) | pointer;
 			value[count++] = chunk->value[k];
 		}
 	}
-	return (struct checks){offset, value, count};
+	return count;
+}
+
+static const struct tree_run *tail_of(const struct tree *tree, const struct tree_run *run)
+{
+	return run->has_tail ? tree_run_at(tree, run->tail) : NULL;
+}
+
+/* What a run holds, until the next is unpacked: its own checks, then its tail's. `own`: how many are its own, or NULL. */
+static struct checks run_unpack(struct tree *tree, const struct tree_run *run, size_t *own)
+{
+	const struct tree_run *tail = tail_of(tree, run);
+	bool few = (chunks_of(run) + (tail ? chunks_of(tail) : 0)) * TREE_CHUNK <= TREE_FEW_CHECKS;
+	int32_t *offset = few ? tree->few_checks.offset : tree->checks.offset;
+	uint64_t *value = few ? tree->few_checks.value : tree->checks.value;
+	size_t count = unpack_own(run, 0, offset, value);
+	if (own)
+		*own = count;
+	if (tail)
+		count += unpack_own(tail, run->tail_at, offset + count, value + count);
+	return (struct checks){offset, value, count, 0};
 }
 
 static int32_t place_offset(int32_t offset)
@@ -122,7 +152,7 @@ static always_inline bool chunk_fill(struct tree_chunk *chunk, struct checks che
 	for (size_t k = 0; k < TREE_CHUNK; k++) {
 		size_t from = check_at(k, count);
 		offsets |= checks.offset[from];
-		chunk->offset[k] = place_offset(checks.offset[from]);
+		chunk->offset[k] = place_offset(checks.offset[from]) - checks.from;
 		chunk->value[k] = checks.value[from];
 	}
 	return offsets & WALK_POINTER;
@@ -144,7 +174,7 @@ static void run_fill(struct tree_run *run, struct checks checks)
 		pointers |= chunk_fill(chunk++, rest, rest.count);
 	run->units = (uint16_t)((size_t)(chunk - run->chunk) * sizeof *chunk / TREE_UNIT);
 	run->has_pointers = pointers;
-	run->is_plain = !run->branch && run->guess_slot < 0;
+	run->is_plain = !run->branch && !run->has_tail && run->guess_slot < 0;
 	if (!pointers)
 		return;
 	uint8_t *bits = run_pointer_bits(run);
@@ -218,57 +248,143 @@ static bool table_grow(struct tree *tree)
 	return true;
 }
 
-/* For three runs more, of so many bytes. */
+/* For five runs more, of so many bytes. */
 static bool has_room(struct tree *tree, size_t bytes)
 {
-	while (tree->mask + 1 < TREE_TABLE && (tree->places + 3) * FULL_SHARE > tree->mask + 1)
+	while (tree->mask + 1 < TREE_TABLE && (tree->places + 5) * FULL_SHARE > tree->mask + 1)
 		if (!table_grow(tree))
 			break;
 	return TREE_FIRST + tree->used + bytes <= TREE_BYTES && tree->mask &&
-	       tree->places + 3 <= (tree->mask + 1) / 4 * 3;
+	       tree->places + 5 <= (tree->mask + 1) / 4 * 3;
+}
+
+static uint64_t checks_hash(struct checks checks)
+{
+	uint64_t hash = 0;
+	for (size_t i = 0; i < checks.count; i++) {
+		uint64_t place = (uint32_t)(checks.offset[i] - checks.from);
+		hash = (hash ^ checks.value[i] ^ place << 32) * 0x9e3779b97f4a7c15u;
+		hash ^= hash >> 32;
+	}
+	return hash;
+}
+
+/* The tail that holds these, whose first offset they count from; one more, if there is none. 0: others have their hash. */
+static uint32_t tail_link(struct tree *tree, struct checks checks)
+{
+	uint64_t hash = checks_hash(checks);
+	const struct tree_run *known = run_or_none(tree, *place_of(tree, hash, TREE_TAIL));
+	uint32_t used = tree->used;
+	const struct tree_run *made = run_make(tree, hash, TREE_TAIL, 0, checks);
+	if (!known) {
+		run_put(tree, made);
+		return tree_link_of(tree, made);
+	}
+	bool same = !memcmp(made, known, tree->used - used);
+	tree->used = used;
+	return same ? tree_link_of(tree, known) : 0;
+}
+
+/* How many of the checks, which follow from the word at `slot`, come before their tail. That begins with the first one beyond
+   the next multiple of TAIL_STEP, so that paths with these callers find the same, however they go on from there. */
+static size_t before_tail(const uint8_t *base, int32_t slot, struct checks checks)
+{
+	const uint8_t *beyond = base + slot;
+	beyond += TAIL_STEP - (uintptr_t)beyond % TAIL_STEP;
+	size_t before = 0;
+	while (before < checks.count && base + place_offset(checks.offset[before]) < beyond)
+		before++;
+	return checks.count - before < TAIL_CHECKS_MIN ? checks.count : before;
+}
+
+/* Where a path is to end that leads on from its owner by `word`. */
+struct leaf {
+	uint64_t word;
+	uint32_t owner;
+	int32_t slot; /* offset that the word was read at */
+	const uint8_t *base; /* what offsets count from; NULL: it is to have no tail */
+};
+
+static struct tree_run *leaf_put(struct tree *tree, struct leaf leaf, struct checks checks, uint32_t answer)
+{
+	size_t own = leaf.base ? before_tail(leaf.base, leaf.slot, checks) : checks.count;
+	uint32_t tail = 0;
+	int32_t tail_at = 0;
+	if (own < checks.count) {
+		struct checks shared = checks_after(checks, own);
+		shared.from = tail_at = place_offset(shared.offset[0]);
+		tail = tail_link(tree, shared);
+	}
+	struct tree_run *run = run_make(tree, leaf.word, leaf.owner, 0, tail ? checks_before(checks, own) : checks);
+	run->answer = answer;
+	if (tail) {
+		run->has_tail = true;
+		run->is_plain = false;
+		run->tail_at = tail_at;
+		run->tail = tail;
+	}
+	run_put(tree, run);
+	return run;
 }
 
 /*
- * `walk` leaves `run` at its check `at`, where another value stands: what both have in common becomes a run of its own,
+ * A walk leaves `run` at its check `at`, where another value stands: what both have in common becomes a run of its own,
  * the rest of `run` stays in its place, since those after it name it as their owner. Returns the common one.
  */
-static struct tree_run *run_split(struct tree *tree, struct tree_run *run, struct checks held, size_t at)
+static struct tree_run *run_split(struct tree *tree, struct tree_run *run, const uint8_t *base, struct checks held,
+				  size_t own, size_t at)
 {
-	struct checks before = {held.offset, held.value, at};
-	struct tree_run *common = run_make(tree, run->word, run->owner, held.offset[at], before);
+	struct tree_run *common = run_make(tree, run->word, run->owner, held.offset[at], checks_before(held, at));
 	run_put(tree, common); /* in the place of `run` */
-	run->word = held.value[at];
-	run->owner = tree_link_of(tree, common);
-	run_fill(run, checks_after(held, at + 1));
+	struct leaf rest = {held.value[at], tree_link_of(tree, common), place_offset(held.offset[at]), base};
+	if (at >= own) { /* in its tail: nobody comes after, and there may be no room for more than it had of its own */
+		run->owner = UINT32_MAX;
+		leaf_put(tree, rest, checks_after(held, at + 1), run->answer);
+		return common;
+	}
+	run->word = rest.word;
+	run->owner = rest.owner;
+	run_fill(run, checks_after(checks_before(held, own), at + 1));
 	run_put(tree, run);
 	return common;
 }
 
-void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk, uint32_t answer)
+/* False: it ends otherwise than it did. */
+static bool run_end_again(struct tree_run *run, const struct walk *walk, uint32_t answer)
 {
-	struct checks rest = {walk->offsets, walk->values, walk->checks};
-	size_t room = bytes_for(rest.count) * 2;
+	if (run->has_tail && (walk->guessed || walk->beyond))
+		return false;
+	if (run->has_tail)
+		run->answer = answer;
+	else
+		run_end(run, walk, answer);
+	return true;
+}
+
+static void insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk,
+		   uint32_t answer, bool may_have_tail)
+{
+	struct checks rest = {walk->offsets, walk->values, walk->checks, 0};
+	size_t room = 3 * bytes_for(rest.count) + 2 * bytes_for(WALK_CHECKS_MAX);
 	if (!has_room(tree, room))
 		tree_clear(tree);
 	if (!has_room(tree, room))
 		return;
-	uint64_t word = fp[1];
-	uint32_t owner = root_owner;
+	bool has_tail = may_have_tail && !walk->guessed && !walk->beyond;
+	struct leaf leaf = {fp[1], root_owner, sizeof *fp, has_tail ? (const uint8_t *)fp : NULL};
 	for (;;) {
-		uint32_t link = *place_of(tree, word, owner);
+		uint32_t link = *place_of(tree, leaf.word, leaf.owner);
 		if (!link)
 			break;
 		struct tree_run *run = tree_run_at(tree, link);
-		struct checks held = run_unpack(tree, run);
-		size_t same = 0;
+		size_t own, same = 0;
+		struct checks held = run_unpack(tree, run, &own);
 		while (same < held.count && same < rest.count && held.offset[same] == rest.offset[same] &&
 		       held.value[same] == rest.value[same])
 			same++;
 		bool ends = same == rest.count, whole = same == held.count;
-		if (whole && ends && !run->branch) {
-			run_end(run, walk, answer);
+		if (whole && ends && !run->branch && run_end_again(run, walk, answer))
 			return;
-		}
 		/* The same words lead on differently than they did: the old way is no more (a module came, a guess failed). */
 		int32_t next = whole ? run->branch : held.offset[same];
 		if (ends || rest.offset[same] != next) {
@@ -276,14 +392,20 @@ void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, co
 			break;
 		}
 		if (!whole)
-			run = run_split(tree, run, held, same);
-		word = rest.value[same];
-		owner = tree_link_of(tree, run);
+			run = run_split(tree, run, leaf.base, held, own, same);
+		leaf.word = rest.value[same];
+		leaf.owner = tree_link_of(tree, run);
+		leaf.slot = place_offset(rest.offset[same]);
 		rest = checks_after(rest, same + 1);
 	}
-	struct tree_run *run = run_make(tree, word, owner, 0, rest);
-	run_end(run, walk, answer);
-	run_put(tree, run);
+	struct tree_run *run = leaf_put(tree, leaf, rest, answer);
+	if (!has_tail)
+		run_end(run, walk, answer);
+}
+
+void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk, uint32_t answer)
+{
+	insert(tree, fp, root_owner, walk, answer, true);
 }
 
 /* Its frame pointers moved by so many bytes. */
@@ -298,7 +420,7 @@ void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t r
 			      uint32_t answer)
 {
 	move_pointers(walk, -(uintptr_t)fp);
-	tree_insert(tree, fp, root_owner, walk, answer);
+	insert(tree, fp, root_owner, walk, answer, false);
 	move_pointers(walk, (uintptr_t)fp);
 }
 
@@ -344,7 +466,7 @@ size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, 
 	size_t count = 0;
 	/* From the end inwards, since runs know who comes before; turned round afterwards. */
 	for (;; run = tree_run_at(tree, run->owner)) {
-		struct checks held = run_unpack(tree, run);
+		struct checks held = run_unpack(tree, run, NULL);
 		while (held.count--)
 			if (!(held.offset[held.count] & WALK_POINTER) && held.value[held.count] && count < max)
 				pcs[count++] = held.value[held.count];
@@ -379,7 +501,7 @@ static bool run_touches(struct tree *tree, const struct tree_run *run, uintptr_t
 {
 	if (word_is_pc(tree, run) && run->word > start && run->word <= end)
 		return true;
-	struct checks held = run_unpack(tree, run);
+	struct checks held = run_unpack(tree, run, NULL);
 	for (size_t i = 0; i < held.count; i++)
 		if (!(held.offset[i] & WALK_POINTER) && held.value[i] > start && held.value[i] <= end)
 			return true;

@@ -6,6 +6,8 @@
  *   word    what leads to a run: the return address of a root, else the value found at its owner's `branch`
  *   owner   the run before it; of a root: the tag and the stack depth
  *   chunk   four checks. Which of a run's are of frame pointers is told by a bit each, behind the last chunk, if any are
+ *   tail    the last checks of runs that end alike, kept once: most of a path are the callers that it has in common with others.
+ *           A run that no word leads to; its offsets count from its first check
  *
  * Invariant: every word that was read to come to an answer was compared whole, and lay where the words before it put it:
  * a slot is read only when those before it hold, since it may be past the end of another stack. Hence a tree that answers
@@ -27,6 +29,7 @@
 #define TREE_REMOVED TREE_UNIT
 #define TREE_FIRST (3 * TREE_UNIT) /* what is before looks like a run that no word leads to */
 #define TREE_ROOT (1u << 31) /* owner of roots: | tag and depth */
+#define TREE_TAIL (UINT32_MAX - 1) /* owner of tails; their word is a hash of what they hold */
 #define TREE_CHUNK 4
 #define TREE_CHECKS_PAGES (5 * 4096)
 #define TREE_FEW_CHECKS (12 * TREE_CHUNK)
@@ -43,13 +46,17 @@ struct tree_run {
 	int32_t branch; /* offset of the word that leads on; 0: the path ends here */
 	uint16_t units; /* of chunks */
 	bool is_plain; /* the path ends here, without what follows */
-	bool has_pointers;
+	bool has_pointers : 1, has_tail : 1;
 	union {
 		struct { /* where the path ends */
 			uint32_t answer;
-			int32_t guess_slot; /* -1: none */
+			union {
+				int32_t guess_slot; /* -1: none */
+				int32_t tail_at; /* what the tail's offsets count from */
+			};
 			union { /* the walk's; `beyond` without a guess */
 				int32_t guess_sp, beyond;
+				uint32_t tail; /* link */
 			};
 		};
 		/* At a branch: where it led of late, the last first; a link below some bits of the word. */
@@ -175,8 +182,13 @@ static always_inline struct tree_run *tree_way(const struct tree *tree, struct t
 	return tree_is_led_to(next, word, tree_link_of(tree, run)) ? next : tree_way_other(tree, run, word);
 }
 
-/* The run where the path that the stack now holds ends, or NULL. Cost: for each run two loads on top of its checks, and what
-   tree_way takes. */
+static always_inline bool tree_tail_holds(const struct tree *tree, const struct tree_run *run, const uint8_t *base)
+{
+	return tree_run_holds(tree_run_at(tree, run->tail), base + run->tail_at);
+}
+
+/* The run where the path that the stack now holds ends, or NULL. Cost: for each run, and for a tail, two loads on top of its
+   checks, and what tree_way takes. What is read of a compiler's paths is half as much as without tails. */
 static always_inline const struct tree_run *tree_find(struct tree *tree, const uintptr_t *fp, uint32_t root_owner)
 {
 	const uint8_t *base = (const uint8_t *)fp;
@@ -186,8 +198,11 @@ static always_inline const struct tree_run *tree_find(struct tree *tree, const u
 			return NULL;
 		if (likely(run->is_plain))
 			return run;
-		if (unlikely(!run->branch))
-			return tree_guess_holds(run, base) ? run : NULL;
+		if (!run->branch) {
+			bool ends =
+				likely(run->has_tail) ? tree_tail_holds(tree, run, base) : tree_guess_holds(run, base);
+			return likely(ends) ? run : NULL;
+		}
 		run = tree_way(tree, run, tree_word(base, run->branch));
 	}
 }

@@ -163,6 +163,11 @@ static size_t chunks_for(size_t checks)
 	return (checks + TREE_CHUNK - 1) / TREE_CHUNK;
 }
 
+static size_t bit_units(size_t checks)
+{
+	return (checks + 8 * TREE_UNIT - 1) / (8 * TREE_UNIT);
+}
+
 static void run_fill(struct tree_run *run, struct checks checks)
 {
 	struct tree_chunk *chunk = run->chunk;
@@ -179,16 +184,11 @@ static void run_fill(struct tree_run *run, struct checks checks)
 		return;
 	uint8_t *bits = run_pointer_bits(run);
 	size_t count = (size_t)(chunk - run->chunk) * TREE_CHUNK;
-	memset(bits, 0, (count + 7) / 8);
+	memset(bits, 0, bit_units(count) * TREE_UNIT); /* all of them: tails are compared by their bytes */
 	for (size_t i = 0; i < count; i++) {
 		size_t k = i % TREE_CHUNK, first = i - k, from = first + check_at(k, checks.count - first);
 		bits[i / 8] |= (uint8_t)((checks.offset[from] & WALK_POINTER) << i % 8);
 	}
-}
-
-static size_t bit_units(size_t checks)
-{
-	return (checks + 8 * TREE_UNIT - 1) / (8 * TREE_UNIT);
 }
 
 /* At most. The rest of a run never takes more than the run. */
@@ -269,7 +269,7 @@ static uint64_t checks_hash(struct checks checks)
 	return hash;
 }
 
-/* The tail that holds these, whose first offset they count from; one more, if there is none. 0: others have their hash. */
+/* The tail that holds these, whose first offset they count from; one more, if there is none. 0: others have the same hash. */
 static uint32_t tail_link(struct tree *tree, struct checks checks)
 {
 	uint64_t hash = checks_hash(checks);
@@ -455,7 +455,8 @@ const struct tree_run *tree_find_at_any_depth(struct tree *tree, const uintptr_t
 	}
 }
 
-/* Whether a run's word is a return address. */
+/* Whether a run's word is a return address. A tail's, which is none, is taken for one: what it may be dropped for is that no
+   other path finds it. */
 static bool word_is_pc(const struct tree *tree, const struct tree_run *run)
 {
 	return run->owner & TREE_ROOT || !(tree_run_at(tree, run->owner)->branch & WALK_POINTER);

@@ -1,6 +1,7 @@
 /* The tree of checks against a list of what was put in: stacks that come and go frame by frame, so that paths share callees,
-   callers, or both; sources: core/path/tree.c core/base.c; libs: -pthread */
+   callers, or both. What no walk has proven to be a slot is poisoned; sources: core/path/tree.c core/base.c; libs: -pthread */
 #define _GNU_SOURCE
+#include <sanitizer/asan_interface.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,8 +9,9 @@
 #include "check.h"
 
 #define WORDS 2048 /* of stack */
+#define STACK_BYTES (1u << 19) /* two stacks, at the same depth for all that a root tells */
 #define FRAMES 60
-#define CODE 64 /* return addresses, PC_BASE and so on; the first is the outermost */
+#define CODE 64 /* return addresses, from PC_BASE on, which is the outermost */
 #define PC_BASE 0x401000u
 #define PATHS 20000
 
@@ -19,7 +21,8 @@ bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp)
 	return false; /* each guess holds */
 }
 
-static uint64_t stack[WORDS] __attribute__((aligned(4096)));
+static uint8_t stacks[2][STACK_BYTES] __attribute__((aligned(4096)));
+static uint64_t *stack;
 static size_t return_at[FRAMES]; /* where each frame has its return address; the innermost is the last */
 static size_t depth;
 static uint64_t seed = 1;
@@ -41,9 +44,22 @@ static bool saves_rbp(uintptr_t pc)
 	return pc % 3 == 0;
 }
 
+static void stack_begin(void)
+{
+	ASAN_UNPOISON_MEMORY_REGION(stacks, sizeof stacks);
+	stack = (uint64_t *)stacks[up_to(2)] + STACK_BYTES / sizeof *stack - WORDS;
+	memset(stack, 0, WORDS * sizeof *stack);
+	depth = 1;
+	return_at[0] = WORDS - 8;
+	stack[return_at[0]] = PC_BASE;
+}
+
 static void pop(size_t frames)
 {
-	depth = frames < depth ? depth - frames : 1;
+	if (frames < depth)
+		depth -= frames;
+	else
+		stack_begin();
 }
 
 static void push(void)
@@ -54,13 +70,8 @@ static void push(void)
 		return;
 	return_at[depth] = outer - frame_words(pc);
 	stack[return_at[depth]] = pc;
-	stack[return_at[depth] + 1] = saves_rbp(pc) ? up_to(3) << 40 : up_to(1000); /* locals nobody looks at */
+	stack[return_at[depth] + 1] = (uint64_t)&stack[return_at[depth] + 2] + 16 * up_to(3); /* rbp, or a local */
 	depth++;
-}
-
-static const uintptr_t *frame_address(void)
-{
-	return (const uintptr_t *)&stack[return_at[depth - 1] - 1];
 }
 
 /* As walk_run does it: the return address of the hook's frame is no check, it leads to the root. */
@@ -72,7 +83,13 @@ struct path {
 	const uintptr_t *fp;
 	uint32_t answer; /* 0: not in the tree */
 	bool guessed;
+	struct path *next; /* of those with the same `bucket` */
 };
+
+static uint64_t *slot_of(const struct path *path, size_t check)
+{
+	return (uint64_t *)((uintptr_t)path->fp + (uintptr_t)(intptr_t)(path->offsets[check] & ~WALK_POINTER));
+}
 
 static void check_add(struct path *path, const uint64_t *slot, int32_t kind)
 {
@@ -82,7 +99,7 @@ static void check_add(struct path *path, const uint64_t *slot, int32_t kind)
 
 static void walk_now(struct path *path)
 {
-	*path = (struct path){.fp = frame_address()};
+	*path = (struct path){.fp = (const uintptr_t *)&stack[return_at[depth - 1] - 1]};
 	const uint64_t *slot = (const uint64_t *)path->fp + 1;
 	path->pcs[path->count++] = *slot;
 	while (*slot != PC_BASE) {
@@ -95,52 +112,130 @@ static void walk_now(struct path *path)
 	}
 }
 
-static bool is_same(const struct path *a, const struct path *b)
+/* What is being tested. */
+static struct {
+	bool any_depth; /* frame pointers count from the frame address, which is none of a path's */
+	bool removes;
+	unsigned guesses; /* one in so many */
+} mode;
+static struct tree *tree;
+static size_t with_tail, alive, cleared;
+
+static uint64_t value_of(const struct path *path, size_t check)
 {
-	return a->fp == b->fp && a->count == b->count && a->checks == b->checks &&
-	       !memcmp(a->pcs, b->pcs, a->count * sizeof a->pcs[0]) &&
-	       !memcmp(a->offsets, b->offsets, a->checks * sizeof a->offsets[0]) &&
-	       !memcmp(a->values, b->values, a->checks * sizeof a->values[0]);
+	bool relative = mode.any_depth && path->offsets[check] & WALK_POINTER;
+	return path->values[check] - (relative ? (uint64_t)path->fp : 0);
 }
 
-static struct path *paths[PATHS];
+static bool is_same(const struct path *a, const struct path *b)
+{
+	bool same_depth = !(((uintptr_t)a->fp ^ (uintptr_t)b->fp) % STACK_BYTES);
+	if ((!mode.any_depth && !same_depth) || a->count != b->count || a->checks != b->checks ||
+	    memcmp(a->pcs, b->pcs, a->count * sizeof a->pcs[0]) ||
+	    memcmp(a->offsets, b->offsets, a->checks * sizeof a->offsets[0]))
+		return false;
+	for (size_t i = 0; i < a->checks; i++)
+		if (value_of(a, i) != value_of(b, i))
+			return false;
+	return true;
+}
+
+#define BUCKETS 4096
+static struct path *paths[PATHS], *bucket[BUCKETS];
 static size_t path_count;
+
+static struct path **bucket_of(const struct path *path)
+{
+	uint64_t hash = 0;
+	for (size_t i = 0; i < path->count; i++)
+		hash = (hash + path->pcs[i]) * 0x9e3779b97f4a7c15u;
+	return &bucket[hash >> 32 & (BUCKETS - 1)];
+}
 
 static struct path *known(const struct path *path)
 {
-	for (size_t i = 0; i < path_count; i++)
-		if (is_same(paths[i], path))
-			return paths[i];
-	paths[path_count] = malloc(sizeof *path);
-	memcpy(paths[path_count], path, sizeof *path);
-	return paths[path_count++];
+	struct path **first = bucket_of(path), *made = malloc(sizeof *path);
+	for (struct path *other = *first; other; other = other->next)
+		if (is_same(other, path)) {
+			free(made);
+			return other;
+		}
+	memcpy(made, path, sizeof *path);
+	made->next = *first;
+	*first = made;
+	return paths[path_count++] = made;
 }
 
-static struct tree *tree;
-static size_t with_tail, alive;
-
-static const struct tree_run *look(const struct path *path)
+/* By the stack as it is; of its words only the first so many that a walk checks can be read. */
+static const struct tree_run *look(const struct path *path, size_t readable)
 {
-	return tree_find(tree, path->fp, tree_root_owner(path->fp, 0));
+	ASAN_POISON_MEMORY_REGION(stacks, sizeof stacks);
+	ASAN_UNPOISON_MEMORY_REGION(path->fp, 2 * sizeof *path->fp);
+	for (size_t i = 0; i < readable; i++)
+		ASAN_UNPOISON_MEMORY_REGION(slot_of(path, i), sizeof(uint64_t));
+	const struct tree_run *run = mode.any_depth ? tree_find_at_any_depth(tree, path->fp, tree_folded_owner(0))
+						    : tree_find(tree, path->fp, tree_root_owner(path->fp, 0));
+	ASAN_UNPOISON_MEMORY_REGION(stacks, sizeof stacks);
+	return run;
+}
+
+/* Tails that were seen, each with the path that it was seen in first, from that check on. */
+static struct {
+	uint32_t link;
+	const struct path *path;
+	size_t from;
+} tails[PATHS];
+static size_t tail_count;
+
+static bool ends_alike(const struct path *a, size_t from_a, const struct path *b, size_t from_b)
+{
+	if (a->checks - from_a != b->checks - from_b)
+		return false;
+	for (size_t i = from_a, k = from_b; i < a->checks; i++, k++)
+		if (a->values[i] != b->values[k] || (a->offsets[i] ^ b->offsets[k]) & WALK_POINTER ||
+		    slot_of(a, i) - slot_of(a, from_a) != slot_of(b, k) - slot_of(b, from_b))
+			return false;
+	return true;
+}
+
+/* The same callers are there once. */
+static void check_tail(const struct path *path, const struct tree_run *run)
+{
+	size_t from = 0;
+	while (from < path->checks && (path->offsets[from] & ~WALK_POINTER) != run->tail_at)
+		from++;
+	CHECK(from < path->checks);
+	for (size_t i = 0; i < tail_count; i++)
+		if (ends_alike(tails[i].path, tails[i].from, path, from)) {
+			CHECK(tails[i].link == run->tail);
+			return;
+		}
+	tails[tail_count].link = run->tail;
+	tails[tail_count].path = path;
+	tails[tail_count++].from = from;
 }
 
 /* The tree says what is in it, and nothing else. */
-static void check_here(void)
+static struct path *check_here(void)
 {
 	struct path path;
 	walk_now(&path);
 	struct path *mine = known(&path);
-	const struct tree_run *run = look(mine);
+	const struct tree_run *run = look(&path, path.checks);
 	CHECK(!!run == !!mine->answer);
 	if (!run)
-		return;
+		return mine;
 	CHECK(run->answer == mine->answer);
 	uintptr_t pcs[FRAMES];
 	CHECK(tree_path(tree, run, pcs, FRAMES) == mine->count);
 	CHECK(!memcmp(pcs, mine->pcs, mine->count * sizeof pcs[0]));
 	CHECK(mine->guessed == (!run->is_plain && !run->has_tail));
-	with_tail += run->has_tail;
 	alive++;
+	if (run->has_tail) {
+		with_tail++;
+		check_tail(mine, run);
+	}
+	return mine;
 }
 
 static void insert_here(void)
@@ -149,13 +244,24 @@ static void insert_here(void)
 	walk_now(&path);
 	struct path *mine = known(&path);
 	static uint32_t answers;
-	mine->answer = ++answers;
-	mine->guessed = up_to(20) == 0;
-	struct walk walk = {
-		.offsets = mine->offsets, .values = mine->values, .checks = mine->checks, .guessed = mine->guessed};
+	struct walk walk = {.offsets = path.offsets,
+			    .values = path.values,
+			    .checks = path.checks,
+			    .guessed = mode.guesses && !up_to(mode.guesses)};
 	uint32_t used = tree->used;
-	tree_insert(tree, mine->fp, tree_root_owner(mine->fp, 0), &walk, mine->answer);
-	CHECK(tree->used >= used); /* it was never cleared: all of it is to be found */
+	if (mode.any_depth)
+		tree_insert_at_any_depth(tree, path.fp, tree_folded_owner(0), &walk, ++answers);
+	else
+		tree_insert(tree, path.fp, tree_root_owner(path.fp, 0), &walk, ++answers);
+	if (tree->used < used) { /* it was full */
+		for (size_t i = 0; i < path_count; i++)
+			paths[i]->answer = 0;
+		tail_count = 0;
+		cleared++;
+	}
+	CHECK(TREE_FIRST + tree->used <= TREE_BYTES);
+	mine->answer = answers;
+	mine->guessed = walk.guessed;
 }
 
 static void remove_here(void)
@@ -163,7 +269,7 @@ static void remove_here(void)
 	struct path path;
 	walk_now(&path);
 	struct path *mine = known(&path);
-	const struct tree_run *run = look(mine);
+	const struct tree_run *run = look(&path, path.checks);
 	if (!run)
 		return;
 	tree_remove(tree, run);
@@ -179,18 +285,43 @@ static void drop_one_function(void)
 		for (size_t k = 0; k < paths[i]->count; k++)
 			if (paths[i]->pcs[k] == pc)
 				paths[i]->answer = 0;
+	tail_count = 0; /* those through it have gone as well */
 }
 
-static void run(size_t steps, bool removes)
+/* Each path that went in, by its own stack: what came later has taken nothing from it. And with one word changed: nothing is
+   proven then, and no word after it may be read. */
+static void check_all(void)
 {
+	for (size_t i = 0; i < path_count && !failures; i++) {
+		const struct path *path = paths[i];
+		((uint64_t *)path->fp)[1] = path->pcs[0];
+		for (size_t k = 0; k < path->checks; k++)
+			*slot_of(path, k) = path->values[k];
+		const struct tree_run *run = look(path, path->checks);
+		CHECK(path->answer ? run && run->answer == path->answer : !run);
+		if (!path->checks)
+			continue;
+		size_t k = up_to(path->checks);
+		*slot_of(path, k) ^= 1ull << 50;
+		CHECK(!look(path, k + 1));
+	}
+}
+
+static void test(bool any_depth, bool removes, unsigned guesses, size_t steps)
+{
+	mode.any_depth = any_depth;
+	mode.removes = removes;
+	mode.guesses = guesses;
+	with_tail = alive = cleared = 0;
+	stack_begin();
 	for (size_t i = 0; i < steps && path_count < PATHS - 1 && !failures; i++) {
-		pop(up_to(up_to(8) ? 4 : 40));
+		pop(up_to(up_to(8) ? 4 : FRAMES + 10));
 		for (size_t frames = up_to(6); frames; frames--)
 			push();
 		if (depth < 2)
 			push();
-		check_here();
-		if (up_to(3))
+		struct path *path = check_here();
+		if (!path->answer || !up_to(3))
 			insert_here();
 		check_here();
 		if (removes && !up_to(10))
@@ -198,51 +329,29 @@ static void run(size_t steps, bool removes)
 		if (removes && !up_to(400))
 			drop_one_function();
 	}
-}
-
-/* Each path that went in, by its own stack: what came later has taken nothing from it. */
-static void check_all(void)
-{
-	for (size_t i = 0; i < path_count && !failures; i++) {
-		const struct path *path = paths[i];
-		memset(stack, 0, sizeof stack);
-		((uint64_t *)path->fp)[1] = path->pcs[0];
-		for (size_t k = 0; k < path->checks; k++)
-			memcpy((char *)path->fp + (path->offsets[k] & ~WALK_POINTER), &path->values[k],
-			       sizeof(uint64_t));
-		const struct tree_run *run = look(path);
-		CHECK(path->answer ? run && run->answer == path->answer : !run);
-		/* One word is another: none that is proven, unless it is another path's. */
-		size_t k = path->checks ? up_to(path->checks) : 0;
-		if (!path->checks)
-			continue;
-		((uint64_t *)((char *)path->fp + (path->offsets[k] & ~WALK_POINTER)))[0] ^= 1ull << 50;
-		CHECK(!look(path));
-	}
-}
-
-static void forget_all(void)
-{
+	check_all();
+	CHECK(alive > steps / 2);
 	for (size_t i = 0; i < path_count; i++)
 		free(paths[i]);
-	path_count = 0;
+	memset(bucket, 0, sizeof bucket);
+	path_count = tail_count = 0;
 	tree_clear(tree);
-	memset(stack, 0, sizeof stack);
-	depth = 1;
-	return_at[0] = WORDS - 8;
-	stack[return_at[0]] = PC_BASE;
 }
 
 int main(void)
 {
 	tree = base_map(sizeof *tree);
-	forget_all();
-	run(8000, false);
-	CHECK(alive > 1000 && with_tail > alive / 4);
-	check_all();
-	forget_all();
-	run(8000, true);
-	check_all();
-	forget_all();
+	test(false, false, 0, 8000);
+	CHECK(with_tail > alive * 2 / 5 && !cleared);
+	test(false, false, 20, 8000); /* in room that was used before, as after it was full */
+	CHECK(with_tail > alive * 2 / 5);
+	test(false, true, 20, 8000);
+	CHECK(with_tail > alive * 2 / 5);
+	test(false, false, 1, 12000);
+	CHECK(cleared > 0 && !with_tail);
+	test(false, true, 2, 12000);
+	test(true, false, 0, 4000);
+	CHECK(!with_tail);
+	test(true, true, 0, 4000);
 	return failures != 0;
 }

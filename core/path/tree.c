@@ -112,15 +112,10 @@ static size_t unpack_own(const struct tree_run *run, int32_t by, int32_t *offset
 	return count;
 }
 
-static const struct tree_run *tail_of(const struct tree *tree, const struct tree_run *run)
-{
-	return run->has_tail ? tree_run_at(tree, run->tail) : NULL;
-}
-
 /* What a run holds, until the next is unpacked: its own checks, then its tail's. `own`: how many are its own, or NULL. */
 static struct checks run_unpack(struct tree *tree, const struct tree_run *run, size_t *own)
 {
-	const struct tree_run *tail = tail_of(tree, run);
+	const struct tree_run *tail = run->has_tail ? tree_run_at(tree, run->tail) : NULL;
 	bool few = (chunks_of(run) + (tail ? chunks_of(tail) : 0)) * TREE_CHUNK <= TREE_FEW_CHECKS;
 	int32_t *offset = few ? tree->few_checks.offset : tree->checks.offset;
 	uint64_t *value = few ? tree->few_checks.value : tree->checks.value;
@@ -210,6 +205,8 @@ static struct tree_run *run_make(struct tree *tree, uint64_t word, uint32_t owne
 static void run_end(struct tree_run *run, const struct walk *walk, uint32_t answer)
 {
 	run->answer = answer;
+	if (run->has_tail) /* it has neither of these */
+		return;
 	run->guess_slot = walk->guessed ? walk->guess_slot : -1;
 	if (walk->guessed)
 		run->guess_sp = walk->guess_sp;
@@ -305,7 +302,7 @@ struct leaf {
 	const uint8_t *base; /* what offsets count from; NULL: it is to have no tail */
 };
 
-static struct tree_run *leaf_put(struct tree *tree, struct leaf leaf, struct checks checks, uint32_t answer)
+static struct tree_run *leaf_put(struct tree *tree, struct leaf leaf, struct checks checks)
 {
 	size_t own = leaf.base ? before_tail(leaf.base, leaf.slot, checks) : checks.count;
 	uint32_t tail = 0;
@@ -316,7 +313,6 @@ static struct tree_run *leaf_put(struct tree *tree, struct leaf leaf, struct che
 		tail = tail_link(tree, shared);
 	}
 	struct tree_run *run = run_make(tree, leaf.word, leaf.owner, 0, tail ? checks_before(checks, own) : checks);
-	run->answer = answer;
 	if (tail) {
 		run->has_tail = true;
 		run->is_plain = false;
@@ -339,7 +335,7 @@ static struct tree_run *run_split(struct tree *tree, struct tree_run *run, const
 	struct leaf rest = {held.value[at], tree_link_of(tree, common), place_offset(held.offset[at]), base};
 	if (at >= own) { /* in its tail: nobody comes after, and there may be no room for more than it had of its own */
 		run->owner = UINT32_MAX;
-		leaf_put(tree, rest, checks_after(held, at + 1), run->answer);
+		leaf_put(tree, rest, checks_after(held, at + 1))->answer = run->answer;
 		return common;
 	}
 	run->word = rest.word;
@@ -349,20 +345,7 @@ static struct tree_run *run_split(struct tree *tree, struct tree_run *run, const
 	return common;
 }
 
-/* False: it ends otherwise than it did. */
-static bool run_end_again(struct tree_run *run, const struct walk *walk, uint32_t answer)
-{
-	if (run->has_tail && (walk->guessed || walk->beyond))
-		return false;
-	if (run->has_tail)
-		run->answer = answer;
-	else
-		run_end(run, walk, answer);
-	return true;
-}
-
-static void insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk,
-		   uint32_t answer, bool may_have_tail)
+void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk, uint32_t answer)
 {
 	struct checks rest = {walk->offsets, walk->values, walk->checks, 0};
 	size_t room = 3 * bytes_for(rest.count) + 2 * bytes_for(WALK_CHECKS_MAX);
@@ -370,8 +353,8 @@ static void insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, 
 		tree_clear(tree);
 	if (!has_room(tree, room))
 		return;
-	bool has_tail = may_have_tail && !walk->guessed && !walk->beyond;
-	struct leaf leaf = {fp[1], root_owner, sizeof *fp, has_tail ? (const uint8_t *)fp : NULL};
+	bool any_depth = root_owner & TREE_ANY_DEPTH << 16, ends_plain = !walk->guessed && !walk->beyond;
+	struct leaf leaf = {fp[1], root_owner, sizeof *fp, ends_plain && !any_depth ? (const uint8_t *)fp : NULL};
 	for (;;) {
 		uint32_t link = *place_of(tree, leaf.word, leaf.owner);
 		if (!link)
@@ -383,8 +366,10 @@ static void insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, 
 		       held.value[same] == rest.value[same])
 			same++;
 		bool ends = same == rest.count, whole = same == held.count;
-		if (whole && ends && !run->branch && run_end_again(run, walk, answer))
+		if (whole && ends && !run->branch && (!run->has_tail || ends_plain)) {
+			run_end(run, walk, answer);
 			return;
+		}
 		/* The same words lead on differently than they did: the old way is no more (a module came, a guess failed). */
 		int32_t next = whole ? run->branch : held.offset[same];
 		if (ends || rest.offset[same] != next) {
@@ -398,14 +383,7 @@ static void insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, 
 		leaf.slot = place_offset(rest.offset[same]);
 		rest = checks_after(rest, same + 1);
 	}
-	struct tree_run *run = leaf_put(tree, leaf, rest, answer);
-	if (!has_tail)
-		run_end(run, walk, answer);
-}
-
-void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk, uint32_t answer)
-{
-	insert(tree, fp, root_owner, walk, answer, true);
+	run_end(leaf_put(tree, leaf, rest), walk, answer);
 }
 
 /* Its frame pointers moved by so many bytes. */
@@ -420,7 +398,7 @@ void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t r
 			      uint32_t answer)
 {
 	move_pointers(walk, -(uintptr_t)fp);
-	insert(tree, fp, root_owner, walk, answer, false);
+	tree_insert(tree, fp, root_owner, walk, answer);
 	move_pointers(walk, (uintptr_t)fp);
 }
 

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/path/run.h"
+
 #define TAIL_STEP 512u /* bytes of stack */
 #define TAIL_CHECKS_MIN 8u /* a shorter one saves nothing */
 #define FULL_SHARE                                                                                                     \
@@ -66,139 +68,27 @@ struct tree_run *tree_way_other(const struct tree *tree, struct tree_run *run, u
 	return run_or_none(tree, to);
 }
 
-/* Checks one after the other, as a walk has them. */
-struct checks {
-	const int32_t *offset;
-	const uint64_t *value;
-	size_t count;
-	int32_t from; /* what the offsets count from */
-};
-
-static struct checks checks_after(struct checks all, size_t first)
-{
-	return (struct checks){all.offset + first, all.value + first, all.count - first, all.from};
-}
-
-static struct checks checks_before(struct checks all, size_t end)
-{
-	return (struct checks){all.offset, all.value, end, all.from};
-}
-
-/* Behind the last chunk. */
-static uint8_t *run_pointer_bits(const struct tree_run *run)
-{
-	return (uint8_t *)run->chunk + run->units * TREE_UNIT;
-}
-
-static size_t chunks_of(const struct tree_run *run)
-{
-	return run->units * TREE_UNIT / sizeof(struct tree_chunk);
-}
-
-/* A run's own checks, their offsets moved by `by`. Returns how many. */
-static size_t unpack_own(const struct tree_run *run, int32_t by, int32_t *offset, uint64_t *value)
-{
-	const uint8_t *bits = run_pointer_bits(run);
-	size_t count = 0, chunks = chunks_of(run);
-	for (size_t i = 0; i < chunks; i++) {
-		const struct tree_chunk *chunk = &run->chunk[i];
-		for (size_t k = 0; k < TREE_CHUNK && (!k || chunk->offset[k] != chunk->offset[k < 2 ? 0 : k - 2]);
-		     k++) {
-			int32_t pointer = run->has_pointers && bits[count / 8] >> count % 8 & 1 ? WALK_POINTER : 0;
-			offset[count] = (chunk->offset[k] + by) | pointer;
-			value[count++] = chunk->value[k];
-		}
-	}
-	return count;
-}
-
 /* What a run holds, until the next is unpacked: its own checks, then its tail's. `own`: how many are its own, or NULL. */
 static struct checks run_unpack(struct tree *tree, const struct tree_run *run, size_t *own)
 {
 	const struct tree_run *tail = run->has_tail ? tree_run_at(tree, run->tail) : NULL;
-	bool few = (chunks_of(run) + (tail ? chunks_of(tail) : 0)) * TREE_CHUNK <= TREE_FEW_CHECKS;
+	bool few = (run_chunks(run) + (tail ? run_chunks(tail) : 0)) * TREE_CHUNK <= TREE_FEW_CHECKS;
 	int32_t *offset = few ? tree->few_checks.offset : tree->checks.offset;
 	uint64_t *value = few ? tree->few_checks.value : tree->checks.value;
-	size_t count = unpack_own(run, 0, offset, value);
+	size_t count = run_checks(run, 0, offset, value);
 	if (own)
 		*own = count;
 	if (tail)
-		count += unpack_own(tail, run->tail_at, offset + count, value + count);
+		count += run_checks(tail, run->tail_at, offset + count, value + count);
 	return (struct checks){offset, value, count, 0};
-}
-
-static int32_t place_offset(int32_t offset)
-{
-	return offset & ~(int32_t)WALK_POINTER;
-}
-
-/* Which of `count` checks stands in place k of their last chunk: where they leave room some are repeated. */
-static always_inline size_t check_at(size_t k, size_t count)
-{
-	size_t repeated = k < 2 || k - 2 >= count ? 0 : k - 2;
-	return k < count ? k : repeated;
-}
-
-/* With the first `count` of `checks`. True: some are of frame pointers. */
-static always_inline bool chunk_fill(struct tree_chunk *chunk, struct checks checks, size_t count)
-{
-	int32_t offsets = 0;
-#pragma GCC unroll 4
-	for (size_t k = 0; k < TREE_CHUNK; k++) {
-		size_t from = check_at(k, count);
-		offsets |= checks.offset[from];
-		chunk->offset[k] = place_offset(checks.offset[from]) - checks.from;
-		chunk->value[k] = checks.value[from];
-	}
-	return offsets & WALK_POINTER;
-}
-
-static size_t chunks_for(size_t checks)
-{
-	return (checks + TREE_CHUNK - 1) / TREE_CHUNK;
-}
-
-static size_t bit_units(size_t checks)
-{
-	return (checks + 8 * TREE_UNIT - 1) / (8 * TREE_UNIT);
-}
-
-static void run_fill(struct tree_run *run, struct checks checks)
-{
-	struct tree_chunk *chunk = run->chunk;
-	bool pointers = false;
-	struct checks rest = checks;
-	for (; rest.count >= TREE_CHUNK; rest = checks_after(rest, TREE_CHUNK))
-		pointers |= chunk_fill(chunk++, rest, TREE_CHUNK);
-	if (rest.count)
-		pointers |= chunk_fill(chunk++, rest, rest.count);
-	run->units = (uint16_t)((size_t)(chunk - run->chunk) * sizeof *chunk / TREE_UNIT);
-	run->has_pointers = pointers;
-	run->is_plain = !run->branch && !run->has_tail && run->guess_slot < 0;
-	if (!pointers)
-		return;
-	uint8_t *bits = run_pointer_bits(run);
-	size_t count = (size_t)(chunk - run->chunk) * TREE_CHUNK;
-	memset(bits, 0, bit_units(count) * TREE_UNIT); /* all of them: tails are compared by their bytes */
-	for (size_t i = 0; i < count; i++) {
-		size_t k = i % TREE_CHUNK, first = i - k, from = first + check_at(k, checks.count - first);
-		bits[i / 8] |= (uint8_t)((checks.offset[from] & WALK_POINTER) << i % 8);
-	}
-}
-
-/* At most. The rest of a run never takes more than the run. */
-static size_t bytes_for(size_t checks)
-{
-	return sizeof(struct tree_run) + chunks_for(checks) * sizeof(struct tree_chunk) + bit_units(checks) * TREE_UNIT;
 }
 
 static struct tree_run *run_make(struct tree *tree, uint64_t word, uint32_t owner, int32_t branch, struct checks checks)
 {
 	struct tree_run *run = tree_run_at(tree, TREE_FIRST + tree->used);
-	*run = (struct tree_run){.word = word, .owner = owner, .branch = branch, .guess_slot = branch ? 0 : -1};
-	run_fill(run, checks);
-	size_t behind = run->has_pointers ? bit_units(checks.count) : 0;
-	tree->used += (uint32_t)(sizeof *run + (run->units + behind) * TREE_UNIT);
+	*run = (struct tree_run){
+		.word = word, .owner = owner, .branch = branch, .is_plain = !branch, .guess_slot = branch ? 0 : -1};
+	tree->used += (uint32_t)run_fill(run, checks);
 	return run;
 }
 
@@ -289,7 +179,7 @@ static size_t before_tail(const uint8_t *base, int32_t slot, struct checks check
 	const uint8_t *beyond = base + slot;
 	beyond += TAIL_STEP - (uintptr_t)beyond % TAIL_STEP;
 	size_t before = 0;
-	while (before < checks.count && base + place_offset(checks.offset[before]) < beyond)
+	while (before < checks.count && base + checks_place(checks.offset[before]) < beyond)
 		before++;
 	return checks.count - before < TAIL_CHECKS_MIN ? checks.count : before;
 }
@@ -309,7 +199,7 @@ static struct tree_run *leaf_put(struct tree *tree, struct leaf leaf, struct che
 	int32_t tail_at = 0;
 	if (own < checks.count) {
 		struct checks shared = checks_after(checks, own);
-		shared.from = tail_at = place_offset(shared.offset[0]);
+		shared.from = tail_at = checks_place(shared.offset[0]);
 		tail = tail_link(tree, shared);
 	}
 	struct tree_run *run = run_make(tree, leaf.word, leaf.owner, 0, tail ? checks_before(checks, own) : checks);
@@ -332,7 +222,7 @@ static struct tree_run *run_split(struct tree *tree, struct tree_run *run, const
 {
 	struct tree_run *common = run_make(tree, run->word, run->owner, held.offset[at], checks_before(held, at));
 	run_put(tree, common); /* in the place of `run` */
-	struct leaf rest = {held.value[at], tree_link_of(tree, common), place_offset(held.offset[at]), base};
+	struct leaf rest = {held.value[at], tree_link_of(tree, common), checks_place(held.offset[at]), base};
 	if (at >= own) { /* in its tail: nobody comes after, and there may be no room for more than it had of its own */
 		run->owner = UINT32_MAX;
 		leaf_put(tree, rest, checks_after(held, at + 1))->answer = run->answer;
@@ -348,7 +238,7 @@ static struct tree_run *run_split(struct tree *tree, struct tree_run *run, const
 void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk, uint32_t answer)
 {
 	struct checks rest = {walk->offsets, walk->values, walk->checks, 0};
-	size_t room = 3 * bytes_for(rest.count) + 2 * bytes_for(WALK_CHECKS_MAX);
+	size_t room = 3 * run_bytes(rest.count) + 2 * run_bytes(WALK_CHECKS_MAX);
 	if (!has_room(tree, room))
 		tree_clear(tree);
 	if (!has_room(tree, room))
@@ -380,7 +270,7 @@ void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, co
 			run = run_split(tree, run, leaf.base, held, own, same);
 		leaf.word = rest.value[same];
 		leaf.owner = tree_link_of(tree, run);
-		leaf.slot = place_offset(rest.offset[same]);
+		leaf.slot = checks_place(rest.offset[same]);
 		rest = checks_after(rest, same + 1);
 	}
 	run_end(leaf_put(tree, leaf, rest), walk, answer);

@@ -1,5 +1,6 @@
 /* The tree of checks against a list of what was put in: stacks that come and go frame by frame, so that paths share callees,
-   callers, or both. What no walk has proven to be a slot is poisoned; sources: core/path/tree.c core/base.c; libs: -pthread */
+   callers, or both. What no walk has proven to be a slot is poisoned.
+   Sources: core/path/tree.c core/path/run.c core/base.c; libs: -pthread */
 #define _GNU_SOURCE
 #include <sanitizer/asan_interface.h>
 #include <stdlib.h>

@@ -96,14 +96,12 @@ uint32_t node_module_of(uintptr_t address)
 	return module < trace_count(&trace_modules) ? module : TRACE_NO_MODULE;
 }
 
-/* A node without its parent. */
-static struct trace_node node_record(uintptr_t pc, bool cut)
+/* A node without its parent. `module`: of its pc. */
+static struct trace_node node_record(uintptr_t pc, uint32_t module, bool cut)
 {
-	struct trace_node node = {.module = node_module_of(pc), .offset = pc};
-	if (node.module != TRACE_NO_MODULE)
-		node.offset = pc - ((struct trace_module *)trace_at(&trace_modules, node.module))->base;
-	node.offset = TRACE_NODE_OFFSET(node.offset) | (cut ? TRACE_NODE_CUT : 0);
-	return node;
+	uintptr_t base = module != TRACE_NO_MODULE ? path_module_at(module)->base : 0;
+	return (struct trace_node){.module = module,
+				   .offset = TRACE_NODE_OFFSET(pc - base) | (cut ? TRACE_NODE_CUT : 0)};
 }
 
 /* By the hash of its parent, not by the parent: those of a whole path are known before one of its nodes is. */
@@ -198,6 +196,12 @@ size_t node_path_part(const uintptr_t *pcs, size_t count)
 	return count;
 }
 
+/* Mostly the frame before was in the same module. */
+static bool is_within(const struct path_module *module, uintptr_t pc)
+{
+	return module && pc >= module->start && pc < module->end && !module->unloaded;
+}
+
 /* Nodes that are looked for together: in a big tree, which is in no cache, what one misses overlaps with what the next do. */
 struct ahead {
 	struct trace_node node;
@@ -208,11 +212,17 @@ struct ahead {
 /* The nodes of `count` pcs from `outermost` inwards, but for their parents, whose hash is `hash`. `cut`: of the first one. */
 static void look_ahead(struct ahead *ahead, size_t count, const uintptr_t *outermost, bool cut, uint32_t hash)
 {
-	uint32_t mask = table.places - 1;
+	uint32_t mask = table.places - 1, module = TRACE_NO_MODULE;
+	const struct path_module *within = NULL;
 	for (size_t i = 0; i < count; i++) {
-		ahead[i].skipped = is_own(outermost[-(ptrdiff_t)i]);
+		uintptr_t pc = outermost[-(ptrdiff_t)i];
+		ahead[i].skipped = is_own(pc);
 		if (!ahead[i].skipped) {
-			ahead[i].node = node_record(outermost[-(ptrdiff_t)i], cut && !i);
+			if (!is_within(within, pc)) {
+				module = node_module_of(pc);
+				within = path_module_at(module);
+			}
+			ahead[i].node = node_record(pc, module, cut && !i);
 			hash = node_hash(hash, &ahead[i].node);
 			__builtin_prefetch(&table.hash[hash & mask]);
 		}
@@ -256,7 +266,7 @@ uint32_t node_of_path(const uintptr_t *pcs, size_t count, bool cut, bool may_add
 uint32_t node_of_function(uintptr_t address)
 {
 	node_notice_module(address);
-	struct trace_node node = node_record(address, false);
+	struct trace_node node = node_record(address, node_module_of(address), false);
 	node.offset |= TRACE_NODE_EXACT;
 	uint32_t index = UINT32_MAX;
 	if (node_lock()) {

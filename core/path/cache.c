@@ -153,6 +153,8 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 			insert_cut(cache, fp, tag, &walk, value);
 		else
 			tree_insert(&cache->tree, fp, tree_root_owner(fp, tag), &walk, value);
+		if (kept < walk.count || walk.beyond)
+			tree_forget_last(&cache->tree);
 		cache->last = walk;
 		cache->turn ^= 1;
 	}

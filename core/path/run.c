@@ -10,18 +10,18 @@ static always_inline size_t check_at(size_t k, size_t count)
 	return k < count ? k : repeated;
 }
 
-/* With the first `count` of `checks`. True: some are of frame pointers. */
-static always_inline bool chunk_fill(struct tree_chunk *chunk, struct checks checks, size_t count)
+/* With the first `count` of `checks`. Returns a bit for each place that is of a frame pointer. */
+static always_inline uint32_t chunk_fill(struct tree_chunk *chunk, struct checks checks, size_t count)
 {
-	int32_t offsets = 0;
+	uint32_t pointers = 0;
 #pragma GCC unroll 4
 	for (size_t k = 0; k < TREE_CHUNK; k++) {
 		size_t from = check_at(k, count);
-		offsets |= checks.offset[from];
+		pointers |= (uint32_t)(checks.offset[from] & WALK_POINTER) << k;
 		chunk->offset[k] = checks_place(checks.offset[from]) - checks.from;
 		chunk->value[k] = checks.value[from];
 	}
-	return offsets & WALK_POINTER;
+	return pointers;
 }
 
 static size_t chunks_for(size_t checks)
@@ -29,38 +29,40 @@ static size_t chunks_for(size_t checks)
 	return (checks + TREE_CHUNK - 1) / TREE_CHUNK;
 }
 
-static size_t bit_units(size_t checks)
+static size_t bit_bytes(size_t checks)
 {
-	return (checks + 8 * TREE_UNIT - 1) / (8 * TREE_UNIT);
+	return round_up((chunks_for(checks) + 1) / 2, TREE_UNIT);
 }
 
 size_t run_fill(struct tree_run *run, struct checks checks)
 {
-	struct tree_chunk *chunk = run->chunk;
-	bool pointers = false;
-	struct checks rest = checks;
-	for (; rest.count >= TREE_CHUNK; rest = checks_after(rest, TREE_CHUNK))
-		pointers |= chunk_fill(chunk++, rest, TREE_CHUNK);
-	if (rest.count)
-		pointers |= chunk_fill(chunk++, rest, rest.count);
-	run->units = (uint16_t)((size_t)(chunk - run->chunk) * sizeof *chunk / TREE_UNIT);
-	run->has_pointers = pointers;
-	size_t bytes = sizeof *run + run->units * TREE_UNIT;
-	if (!pointers)
-		return bytes;
-	uint8_t *bits = run_pointer_bits(run);
-	size_t count = (size_t)(chunk - run->chunk) * TREE_CHUNK;
-	memset(bits, 0, bit_units(count) * TREE_UNIT); /* all of them: runs are compared by their bytes */
-	for (size_t i = 0; i < count; i++) {
-		size_t k = i % TREE_CHUNK, first = i - k, from = first + check_at(k, checks.count - first);
-		bits[i / 8] |= (uint8_t)((checks.offset[from] & WALK_POINTER) << i % 8);
+	/* They go into the run only if some are set: it may have no room for them. */
+	uint8_t bits[WALK_CHECKS_MAX / 8 + TREE_UNIT];
+	uint32_t any = 0, pointers = 0;
+	size_t chunks = chunks_for(checks.count);
+	for (size_t i = 0; i < chunks; i++) {
+		struct checks rest = checks_after(checks, i * TREE_CHUNK);
+		uint32_t here = rest.count >= TREE_CHUNK ? chunk_fill(&run->chunk[i], rest, TREE_CHUNK)
+							 : chunk_fill(&run->chunk[i], rest, rest.count);
+		any |= here;
+		pointers = i % 2 ? pointers | here << 4 : here;
+		bits[i / 2] = (uint8_t)pointers;
 	}
-	return bytes + bit_units(count) * TREE_UNIT;
+	run->units = (uint16_t)(chunks * sizeof(struct tree_chunk) / TREE_UNIT);
+	run->has_pointers = any;
+	size_t bytes = sizeof *run + run->units * TREE_UNIT;
+	if (!any)
+		return bytes;
+	size_t used = (chunks + 1) / 2, in_all = bit_bytes(checks.count);
+	uint8_t *into = run_pointer_bits(run);
+	memcpy(into, bits, used);
+	memset(into + used, 0, in_all - used); /* all of them: runs are compared by their bytes */
+	return bytes + in_all;
 }
 
 size_t run_bytes(size_t checks)
 {
-	return sizeof(struct tree_run) + chunks_for(checks) * sizeof(struct tree_chunk) + bit_units(checks) * TREE_UNIT;
+	return sizeof(struct tree_run) + chunks_for(checks) * sizeof(struct tree_chunk) + bit_bytes(checks);
 }
 
 size_t run_checks(const struct tree_run *run, int32_t by, int32_t *offset, uint64_t *value)

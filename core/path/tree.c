@@ -172,6 +172,38 @@ static uint32_t tail_link(struct tree *tree, struct checks checks)
 	return same ? tree_link_of(tree, known) : 0;
 }
 
+void tree_forget_last(struct tree *tree)
+{
+	memset(tree->last_tail, 0, sizeof tree->last_tail);
+}
+
+/* Of the tails of the last path, those stay that `walk` ends with as well. */
+static void last_tails_keep(struct tree *tree, const struct walk *walk)
+{
+	uintptr_t first = walk->common
+				  ? walk->base + (uintptr_t)checks_place(walk->offsets[walk->checks - walk->common])
+				  : UINTPTR_MAX;
+	for (size_t i = 0; i < TREE_LAST_TAILS; i++)
+		if (tree->last_tail[i].place < first)
+			tree->last_tail[i].link = 0;
+}
+
+/* The tail of the path that is put in, whose first check is at `place`. 0: it is not known. */
+static uint32_t last_tail_at(const struct tree *tree, uintptr_t place)
+{
+	for (size_t i = 0; i < TREE_LAST_TAILS; i++)
+		if (tree->last_tail[i].place == place && tree->last_tail[i].link)
+			return tree->last_tail[i].link;
+	return 0;
+}
+
+static void last_tail_note(struct tree *tree, uintptr_t place, uint32_t link)
+{
+	uint32_t at = tree->last_tail_next++ % TREE_LAST_TAILS;
+	tree->last_tail[at].place = place;
+	tree->last_tail[at].link = link;
+}
+
 /* How many of the checks, which follow from the word at `slot`, come before their tail. That begins with the first one beyond
    the next multiple of TAIL_STEP, so that paths with these callers find the same, however they go on from there. */
 static size_t before_tail(const uint8_t *base, int32_t slot, struct checks checks)
@@ -190,6 +222,7 @@ struct leaf {
 	uint32_t owner;
 	int32_t slot; /* offset that the word was read at */
 	const uint8_t *base; /* what offsets count from; NULL: it is to have no tail */
+	bool is_now; /* its checks are what the stack holds, all of it */
 };
 
 static struct tree_run *leaf_put(struct tree *tree, struct leaf leaf, struct checks checks)
@@ -200,7 +233,13 @@ static struct tree_run *leaf_put(struct tree *tree, struct leaf leaf, struct che
 	if (own < checks.count) {
 		struct checks shared = checks_after(checks, own);
 		shared.from = tail_at = checks_place(shared.offset[0]);
-		tail = tail_link(tree, shared);
+		uintptr_t place = (uintptr_t)leaf.base + (uintptr_t)tail_at;
+		tail = leaf.is_now ? last_tail_at(tree, place) : 0;
+		if (!tail) {
+			tail = tail_link(tree, shared);
+			if (leaf.is_now)
+				last_tail_note(tree, place, tail);
+		}
 	}
 	struct tree_run *run = run_make(tree, leaf.word, leaf.owner, 0, tail ? checks_before(checks, own) : checks);
 	if (tail) {
@@ -222,7 +261,7 @@ static struct tree_run *run_split(struct tree *tree, struct tree_run *run, const
 {
 	struct tree_run *common = run_make(tree, run->word, run->owner, held.offset[at], checks_before(held, at));
 	run_put(tree, common); /* in the place of `run` */
-	struct leaf rest = {held.value[at], tree_link_of(tree, common), checks_place(held.offset[at]), base};
+	struct leaf rest = {held.value[at], tree_link_of(tree, common), checks_place(held.offset[at]), base, false};
 	if (at >= own) { /* in its tail: nobody comes after, and there may be no room for more than it had of its own */
 		run->owner = UINT32_MAX;
 		leaf_put(tree, rest, checks_after(held, at + 1))->answer = run->answer;
@@ -243,8 +282,9 @@ void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, co
 		tree_clear(tree);
 	if (!has_room(tree, room))
 		return;
+	last_tails_keep(tree, walk);
 	bool any_depth = root_owner & TREE_ANY_DEPTH << 16, ends_plain = !walk->guessed && !walk->beyond;
-	struct leaf leaf = {fp[1], root_owner, sizeof *fp, ends_plain && !any_depth ? (const uint8_t *)fp : NULL};
+	struct leaf leaf = {fp[1], root_owner, sizeof *fp, ends_plain && !any_depth ? (const uint8_t *)fp : NULL, true};
 	for (;;) {
 		uint32_t link = *place_of(tree, leaf.word, leaf.owner);
 		if (!link)
@@ -391,4 +431,5 @@ void tree_clear(struct tree *tree)
 	if (tree->used)
 		memset(tree->table, 0, (tree->mask + 1) * sizeof tree->table[0]);
 	tree->used = tree->places = 0;
+	tree_forget_last(tree);
 }

@@ -34,6 +34,7 @@
 #define TREE_CHECKS_PAGES (5 * 4096)
 #define TREE_FEW_CHECKS (12 * TREE_CHUNK)
 #define TREE_WAYS 3
+#define TREE_LAST_TAILS 8
 
 struct tree_chunk {
 	int32_t offset[TREE_CHUNK]; /* without bit 0; a run's last chunk repeats what it has */
@@ -91,6 +92,13 @@ struct tree {
 		int32_t offset[TREE_FEW_CHECKS];
 		uint64_t value[TREE_FEW_CHECKS];
 	} few_checks; /* the same, of a short run */
+	/* The tail of the path that was put in last, and those of some before that this ends with as well, by where they begin on the
+	   stack. Link 0: none. */
+	struct {
+		uintptr_t place;
+		uint32_t link;
+	} last_tail[TREE_LAST_TAILS];
+	uint32_t last_tail_next;
 };
 
 static_assert(sizeof(((struct tree *)NULL)->checks) <= TREE_CHECKS_PAGES, "whole pages");
@@ -210,7 +218,8 @@ static always_inline const struct tree_run *tree_find(struct tree *tree, const u
 /* The same of innermost frames, at any depth. */
 const struct tree_run *tree_find_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t root_owner);
 
-/* Keeps the path of `walk`, which must be cacheable. */
+/* Keeps the path of `walk`, which must be cacheable. What it has in common with its last walk is not looked at again, if that was
+   put in here last. */
 void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk, uint32_t answer);
 /* The same of innermost frames, to be found at any depth. `walk` must not end in a guess. */
 void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, const struct walk *walk,
@@ -221,5 +230,7 @@ void tree_remove(struct tree *tree, const struct tree_run *run);
 /* Drops every path through (start, end]. */
 void tree_drop_range(struct tree *tree, uintptr_t start, uintptr_t end);
 void tree_clear(struct tree *tree);
+/* What was put in last is not the last walk of the next. */
+void tree_forget_last(struct tree *tree);
 
 #endif

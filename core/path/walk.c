@@ -201,6 +201,7 @@ static bool step_row(struct walk *walk, struct window *window, const uintptr_t *
 		     struct cfi_row row)
 {
 	uintptr_t cfa = frame->sp + (uintptr_t)(intptr_t)row.cfa;
+	walk->common = 0; /* the last one ended where this goes on */
 	if (row.kind != CFI_SP || row.saved == CFI_AT_FP)
 		check_rbp(walk, fp, frame);
 	if (row.kind != CFI_SP)
@@ -232,23 +233,31 @@ static bool step_row(struct walk *walk, struct window *window, const uintptr_t *
 	return true;
 }
 
-/* The checks of a step, if they hold now as they did then. */
-static bool checks_as_last(struct walk *walk, const struct walk_frame *from, const struct walk_frame *to)
+/* How many checks of the last walk, from one on, hold now as they did then: those after one that does not may be of no slot. */
+static size_t checks_holding(const struct walk *last, size_t from, size_t end)
+{
+	size_t i = from;
+	while (i < end && load(last->base + (uintptr_t)(intptr_t)(last->offsets[i] & ~WALK_POINTER)) == last->values[i])
+		i++;
+	return i - from;
+}
+
+/* Takes over so many checks of the last walk from one on. False: it stays as it is, they lie too far away. */
+static bool checks_as_last(struct walk *walk, size_t from, size_t count)
 {
 	const struct walk *last = walk->last;
-	size_t checks = walk->checks;
-	fa_assert(last && walk->offsets);
-	if (checks + (to->checks - from->checks) > WALK_CHECKS(walk->max))
+	int64_t by = (int64_t)(last->base - walk->base), beyond = 0;
+	fa_assert(walk->offsets);
+	if (walk->checks + count > WALK_CHECKS(walk->max))
 		return false;
-	for (uint32_t i = from->checks; i < to->checks; i++) {
-		uintptr_t place = last->base + (uintptr_t)(intptr_t)last->offsets[i], offset = place - walk->base;
-		if (load(place & ~(uintptr_t)WALK_POINTER) != last->values[i] || offset > INT32_MAX)
-			return false;
-		walk->offsets[checks] = (int32_t)offset;
-		walk->values[checks++] = last->values[i];
+	for (size_t i = 0; i < count; i++) {
+		int64_t offset = last->offsets[from + i] + by;
+		walk->offsets[walk->checks + i] = (int32_t)offset;
+		walk->values[walk->checks + i] = last->values[from + i];
+		beyond |= offset >> 31;
 	}
-	walk->checks = checks;
-	return true;
+	walk->checks += beyond ? 0 : count;
+	return !beyond;
 }
 
 static void frame_keep(struct walk *walk, const struct walk_frame *frame)
@@ -258,43 +267,55 @@ static void frame_keep(struct walk *walk, const struct walk_frame *frame)
 	walk->pcs[walk->count++] = frame->pc;
 }
 
-/* The steps that the last walk made from the same frame, as many as would be made again; `frame`, which is kept already,
-   becomes the one where that ends. Cost: a load and a compare for each check, nothing is looked up. */
-static bool steps_as_last(struct walk *walk, size_t at, struct frame *frame)
+/* The steps that the last walk made from its frame `at`, as many as would be made again, if it is the same as `frame`, which is
+   kept already and becomes, as `at` does, the one where that ends. Cost: a load and a compare for each check, nothing is looked up. */
+static bool steps_as_last(struct walk *walk, size_t *at, struct frame *frame)
 {
-	const struct walk_frame *from = &walk->last->frames[at], *end = &walk->last->frames[walk->last->count - 1];
+	const struct walk *last = walk->last;
+	const struct walk_frame *from = &last->frames[*at], *end = &last->frames[last->count - 1], *to = end;
 	if (from->pc != frame->pc || from->sp != frame->sp || from->rbp_at != frame->rbp_at ||
 	    from->rbp_checked != frame->rbp_checked || !from->rbp_at)
 		return false;
-	const struct walk_frame *first = from;
-	for (; from != end && from->steps_by_row; from++) {
-		if (from != first && walk->count == walk->max)
-			break;
-		if (from != first)
-			frame_keep(walk, from);
-		if (!checks_as_last(walk, from, from + 1)) {
-			walk->count -= from != first;
+	size_t held = from->checks + checks_holding(last, from->checks, end->checks),
+	       most = walk->max - walk->count + 1;
+	if ((size_t)(to - from) > most)
+		to = from + most;
+	while (to->checks > held)
+		to--;
+	for (const struct walk_frame *step = from; step != to; step++)
+		if (!step->steps_by_row) {
+			to = step;
 			break;
 		}
-		walk->frames[walk->count - 1].steps_by_row = true;
-	}
-	if (from == first)
+	uint32_t further = (uint32_t)walk->checks - from->checks; /* modulo 2^32 */
+	if (to == from || !checks_as_last(walk, from->checks, to->checks - from->checks))
 		return false;
-	*frame = (struct frame){.pc = from->pc,
-				.sp = from->sp,
-				.rbp = load(from->rbp_at),
-				.rbp_at = from->rbp_at,
-				.rbp_checked = from->rbp_checked};
+	walk->frames[walk->count - 1].steps_by_row = true;
+	for (const struct walk_frame *kept = from + 1; kept != to; kept++) {
+		struct walk_frame *copy = &walk->frames[walk->count];
+		*copy = *kept;
+		copy->checks += further;
+		walk->pcs[walk->count++] = kept->pc;
+	}
+	if (to == end)
+		walk->common = to->checks - from->checks;
+	*at += (size_t)(to - from);
+	*frame = (struct frame){.pc = to->pc,
+				.sp = to->sp,
+				.rbp = load(to->rbp_at),
+				.rbp_at = to->rbp_at,
+				.rbp_checked = to->rbp_checked};
 	return true;
 }
 
 void walk_run(const uintptr_t *fp, struct walk *walk)
 {
-	size_t steps = 0, at = 0, last_frames = walk->last ? walk->last->count : 0;
+	size_t steps = 0, at = 0, last_count = walk->last ? walk->last->count : 0;
+	const struct walk_frame *last_frames = last_count ? walk->last->frames : NULL;
 	uintptr_t here = (uintptr_t)fp & ~(uintptr_t)(PAGE - 1);
 	struct window window = {here, ((uintptr_t)(fp + 1) & ~(uintptr_t)(PAGE - 1)) + PAGE};
 	struct frame frame = {.pc = fp[1], .sp = (uintptr_t)(fp + 2), .rbp = fp[0], .rbp_at = (uintptr_t)fp};
-	walk->count = walk->checks = 0;
+	walk->count = walk->checks = walk->common = 0;
 	walk->base = (uintptr_t)fp;
 	walk->cut = walk->failed = walk->guessed = false;
 	walk->beyond = 0;
@@ -310,6 +331,7 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 			walk->count = 0;
 		} else if (walk->count == walk->max) {
 			walk->cut = true;
+			walk->common = 0;
 			if (!walk->checks || !walk->cacheable)
 				return;
 			walk->checks--; /* the last is of a frame that is not kept */
@@ -324,9 +346,9 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 							      .rbp_checked = frame.rbp_checked});
 		else
 			walk->pcs[walk->count++] = frame.pc;
-		while (at < last_frames && walk->last->frames[at].sp < frame.sp)
+		while (at < last_count && last_frames[at].sp < frame.sp)
 			at++;
-		if (at < last_frames && steps_as_last(walk, at, &frame)) {
+		if (at < last_count && steps_as_last(walk, &at, &frame)) {
 			window_note(&window, frame.sp - 8);
 			continue;
 		}

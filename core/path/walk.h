@@ -44,6 +44,7 @@ struct walk {
 	uintptr_t base; /* what offsets count from: the frame address */
 	size_t checks;
 	bool cacheable; /* the checks determine the path */
+	size_t common; /* the last so many checks are those that `last` ends with */
 	/* The path ended at code without unwind information because rbp, found at `guess_slot`, was no frame pointer for
 	   a stack pointer at `guess_sp`: the checks hold only as long as it still is none. */
 	int32_t guess_slot, guess_sp;

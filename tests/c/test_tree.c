@@ -13,8 +13,9 @@
 #define STACK_BYTES (1u << 19) /* two stacks, at the same depth for all that a root tells */
 #define FRAMES 60
 #define CODE 64 /* return addresses, from PC_BASE on, which is the outermost */
+#define TWIN 30 /* code so far apart has the same unwind information */
 #define PC_BASE 0x401000u
-#define PATHS 20000
+#define PATHS 40000
 
 bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp)
 {
@@ -37,7 +38,7 @@ static size_t up_to(size_t limit)
 /* What unwind information would say of the code at a return address. */
 static size_t frame_words(uintptr_t pc)
 {
-	return 3 + pc * 7 % 23;
+	return 3 + pc * 7 % 10;
 }
 
 static bool saves_rbp(uintptr_t pc)
@@ -73,6 +74,19 @@ static void push(void)
 	stack[return_at[depth]] = pc;
 	stack[return_at[depth] + 1] = (uint64_t)&stack[return_at[depth] + 2] + 16 * up_to(3); /* rbp, or a local */
 	depth++;
+}
+
+/* One caller is another, from which the same lie further in. */
+static void change_caller(void)
+{
+	size_t at = up_to(depth);
+	uint64_t *pc = &stack[return_at[at]];
+	if (*pc == PC_BASE)
+		return;
+	*pc += *pc - PC_BASE > CODE
+	/ 2 ? -TWIN : TWIN;
+	if (saves_rbp(*pc) && !up_to(3))
+		pc[1] ^= 16;
 }
 
 /* As walk_run does it: the return address of the hook's frame is no check, it leads to the root. */
@@ -120,7 +134,7 @@ static struct {
 	unsigned guesses; /* one in so many */
 } mode;
 static struct tree *tree;
-static size_t with_tail, alive, cleared;
+static size_t with_tail, alive, cleared, bytes_a_path;
 
 static uint64_t value_of(const struct path *path, size_t check)
 {
@@ -239,15 +253,33 @@ static struct path *check_here(void)
 	return mine;
 }
 
+/* The path of the last walk; of it some, or all, of what another ends with too. */
+static struct path last;
+
+static size_t common_with_last(const struct path *path)
+{
+	size_t common = 0;
+	while (common < last.checks && common < path->checks) {
+		size_t a = last.checks - 1 - common, b = path->checks - 1 - common;
+		if (slot_of(&last, a) != slot_of(path, b) || last.values[a] != path->values[b] ||
+		    (last.offsets[a] ^ path->offsets[b]) & WALK_POINTER)
+			break;
+		common++;
+	}
+	return up_to(4) ? common : up_to(common + 1);
+}
+
 static void insert_here(void)
 {
 	struct path path;
 	walk_now(&path);
 	struct path *mine = known(&path);
 	static uint32_t answers;
-	struct walk walk = {.offsets = path.offsets,
+	struct walk walk = {.base = (uintptr_t)path.fp,
+			    .offsets = path.offsets,
 			    .values = path.values,
 			    .checks = path.checks,
+			    .common = common_with_last(&path),
 			    .guessed = mode.guesses && !up_to(mode.guesses)};
 	uint32_t used = tree->used;
 	if (mode.any_depth)
@@ -263,6 +295,26 @@ static void insert_here(void)
 	CHECK(TREE_FIRST + tree->used <= TREE_BYTES);
 	mine->answer = answers;
 	mine->guessed = walk.guessed;
+	last = path;
+}
+
+/* Two paths with the same callers, which are not those of the path that was put in before. */
+static void insert_elsewhere(void)
+{
+	insert_here();
+	change_caller();
+	walk_now(&last);
+	tree_forget_last(tree);
+	push();
+	insert_here();
+}
+
+static void remove_all(void)
+{
+	tree_clear(tree);
+	for (size_t i = 0; i < path_count; i++)
+		paths[i]->answer = 0;
+	tail_count = 0;
 }
 
 static void remove_here(void)
@@ -321,17 +373,25 @@ static void test(bool any_depth, bool removes, unsigned guesses, size_t steps)
 			push();
 		if (depth < 2)
 			push();
+		if (!up_to(3))
+			change_caller();
 		struct path *path = check_here();
 		if (!path->answer || !up_to(3))
 			insert_here();
+		else if (!up_to(10))
+			insert_elsewhere();
 		check_here();
 		if (removes && !up_to(10))
 			remove_here();
 		if (removes && !up_to(400))
 			drop_one_function();
+		if (removes && !up_to(3000))
+			remove_all();
 	}
 	check_all();
 	CHECK(alive > steps / 2);
+	printf("%zu paths, %zu tails, %u bytes\n", path_count, tail_count, tree->used);
+	bytes_a_path = path_count ? tree->used / path_count : 0;
 	for (size_t i = 0; i < path_count; i++)
 		free(paths[i]);
 	memset(bucket, 0, sizeof bucket);
@@ -344,15 +404,16 @@ int main(void)
 	tree = base_map(sizeof *tree);
 	test(false, false, 0, 8000);
 	CHECK(with_tail > alive * 2 / 5 && !cleared);
+	CHECK(bytes_a_path < 240); /* 228; 250 with tails that are known already */
 	test(false, false, 20, 8000); /* in room that was used before, as after it was full */
 	CHECK(with_tail > alive * 2 / 5);
-	test(false, true, 20, 8000);
+	test(false, true, 20, 24000);
 	CHECK(with_tail > alive * 2 / 5);
 	test(false, false, 1, 12000);
 	CHECK(cleared > 0 && !with_tail);
-	test(false, true, 2, 12000);
+	test(false, true, 2, 24000);
 	test(true, false, 0, 4000);
 	CHECK(!with_tail);
-	test(true, true, 0, 4000);
+	test(true, true, 0, 12000);
 	return failures != 0;
 }

@@ -72,20 +72,21 @@ class Runner:
         self.last_recording = None
         self.paces = []
 
-    def once(self, command, variant="glibc", options=(), env=None, drive=None, good=(0,)):
-        """Starts `command` and waits for its end; `drive(process)` may talk to it meanwhile and must end it."""
+    def once(self, command, variant="glibc", options=(), env=None, drive=None, cores=None, good=(0,)):
+        """Starts `command` and waits for its end; `drive(process)` may talk to it meanwhile and must end it. `cores`: where
+        it may run."""
         if variant == "heaptrack":
             with heaptrack_reader(self.folder) as pipe:
-                return self.launch(command, variant, options, env, drive, good, pipe)
+                return self.launch(command, variant, options, env, drive, cores, good, pipe)
         recording = Path(tempfile.mkdtemp(dir=self.folder)) / "bench.fatrace"
-        return self.launch(command, variant, options, env, drive, good, recording)
+        return self.launch(command, variant, options, env, drive, cores, good, recording)
 
-    def launch(self, command, variant, options, env, drive, good, recording):
+    def launch(self, command, variant, options, env, drive, cores, good, recording):
         result, out = self.folder / "result", self.folder / "out"
         own = allocators.environment(variant, options, recording)
         argv = [allocators.OUT / "launch", result, *(f"{k}={v}" for k, v in own.items()), "--", *command]
         with open(out, "wb") as stdout, open(self.folder / "err", "wb") as stderr:
-            process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            process = subprocess.Popen([str(a) for a in argv], preexec_fn=cores and (lambda: os.sched_setaffinity(0, cores)), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
                                        env=clean_environment() | {k: str(v) for k, v in (env or {}).items()})
             if drive:
                 drive(process)

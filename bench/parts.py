@@ -46,7 +46,10 @@ def memory(bench, row):
         bench.promise("M1", row.name, row.median(FULL, "rss_kib") / 1024, must=1.3 * jemalloc + 8, aim=1.1 * jemalloc + 4)
     bench.promise("M2", row.name, row.median(FULL, "recording_bytes") / MIB)
     paths = paths_of(bench.runner.last_recording)
-    bench.promise("X1", f"{row.name}, {paths['checks']:,} re-verified", paths["wrong"])
+    if paths["checks"]:
+        bench.promise("X1", f"{row.name}, {paths['checks']:,} re-verified", paths["wrong"])
+    else:
+        bench.missing("X1", row.name, "no path was re-verified")
 
 
 def markers(bench):
@@ -112,7 +115,7 @@ def real_program(bench, program):
     if bench.with_heaptrack:
         variants.append("heaptrack")
     row = bench.runner.row(program.kind, program.command, variants, bench.program_rounds, field="cpu_s", rare=["heaptrack"],
-                           env=program.env, drive=program.drive)
+                           env=program.env, drive=program.drive, cores=program.cores)
     bench.add_row(row, "program", "s")
     bench.promise("P4", program.kind, *row.ratio(FULL, "glibc"))
     if not program.scopes and "jemalloc" in row.samples:

@@ -36,6 +36,7 @@ class Program:
     command: list
     env: dict = field(default_factory=dict)
     drive: object = None   # drive(process): talks to a server and ends it
+    cores: object = None   # the cores it runs on; None: all
     scopes: bool = False   # zero configuration finds frames in it: P5 is not about it
 
     @property
@@ -153,9 +154,7 @@ def server(folder, size):
     binary = nginx()
     command = [binary, "-p", folder, "-c", folder / "nginx.conf", "-e", "/dev/null"]
     cores = sorted(os.sched_getaffinity(0)) # its own core: what moves between cores costs more than what is measured
-    if binary and len(cores) > 1 and shutil.which("taskset"):
-        command = [shutil.which("taskset"), "-c", str(cores[0]), *command]
-    return Program("server", "nginx", command, scopes=True,
+    return Program("server", "nginx", command, scopes=True, cores=cores[:1],
                    drive=lambda process: talk(process, folder / "nginx.pid", port, int(200 * size), cores[1:]))
 
 

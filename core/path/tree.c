@@ -180,27 +180,24 @@ void tree_forget_last(struct tree *tree)
 /* Of the tails of the last path, those stay that `walk` ends with as well. */
 static void last_tails_keep(struct tree *tree, const struct walk *walk)
 {
-	uintptr_t first = walk->common
-				  ? walk->base + (uintptr_t)checks_place(walk->offsets[walk->checks - walk->common])
-				  : UINTPTR_MAX;
 	for (size_t i = 0; i < TREE_LAST_TAILS; i++)
-		if (tree->last_tail[i].place < first)
-			tree->last_tail[i].link = 0;
+		if (tree->last_tail[i].checks > walk->common)
+			tree->last_tail[i].checks = 0;
 }
 
-/* The tail of the path that is put in, whose first check is at `place`. 0: it is not known. */
-static uint32_t last_tail_at(const struct tree *tree, uintptr_t place)
+/* The tail of so many checks, more than none, of the path that is put in. 0: it is not known. */
+static uint32_t last_tail_of(const struct tree *tree, size_t checks)
 {
 	for (size_t i = 0; i < TREE_LAST_TAILS; i++)
-		if (tree->last_tail[i].place == place && tree->last_tail[i].link)
+		if (tree->last_tail[i].checks == checks)
 			return tree->last_tail[i].link;
 	return 0;
 }
 
-static void last_tail_note(struct tree *tree, uintptr_t place, uint32_t link)
+static void last_tail_note(struct tree *tree, size_t checks, uint32_t link)
 {
 	uint32_t at = tree->last_tail_next++ % TREE_LAST_TAILS;
-	tree->last_tail[at].place = place;
+	tree->last_tail[at].checks = (uint32_t)checks;
 	tree->last_tail[at].link = link;
 }
 
@@ -233,12 +230,11 @@ static struct tree_run *leaf_put(struct tree *tree, struct leaf leaf, struct che
 	if (own < checks.count) {
 		struct checks shared = checks_after(checks, own);
 		shared.from = tail_at = checks_place(shared.offset[0]);
-		uintptr_t place = (uintptr_t)leaf.base + (uintptr_t)tail_at;
-		tail = leaf.is_now ? last_tail_at(tree, place) : 0;
+		tail = leaf.is_now ? last_tail_of(tree, shared.count) : 0;
 		if (!tail) {
 			tail = tail_link(tree, shared);
 			if (leaf.is_now)
-				last_tail_note(tree, place, tail);
+				last_tail_note(tree, shared.count, tail);
 		}
 	}
 	struct tree_run *run = run_make(tree, leaf.word, leaf.owner, 0, tail ? checks_before(checks, own) : checks);

@@ -92,11 +92,9 @@ struct tree {
 		int32_t offset[TREE_FEW_CHECKS];
 		uint64_t value[TREE_FEW_CHECKS];
 	} few_checks; /* the same, of a short run */
-	/* The tail of the path that was put in last, and those of some before that this ends with as well, by where they begin on the
-	   stack. Link 0: none. */
+	/* Tails that the path ends with that was put in last. 0 checks: none. */
 	struct {
-		uintptr_t place;
-		uint32_t link;
+		uint32_t checks, link;
 	} last_tail[TREE_LAST_TAILS];
 	uint32_t last_tail_next;
 };

@@ -273,20 +273,19 @@ static bool steps_as_last(struct walk *walk, size_t *at, struct frame *frame)
 {
 	const struct walk *last = walk->last;
 	const struct walk_frame *from = &last->frames[*at], *end = &last->frames[last->count - 1], *to = end;
-	if (from->pc != frame->pc || from->sp != frame->sp || from->rbp_at != frame->rbp_at ||
-	    from->rbp_checked != frame->rbp_checked || !from->rbp_at)
+	if (from->pc != frame->pc || from->sp != frame->sp || from->rbp_at != frame->rbp_at || from->rbp_checked ||
+	    frame->rbp_checked || !from->rbp_at) /* rbp was checked before: it may be another now */
 		return false;
-	size_t held = from->checks + checks_holding(last, from->checks, end->checks),
-	       most = walk->max - walk->count + 1;
+	for (const struct walk_frame *step = from; step != to; step++)
+		if (!step->steps_by_row) { /* what is behind it has to be proven readable */
+			to = step;
+			break;
+		}
+	size_t held = from->checks + checks_holding(last, from->checks, to->checks), most = walk->max - walk->count + 1;
 	if ((size_t)(to - from) > most)
 		to = from + most;
 	while (to->checks > held)
 		to--;
-	for (const struct walk_frame *step = from; step != to; step++)
-		if (!step->steps_by_row) {
-			to = step;
-			break;
-		}
 	uint32_t further = (uint32_t)walk->checks - from->checks; /* modulo 2^32 */
 	if (to == from || !checks_as_last(walk, from->checks, to->checks - from->checks))
 		return false;

@@ -41,9 +41,14 @@ static size_t frame_words(uintptr_t pc)
 	return 3 + pc * 7 % 10;
 }
 
-static bool saves_rbp(uintptr_t pc)
+static bool uses_rbp(uintptr_t pc)
 {
 	return pc % 3 == 0;
+}
+
+static bool saves_rbp(uintptr_t pc)
+{
+	return pc % 3 == 1;
 }
 
 static void stack_begin(void)
@@ -72,7 +77,8 @@ static void push(void)
 		return;
 	return_at[depth] = outer - frame_words(pc);
 	stack[return_at[depth]] = pc;
-	stack[return_at[depth] + 1] = (uint64_t)&stack[return_at[depth] + 2] + 16 * up_to(3); /* rbp, or a local */
+	for (size_t at = return_at[depth] - 1; at <= return_at[depth] + 1; at += 2) /* rbp, or a local */
+		stack[at] = (uint64_t)&stack[return_at[depth] + 2] + 16 * up_to(3);
 	depth++;
 }
 
@@ -85,11 +91,12 @@ static void change_caller(void)
 		return;
 	*pc += *pc - PC_BASE > CODE
 	/ 2 ? -TWIN : TWIN;
-	if (saves_rbp(*pc) && !up_to(3))
+	if (!up_to(3))
 		pc[1] ^= 16;
 }
 
-/* As walk_run does it: the return address of the hook's frame is no check, it leads to the root. */
+/* As walk_run does it: the return address of the hook's frame is no check, it leads to the root. A frame pointer lies where it
+   was saved last, perhaps far below the frame that uses it. */
 struct path {
 	uintptr_t pcs[FRAMES];
 	int32_t offsets[2 * FRAMES];
@@ -115,13 +122,19 @@ static void check_add(struct path *path, const uint64_t *slot, int32_t kind)
 static void walk_now(struct path *path)
 {
 	*path = (struct path){.fp = (const uintptr_t *)&stack[return_at[depth - 1] - 1]};
-	const uint64_t *slot = (const uint64_t *)path->fp + 1;
+	const uint64_t *slot = (const uint64_t *)path->fp + 1, *rbp = (const uint64_t *)path->fp;
+	bool checked = false;
 	path->pcs[path->count++] = *slot;
 	while (*slot != PC_BASE) {
 		const uint64_t *next = slot + frame_words(*slot);
-		if (saves_rbp(*slot))
-			check_add(path, slot + 1, WALK_POINTER);
+		if (uses_rbp(*slot) && !checked)
+			check_add(path, rbp, WALK_POINTER);
+		checked |= uses_rbp(*slot);
 		check_add(path, next, 0);
+		if (saves_rbp(*slot)) {
+			rbp = slot + 1;
+			checked = false;
+		}
 		slot = next;
 		path->pcs[path->count++] = *slot;
 	}

@@ -105,6 +105,7 @@ static void insert_folded(struct path_cache *cache, const uintptr_t *fp, uint32_
 	walk.checks = walk.frames[kept - 1].checks;
 	walk.guessed = false;
 	walk.beyond = 0;
+	walk.common = 0;
 	tree_insert_at_any_depth(folded, fp, tree_folded_owner(tag), &walk, value);
 }
 
@@ -168,8 +169,16 @@ const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_
 	return run && (run->beyond || ++cache->folded_hits % FOLDED_WALKED) ? run : NULL;
 }
 
-/* A sampled hit: would a full walk have said the same? The next one is somewhere in twice the interval from here, so that
-   no rhythm of the program's keeps a path out of sight. */
+/* Whether the owner has another value for a whole path than its answer. */
+static bool is_another(const struct path_cache *cache, path_intern_fn intern, const struct walk *walk, uint32_t tag,
+		       uint32_t answer)
+{
+	size_t kept;
+	return intern_barred(cache, intern, walk, tag, &kept) != answer && kept == walk->count;
+}
+
+/* A sampled hit: would a full walk have said the same, and is its value what was answered? The next one is somewhere in twice the
+   interval from here, so that no rhythm of the program's keeps a path out of sight. */
 static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_t *fp, uint32_t tag,
 					path_intern_fn intern, struct tree *tree, const struct tree_run *run)
 {
@@ -182,10 +191,13 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	cache->stats.checks++;
 	uint32_t value = run->answer;
 	size_t count = tree_path(tree, run, cache->checked_pcs, PATH_DEPTH_MAX);
-	bool as_long = count == walk.count;
-	if (tree == cache->folded)
-		as_long = run->beyond ? as_long && walk.cut : count <= walk.count;
-	if (!as_long || memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0])) {
+	bool whole = tree != cache->folded, same = count == walk.count;
+	if (!whole)
+		same = run->beyond ? same && walk.cut : count <= walk.count;
+	same = same && !memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0]);
+	if (same && whole && !walk.cut)
+		same = !is_another(cache, intern, &walk, tag, value);
+	if (!same) {
 		cache->stats.wrong++;
 		tree_remove(tree, run);
 		value = value_miss(cache, fp, tag, intern);

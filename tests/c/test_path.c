@@ -569,6 +569,31 @@ static NOINLINE void test_each_lookup_is_counted(void)
 	}
 }
 
+static uint32_t values;
+static uint32_t next_value(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
+{
+	(void)owner, (void)pcs, (void)count, (void)cut, (void)tag, (void)kept;
+	return ++values;
+}
+
+static NOINLINE uint32_t hook_valued(void)
+{
+	return path_value(counted, __builtin_frame_address(0), 0, next_value);
+}
+
+/* What is re-verified is the answer, too: an owner that has another value for the same path by now is answered anew, and it counts
+   as wrong. */
+static NOINLINE void test_an_answer_is_verified(void)
+{
+	counted = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < 20000; i++)
+		CHECK(hook_valued() == values, "%u", values);
+	struct path_stats now = {0};
+	path_cache_stats(counted, &now);
+	CHECK(now.checks > 5 && now.wrong == now.checks && values == 1 + 2 * now.wrong,
+	      "%lu checks, %lu wrong, %u values", now.checks, now.wrong, values);
+}
+
 static NOINLINE void test_a_tag_is_part_of_the_question(void)
 {
 	uint32_t first[4];
@@ -669,6 +694,56 @@ static NOINLINE void test_generated(void)
 		CHECK(path_capture(__builtin_frame_address(0), pcs, 8, &cut) > 1, "after generated code");
 	}
 	munmap(code, 4096);
+}
+
+/* Generated code has in rbp what looks like a frame pointer, to memory that is unmapped then. */
+static ucontext_t before_generated, in_generated;
+static struct {
+	void (*enter)(void (*leaf)(void), const uintptr_t *rbp);
+	void (*leaf)(void);
+	uintptr_t *rbp;
+} generated;
+
+static void run_generated(void)
+{
+	for (;;) {
+		generated.enter(generated.leaf, generated.rbp);
+		swapcontext(&in_generated, &before_generated);
+	}
+}
+
+static NOINLINE void hook_at_first(void)
+{
+	hook();
+	keep++;
+}
+
+static NOINLINE void hook_then(void)
+{
+	hook();
+	keep += 2;
+}
+
+static NOINLINE void test_generated_frame_unmapped(void)
+{
+	static const uint8_t instructions[] = {0x55, 0x48, 0x89, 0xf5,
+					       0xff, 0xd7, 0x5d, 0xc3}; /* push, mov %rsi, call *%rdi */
+	uint8_t *memory = mmap(NULL, 32 * 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memcpy(memory, instructions, sizeof instructions);
+	memcpy(&generated.enter, &memory, sizeof memory);
+	getcontext(&in_generated);
+	in_generated.uc_stack = (stack_t){.ss_sp = memory + 4096, .ss_size = 16 * 4096};
+	makecontext(&in_generated, run_generated, 0);
+	generated.rbp = (uintptr_t *)(memory + 20 * 4096);
+	generated.rbp[1] = (uintptr_t)memory + sizeof instructions;
+	quiet = true;
+	generated.leaf = hook_at_first;
+	swapcontext(&before_generated, &in_generated);
+	munmap(generated.rbp, 4096);
+	generated.leaf = hook_then;
+	swapcontext(&before_generated, &in_generated);
+	quiet = false;
+	munmap(memory, 32 * 4096);
 }
 
 static double now_ns(void)
@@ -772,8 +847,10 @@ int main(int argc, char **argv)
 	test_threads();
 	test_each_lookup_is_counted();
 	test_a_tag_is_part_of_the_question();
+	test_an_answer_is_verified();
 	test_reload();
 	test_generated();
+	test_generated_frame_unmapped();
 	test_reentry();
 	struct path_stats end = stats();
 	printf("%lu hits, %lu full walks, %lu checks, %lu wrong, %lu failed\n", end.hits, end.captures, end.checks,

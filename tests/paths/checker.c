@@ -33,6 +33,7 @@ struct path {
 	bool cut;
 };
 static struct path *paths; /* by value */
+static uint32_t *value_of_hash; /* 2 * PATHS places, open addressing */
 static uintptr_t *words;
 static uint32_t path_count = 1, word_count;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -67,22 +68,39 @@ static void *area(size_t bytes)
 	return memory;
 }
 
-/* A value for each path that the cache asks about. Paths may have several: what counts is which pcs a value has. */
+static uint64_t hash_of(const uintptr_t *pcs, size_t count, bool cut)
+{
+	uint64_t hash = cut;
+	for (size_t i = 0; i < count; i++)
+		hash = (hash ^ pcs[i]) * 0x9e3779b97f4a7c15u, hash ^= hash >> 31;
+	return hash;
+}
+
+/* Where the value of a path is, or belongs. */
+static uint32_t *place_of(uint64_t hash, const uintptr_t *pcs, size_t count, bool cut)
+{
+	for (uint64_t at = hash;; at++) {
+		uint32_t *place = &value_of_hash[at % (2 * PATHS)];
+		const struct path *path = &paths[*place];
+		if (!*place || (path->hash == hash && path->count == count && path->cut == cut &&
+				!memcmp(words + path->first, pcs, count * sizeof *pcs)))
+			return place;
+	}
+}
+
+/* A value for each path that the cache asks about. */
 static uint32_t keep(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
 	(void)owner, (void)kept;
 	(void)tag;
 	pthread_mutex_lock(&lock);
-	uint32_t value = path_count;
-	if (path_count < PATHS && word_count + count < WORDS) {
-		path_count++;
-		paths[value].first = word_count;
-		paths[value].count = (uint32_t)count;
-		paths[value].cut = cut;
+	uint64_t hash = hash_of(pcs, count, cut);
+	uint32_t *place = place_of(hash, pcs, count, cut), value = *place;
+	if (!value && path_count < PATHS && word_count + count < WORDS) {
+		value = *place = path_count++;
+		paths[value] = (struct path){hash, word_count, (uint32_t)count, cut};
 		memcpy(words + word_count, pcs, count * sizeof *pcs);
 		word_count += (uint32_t)count;
-	} else {
-		value = 0;
 	}
 	pthread_mutex_unlock(&lock);
 	return value;
@@ -229,6 +247,7 @@ __attribute__((constructor)) static void start(void)
 {
 	inside = true;
 	paths = area(PATHS * sizeof *paths);
+	value_of_hash = area(2 * PATHS * sizeof *value_of_hash);
 	words = area(WORDS * sizeof *words);
 	if (getenv("PATHCHECK_EVERY"))
 		every = strtoull(getenv("PATHCHECK_EVERY"), NULL, 10);

@@ -10,6 +10,7 @@
 #define RING_CHUNK 1024u
 #define MERGED_MAX 1024u
 #define KEEPERS_MAX 64u
+#define OTHERS_NS 100000u /* so long what other threads have alive is taken to be the same */
 
 struct frames_keeper {
 	uint32_t record_index;
@@ -17,6 +18,8 @@ struct frames_keeper {
 	uint32_t merged_used;
 	struct trace_frame_merged *last; /* the merged record that takes what leaves the ring; NULL: none yet */
 	struct trace_frame_hist *histograms;
+	uint64_t others_at_ns; /* when the other threads were asked last */
+	int64_t others_live; /* and what they had alive */
 	struct trace_array ring, merged, histogram;
 };
 
@@ -48,6 +51,7 @@ static void make_keeper(void *given, void *made)
 		keeper->next = keeper->merged_used = 0;
 		keeper->last = NULL;
 		keeper->histograms = NULL;
+		keeper->others_at_ns = 0;
 		uint32_t whole = count ? RING_OTHER : RING_FIRST;
 		trace_array_init(&keeper->ring, TRACE_KIND_FRAME, thread->record_index, sizeof(struct trace_frame),
 				 RING_CHUNK / 4, whole);
@@ -195,24 +199,34 @@ static always_inline uint64_t positive(int64_t value)
 	return value > 0 ? (uint64_t)value : 0;
 }
 
-/* Live usable bytes of the process, `own` of them this thread's. */
-static always_inline uint64_t live_of_process(const struct thread *thread, int64_t own)
+/* Live usable bytes of the other threads. Each has a line for it that it writes to all the time: frames that are shorter than that
+   do not fetch them at each end. */
+static __attribute__((noinline)) int64_t ask_others(struct frames_keeper *keeper, uint64_t now)
 {
 	uint32_t records = trace_count(&trace_threads);
-	int64_t live = own;
+	int64_t live = 0;
 	for (uint32_t i = 0; i < records; i++) {
-		if (i == thread->record_index)
+		if (i == keeper->record_index)
 			continue;
 		const struct trace_thread *record = trace_at(&trace_threads, i);
 #pragma GCC unroll 3
 		for (int tier = 0; tier < TRACE_TIERS; tier++)
 			live += record->tier[tier].live_bytes;
 	}
-	return positive(live);
+	keeper->others_at_ns = now;
+	keeper->others_live = live;
+	return live;
 }
 
-static always_inline void fill(struct trace_frame *frame, const struct thread *thread, uint64_t now,
-			       const struct thread_edge *edge, size_t pinned)
+/* Of the process, `own` of them this thread's. */
+static always_inline uint64_t live_of_process(struct frames_keeper *keeper, uint64_t now, int64_t own)
+{
+	bool lately = now - keeper->others_at_ns < OTHERS_NS;
+	return positive(own + (likely(lately) ? keeper->others_live : ask_others(keeper, now)));
+}
+
+static always_inline void fill(struct trace_frame *frame, const struct thread *thread, struct frames_keeper *keeper,
+			       uint64_t now, const struct thread_edge *edge, size_t pinned)
 {
 	const struct thread_edge *from = &thread->at_frame;
 	uint64_t allocs_tier[TRACE_TIERS], allocs = 0;
@@ -224,7 +238,7 @@ static always_inline void fill(struct trace_frame *frame, const struct thread *t
 	uint64_t frees = edge->frees - from->frees;
 	uint64_t escapes = positive((int64_t)allocs - (int64_t)(frees - thread->slow_frees) - thread->other_blocks -
 				    (int64_t)atomic_load_explicit(&thread->own_deaths_remote, memory_order_relaxed));
-	uint64_t live_kib = live_of_process(thread, edge->live_bytes) / 1024;
+	uint64_t live_kib = live_of_process(keeper, now, edge->live_bytes) / 1024;
 	frame->begin_ns = thread->record->open_begin_ns;
 	frame->end_ns = now;
 	frame->bytes = edge->bytes - from->bytes;
@@ -281,7 +295,7 @@ void frames_record(struct thread *thread, uint64_t now, const struct thread_edge
 	struct trace_frame *frame = place_of(thread, keeper);
 	if (unlikely(!frame))
 		return;
-	fill(frame, thread, now, edge, pinned);
+	fill(frame, thread, keeper, now, edge, pinned);
 	add_to_histograms(keeper, frame);
 	struct trace_thread *record = thread->record; /* it counts from now on */
 	__atomic_store_n(&record->frames_whole, record->frames_whole + 1, __ATOMIC_RELEASE);

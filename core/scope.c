@@ -11,7 +11,7 @@
 #include "core/trace/writer.h"
 #include "core/violation.h"
 
-#define DEMOTIONS_JUDGED 8u /* a boundary looks at this many demoted sites */
+#define DEMOTIONS_JUDGED 2u /* a boundary looks at this many demoted sites */
 
 /* Where the site's demotion is remembered. NULL: the thread has as many demoted sites as it can remember. */
 static struct thread_demotion *demotion_of(struct thread *thread, uint32_t site)
@@ -74,7 +74,9 @@ void scope_begin_outside(struct thread *thread, struct trace_counter *counter, s
 void scope_judge_demotions(struct thread *thread)
 {
 	for (uint32_t n = 0; n < DEMOTIONS_JUDGED && n < thread->demoted_count; n++) {
-		struct thread_demotion *demotion = &thread->demoted[thread->demoted_cursor++ % thread->demoted_count];
+		if (++thread->demoted_cursor >= thread->demoted_count)
+			thread->demoted_cursor = 0;
+		struct thread_demotion *demotion = &thread->demoted[thread->demoted_cursor];
 		struct trace_counter *counter = counter_of(thread, demotion->site);
 		if (!(counter->route & TRACE_ROUTE_DEMOTED) ||
 		    thread->frame - demotion->since_frame < demotion->wait_frames)
@@ -89,12 +91,14 @@ void scope_judge_demotions(struct thread *thread)
 			__atomic_fetch_add(&record->promotions, 1, __ATOMIC_RELAXED);
 			continue;
 		}
-		if (!behaved || births - demotion->births >= runtime.options.threshold[TRACE_THRESHOLD_MIN_SAMPLES]) {
-			demotion->since_frame = thread->frame;
-			demotion->escaped = escaped;
-			demotion->births = births;
-			demotion->live_bytes = trace_counter_live(counter);
+		if (behaved) { /* it was not asked for enough to tell: looked at again in an eighth of its time */
+			demotion->since_frame = thread->frame - demotion->wait_frames / 8 * 7;
+			continue;
 		}
+		demotion->since_frame = thread->frame;
+		demotion->escaped = escaped;
+		demotion->births = births;
+		demotion->live_bytes = trace_counter_live(counter);
 	}
 }
 

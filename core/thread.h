@@ -78,7 +78,7 @@ struct thread_stack {
 /* A site that escaped too much and is served from the pool for now. */
 struct thread_demotion {
 	uint32_t site;
-	uint32_t since_frame; /* start of the window it is judged by */
+	uint32_t since_frame; /* it is judged wait_frames later */
 	uint32_t wait_frames; /* doubles with each relapse */
 	uint64_t escaped; /* its escapes (outlived + died elsewhere) when the window began */
 	uint64_t births;

@@ -64,8 +64,8 @@ def heaptrack_reader(folder):
 
 
 class Runner:
-    """Runs programs in one scratch folder. `last_recording` is what this library wrote last, `paces` how long the processor took
-    for a step before each run."""
+    """Runs programs in one scratch folder. `last_recording` is what this library wrote last with call paths, `paces`
+    how long the processor took for a step before each run."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -86,7 +86,8 @@ class Runner:
         own = allocators.environment(variant, options, recording)
         argv = [allocators.OUT / "launch", result, *(f"{k}={v}" for k, v in own.items()), "--", *command]
         with open(out, "wb") as stdout, open(self.folder / "err", "wb") as stderr:
-            process = subprocess.Popen([str(a) for a in argv], preexec_fn=cores and (lambda: os.sched_setaffinity(0, cores)), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                                       preexec_fn=cores and (lambda: os.sched_setaffinity(0, cores)),
                                        env=clean_environment() | {k: str(v) for k, v in (env or {}).items()})
             if drive:
                 drive(process)
@@ -98,9 +99,11 @@ class Runner:
                                f"{(self.folder / 'err').read_text(errors='replace')[-500:]}")
         size = 0
         if variant in allocators.OURS and recording.exists():
-            if self.last_recording:
-                shutil.rmtree(self.last_recording.parent)
-            size, self.last_recording = recording.stat().st_blocks * 512, recording
+            size, unused = recording.stat().st_blocks * 512, recording
+            if variant == allocators.FULL:
+                unused, self.last_recording = self.last_recording, recording
+            if unused:
+                shutil.rmtree(unused.parent)
         words = out.read_text(errors="replace").split()
         printed = float(words[0]) if words and re.fullmatch(r"\d+\.\d+", words[0]) else None
         return Sample(printed, took.cpu_us / 1e6, took.wall_us / 1e6, took.rss_kib, size)

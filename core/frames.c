@@ -213,8 +213,8 @@ static __attribute__((noinline)) int64_t ask_others(struct frames_keeper *keeper
 		for (int tier = 0; tier < TRACE_TIERS; tier++)
 			live += record->tier[tier].live_bytes;
 	}
-	keeper->others_at_ns = now;
 	keeper->others_live = live;
+	keeper->others_at_ns = now;
 	return live;
 }
 

@@ -27,7 +27,7 @@ static struct {
 	uint32_t *site_of_node; /* site, 0 = none */
 } table;
 
-/* Under the lock. Whether a whole path may have a site: one bit for each that was added, by the hash of its pcs. Where code is
+/* Under the lock. Whether a whole path may have a site: one bit for each that has, by the hash of its pcs. Where code is
    unloaded they stay, and others of the same addresses are asked in vain. */
 #define WHOLE_BITS (1u << 19)
 static uint64_t whole[WHOLE_BITS / 64];
@@ -77,6 +77,13 @@ static uint32_t whole_bit(const uintptr_t *pcs, size_t count)
 	return (uint32_t)(h >> 40) & (WHOLE_BITS - 1);
 }
 
+static void whole_add(const uintptr_t *pcs, size_t count)
+{
+	uint32_t bit = whole_bit(pcs, count);
+	whole[bit / 64] |= 1ull << bit % 64;
+	whole_used = true;
+}
+
 static uint32_t site_add(uint32_t node, bool folded, uint32_t tag, const uintptr_t *pcs, size_t count)
 {
 	struct trace_site site = {.node = node, .folded = folded, .tag = tag};
@@ -91,11 +98,6 @@ static uint32_t site_add(uint32_t node, bool folded, uint32_t tag, const uintptr
 		*tagged_place(node, tag) = ((uint64_t)node << 8 | tag) << 24 | index;
 	else
 		table.site_of_node[node] = index;
-	if (!folded) {
-		uint32_t bit = whole_bit(pcs, count);
-		whole[bit / 64] |= 1ull << bit % 64;
-		whole_used = true;
-	}
 	if (unlikely(policy_in_force.rule_count))
 		rule_settle(index, tag, pcs, count);
 	return index;
@@ -128,7 +130,11 @@ static uint32_t site_at_depth(const uintptr_t *pcs, size_t count, size_t depth, 
 	if (node == UINT32_MAX)
 		return 0;
 	uint32_t site = site_known(node, tag);
-	return site || !may_add ? site : site_add(node, folded, tag, pcs, count);
+	if (!site && may_add)
+		site = site_add(node, folded, tag, pcs, count);
+	if (site && !folded)
+		whole_add(pcs, count); /* other pcs may have found it, by the same node */
+	return site;
 }
 
 uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)

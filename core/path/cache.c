@@ -169,12 +169,12 @@ const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_
 	return run && (run->beyond || ++cache->folded_hits % FOLDED_WALKED) ? run : NULL;
 }
 
-/* Whether the owner has another value for a whole path than its answer. */
+/* Whether the owner has another value for a whole path than its answer. Who had none is not asked again: there may be room now. */
 static bool is_another(const struct path_cache *cache, path_intern_fn intern, const struct walk *walk, uint32_t tag,
 		       uint32_t answer)
 {
 	size_t kept;
-	return intern_barred(cache, intern, walk, tag, &kept) != answer && kept == walk->count;
+	return answer && intern_barred(cache, intern, walk, tag, &kept) != answer && kept == walk->count;
 }
 
 /* A sampled hit: would a full walk have said the same, and is its value what was answered? The next one is somewhere in twice the

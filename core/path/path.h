@@ -19,8 +19,8 @@
 /* Called on a miss with the exact path, innermost first; must not call malloc. `cut`: deeper than the cap. The modules
    of the path are known then; path_modules_refresh does nothing inside, so that the callee may hold a lock. `kept` holds
    `count`; where the value is the same for all paths with so many innermost pcs, the callee may say so by a lower
-   number, and by 0 that it is not to be kept. For a path that is kept whole it is asked again now and then, and counted as wrong
-   if its value is another then. */
+   number, and by 0 that it is not to be kept. For a path that is kept whole with a value other than 0 it is asked again
+   now and then, and that counted as wrong if the value is another then. */
 typedef uint32_t (*path_intern_fn)(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 				   size_t *kept);
 

@@ -231,6 +231,7 @@ static struct tree_run *leaf_put(struct tree *tree, struct leaf leaf, struct che
 		struct checks shared = checks_after(checks, own);
 		shared.from = tail_at = checks_place(shared.offset[0]);
 		tail = leaf.is_now ? last_tail_of(tree, shared.count) : 0;
+		fa_assert(!tail || tail == tail_link(tree, shared));
 		if (!tail) {
 			tail = tail_link(tree, shared);
 			if (leaf.is_now)

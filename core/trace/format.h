@@ -371,8 +371,8 @@ struct trace_frame {
 	uint32_t escapes; /* blocks born in this frame and alive at its end */
 	uint32_t pinned_bytes; /* frame spans pinned at its end */
 	uint32_t violations; /* recorded by this thread in this frame */
-	uint32_t
-		live_kib; /* live usable bytes of the process at its end, those of other threads up to 0.1 ms before, KiB */
+	/* KiB: live usable bytes of the process at its end, those of other threads up to 0.1 ms before. */
+	uint32_t live_kib;
 	uint32_t number; /* frame number, from 1; low 32 bits */
 };
 static_assert(sizeof(struct trace_frame) == 64, "frame record");

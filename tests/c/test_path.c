@@ -586,8 +586,10 @@ static NOINLINE uint32_t hook_valued(void)
 static NOINLINE void test_an_answer_is_verified(void)
 {
 	counted = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	for (int i = 0; i < 20000; i++)
-		CHECK(hook_valued() == values, "%u", values);
+	for (int i = 0; i < 20000; i++) {
+		uint32_t value = hook_valued();
+		CHECK(value == values, "%u of %u", value, values);
+	}
 	struct path_stats now = {0};
 	path_cache_stats(counted, &now);
 	CHECK(now.checks > 5 && now.wrong == now.checks && values == 1 + 2 * now.wrong,

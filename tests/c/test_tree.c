@@ -352,6 +352,7 @@ static void drop_one_function(void)
 			if (paths[i]->pcs[k] == pc)
 				paths[i]->answer = 0;
 	tail_count = 0; /* those through it have gone as well */
+	last.checks = 0; /* as the cache does it */
 }
 
 /* Each path that went in, by its own stack: what came later has taken nothing from it. And with one word changed: nothing is

@@ -86,10 +86,12 @@ static uint32_t value_nested(struct path_cache *cache, const uintptr_t *fp, uint
 	return value;
 }
 
-/* Most threads fold nothing. NULL: there is no memory for it, so that such paths are walked each time. */
-static struct tree *make_folded(struct path_cache *cache)
+/* For a walk that goes there, not where the last one has. Most threads fold nothing. NULL: there is no memory for it, so that such
+   paths are walked each time. */
+static struct tree *folded_for_walk(struct path_cache *cache)
 {
 	struct tree *folded = cache->folded;
+	tree_forget_last(&cache->tree);
 	if (!folded)
 		cache->folded = folded = base_map_wiped(sizeof *folded);
 	return folded;
@@ -99,7 +101,7 @@ static struct tree *make_folded(struct path_cache *cache)
 static void insert_folded(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, struct walk walk, size_t kept,
 			  uint32_t value)
 {
-	struct tree *folded = make_folded(cache);
+	struct tree *folded = folded_for_walk(cache);
 	if (!folded)
 		return;
 	walk.checks = walk.frames[kept - 1].checks;
@@ -113,7 +115,7 @@ static void insert_folded(struct path_cache *cache, const uintptr_t *fp, uint32_
 static void insert_cut(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, const struct walk *walk,
 		       uint32_t value)
 {
-	struct tree *folded = make_folded(cache);
+	struct tree *folded = folded_for_walk(cache);
 	if (!folded)
 		return;
 	cache->has_cut = true;
@@ -154,8 +156,6 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 			insert_cut(cache, fp, tag, &walk, value);
 		else
 			tree_insert(&cache->tree, fp, tree_root_owner(fp, tag), &walk, value);
-		if (kept < walk.count || walk.beyond)
-			tree_forget_last(&cache->tree);
 		cache->last = walk;
 		cache->turn ^= 1;
 	}

@@ -748,6 +748,57 @@ static NOINLINE void test_generated_frame_unmapped(void)
 	munmap(memory, 32 * 4096);
 }
 
+/* A path that is folded comes between two that are not. */
+static bool fold_now;
+static uint32_t hash_or_fold(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
+{
+	(void)owner;
+	*kept = fold_now ? 2 : count;
+	return hash_path(NULL, pcs, *kept, cut, tag, NULL);
+}
+
+static NOINLINE void hook_between(void)
+{
+	const uintptr_t *fp = __builtin_frame_address(0);
+	static struct path_cache *between;
+	uintptr_t pcs[PATH_DEPTH_MAX];
+	bool cut;
+	if (!between)
+		between = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t count = path_capture(fp, pcs, PATH_DEPTH_MAX, &cut);
+	CHECK(path_value(between, fp, 0, hash_or_fold) == hash_path(NULL, pcs, fold_now ? 2 : count, cut, 0, NULL),
+	      "another path's value");
+}
+FOLDED_CALLER(between_one, hook_between)
+FOLDED_CALLER(between_other, hook_between)
+
+static NOINLINE void between_from_here(void (*leaf)(void))
+{
+	recurses(40, leaf);
+	keep++;
+}
+
+static NOINLINE void between_from_there(void (*leaf)(void))
+{
+	recurses(40, leaf);
+	keep += 2;
+}
+
+static NOINLINE void test_a_folded_path_between(void)
+{
+	static const struct {
+		void (*from)(void (*leaf)(void)), (*leaf)(void);
+		bool fold;
+	} volatile calls[] = {{between_from_here, between_one, false},
+			      {between_from_there, between_one, true},
+			      {between_from_there, between_other, false},
+			      {between_from_here, between_other, false}};
+	for (size_t i = 0; i < 4; i++) { /* by one call: callers further out are the same */
+		fold_now = calls[i].fold;
+		calls[i].from(calls[i].leaf);
+	}
+}
+
 static double now_ns(void)
 {
 	struct timespec now;
@@ -851,6 +902,7 @@ int main(int argc, char **argv)
 	test_a_tag_is_part_of_the_question();
 	test_an_answer_is_verified();
 	test_reload();
+	test_a_folded_path_between();
 	test_generated();
 	test_generated_frame_unmapped();
 	test_reentry();

@@ -179,27 +179,26 @@ static size_t common_with_last(const uintptr_t *pcs, size_t count)
 	return common;
 }
 
+/* Mostly the frame before was in the same module. */
+static bool is_within(const struct path_module *module, uintptr_t pc)
+{
+	return module && pc >= module->start && pc < module->end && !module->unloaded;
+}
+
 size_t node_path_part(const uintptr_t *pcs, size_t count)
 {
 	static const uint8_t trampoline[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05}; /* mov $15, %rax; syscall */
 	size_t new = count - common_with_last(pcs, count);
 	const struct path_module *module = NULL;
 	for (size_t i = 1; i < new; i++) {
-		if (!module || pcs[i] < module->start || pcs[i] + sizeof trampoline > module->end) {
-			uint32_t index = path_module_of(pcs[i]);
-			module = index != UINT32_MAX ? path_module_at(index) : NULL;
-		}
+		if (!is_within(module, pcs[i]))
+			module = path_module_at(path_module_of(pcs[i]));
 		const uint8_t *code = (const uint8_t *)pcs[i];
-		if (module && code[0] == trampoline[0] && !memcmp(code, trampoline, sizeof trampoline))
+		if (module && code[0] == trampoline[0] && pcs[i] + sizeof trampoline <= module->end &&
+		    !memcmp(code, trampoline, sizeof trampoline))
 			return i + 1;
 	}
 	return count;
-}
-
-/* Mostly the frame before was in the same module. */
-static bool is_within(const struct path_module *module, uintptr_t pc)
-{
-	return module && pc >= module->start && pc < module->end && !module->unloaded;
 }
 
 /* Nodes that are looked for together: in a big tree, which is in no cache, what one misses overlaps with what the next do. */

@@ -38,15 +38,14 @@ size_t run_fill(struct tree_run *run, struct checks checks)
 {
 	/* They go into the run only if some are set: it may have no room for them. */
 	uint8_t bits[WALK_CHECKS_MAX / 8 + TREE_UNIT];
-	uint32_t any = 0, pointers = 0;
+	uint32_t any = 0;
 	size_t chunks = chunks_for(checks.count);
 	for (size_t i = 0; i < chunks; i++) {
 		struct checks rest = checks_after(checks, i * TREE_CHUNK);
 		uint32_t here = rest.count >= TREE_CHUNK ? chunk_fill(&run->chunk[i], rest, TREE_CHUNK)
 							 : chunk_fill(&run->chunk[i], rest, rest.count);
 		any |= here;
-		pointers = i % 2 ? pointers | here << 4 : here;
-		bits[i / 2] = (uint8_t)pointers;
+		bits[i / 2] = (uint8_t)(i % 2 ? bits[i / 2] | here << 4 : here);
 	}
 	run->units = (uint16_t)(chunks * sizeof(struct tree_chunk) / TREE_UNIT);
 	run->has_pointers = any;

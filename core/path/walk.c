@@ -233,13 +233,13 @@ static bool step_row(struct walk *walk, struct window *window, const uintptr_t *
 	return true;
 }
 
-/* How many checks of the last walk, from one on, hold now as they did then: those after one that does not may be of no slot. */
-static size_t checks_holding(const struct walk *last, size_t from, size_t end)
+/* The first of the last walk's checks, from one on, that does not hold now as it did then: those after it may be of no slot. */
+static size_t first_that_differs(const struct walk *last, size_t from, size_t end)
 {
-	size_t i = from;
-	while (i < end && load(last->base + (uintptr_t)(intptr_t)(last->offsets[i] & ~WALK_POINTER)) == last->values[i])
-		i++;
-	return i - from;
+	while (from < end &&
+	       load(last->base + (uintptr_t)(intptr_t)(last->offsets[from] & ~WALK_POINTER)) == last->values[from])
+		from++;
+	return from;
 }
 
 /* Takes over so many checks of the last walk from one on. False: it stays as it is, they lie too far away. */
@@ -281,7 +281,7 @@ static bool steps_as_last(struct walk *walk, size_t *at, struct frame *frame)
 			to = step;
 			break;
 		}
-	size_t held = from->checks + checks_holding(last, from->checks, to->checks), most = walk->max - walk->count + 1;
+	size_t held = first_that_differs(last, from->checks, to->checks), most = walk->max - walk->count + 1;
 	if ((size_t)(to - from) > most)
 		to = from + most;
 	while (to->checks > held)

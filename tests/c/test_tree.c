@@ -89,8 +89,10 @@ static void change_caller(void)
 	uint64_t *pc = &stack[return_at[at]];
 	if (*pc == PC_BASE)
 		return;
-	*pc += *pc - PC_BASE > CODE
-	/ 2 ? -TWIN : TWIN;
+	if (*pc < PC_BASE + CODE - TWIN)
+		*pc += TWIN;
+	else
+		*pc -= TWIN;
 	if (!up_to(3))
 		pc[1] ^= 16;
 }
@@ -282,6 +284,14 @@ static size_t common_with_last(const struct path *path)
 	return up_to(4) ? common : up_to(common + 1);
 }
 
+/* No path is in the tree any more. */
+static void forget_all(void)
+{
+	for (size_t i = 0; i < path_count; i++)
+		paths[i]->answer = 0;
+	tail_count = 0;
+}
+
 static void insert_here(void)
 {
 	struct path path;
@@ -300,9 +310,7 @@ static void insert_here(void)
 	else
 		tree_insert(tree, path.fp, tree_root_owner(path.fp, 0), &walk, ++answers);
 	if (tree->used < used) { /* it was full */
-		for (size_t i = 0; i < path_count; i++)
-			paths[i]->answer = 0;
-		tail_count = 0;
+		forget_all();
 		cleared++;
 	}
 	CHECK(TREE_FIRST + tree->used <= TREE_BYTES);
@@ -325,9 +333,7 @@ static void insert_elsewhere(void)
 static void remove_all(void)
 {
 	tree_clear(tree);
-	for (size_t i = 0; i < path_count; i++)
-		paths[i]->answer = 0;
-	tail_count = 0;
+	forget_all();
 }
 
 static void remove_here(void)

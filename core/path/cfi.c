@@ -24,6 +24,7 @@ struct rules {
 	uint8_t saved;
 	int64_t fp_offset;
 	bool fp_hard, ra_undefined, ra_hard;
+	bool ra_at_fp; /* `ra_offset` is from rbp, not from the CFA */
 	int64_t ra_offset;
 	uintptr_t pc; /* that the row is for */
 };
@@ -42,7 +43,7 @@ static void rule_offset(struct rules *rules, uint64_t reg, int64_t offset)
 		rules->fp_hard = false;
 	} else if (reg == REG_RA) {
 		rules->ra_offset = offset;
-		rules->ra_hard = rules->ra_undefined = false;
+		rules->ra_hard = rules->ra_undefined = rules->ra_at_fp = false;
 	} else if (reg == REG_RSP) {
 		rules->cfa_kind = CFI_HARD;
 	}
@@ -78,6 +79,7 @@ static void rule_restore(struct rules *rules, const struct rules *initial, uint6
 		rules->ra_offset = initial->ra_offset;
 		rules->ra_undefined = initial->ra_undefined;
 		rules->ra_hard = initial->ra_hard;
+		rules->ra_at_fp = initial->ra_at_fp;
 	}
 }
 
@@ -94,7 +96,9 @@ static bool rule_plt(struct rules *rules, const struct bytes *code)
 	return true;
 }
 
-/* The two expressions that GCC writes for realigned stacks: CFA = *(rbp + n), rbp saved at rbp + n. What is behind it. */
+/* The two expressions that GCC writes for realigned stacks: CFA = *(rbp + n), rbp saved at rbp + n. And the first with the
+   return address at rbp + n: by hand, where code on another stack has called (Wine's, for what Windows code asks of the
+   system). Returns what comes after them. */
 static struct bytes rule_expression(struct rules *rules, struct bytes in, bool cfa, uint64_t reg)
 {
 	uint64_t length = bytes_take_uleb(&in);
@@ -113,6 +117,11 @@ static struct bytes rule_expression(struct rules *rules, struct bytes in, bool c
 		rules->saved = CFI_AT_FP;
 		rules->fp_offset = offset;
 		rules->fp_hard = false;
+	} else if (reg == REG_RA && simple && !loaded) {
+		rule_offset(rules, reg, offset);
+		rules->ra_at_fp = true;
+	} else if (reg == REG_RSP && simple && !loaded && rules->cfa_kind == CFI_FP_LOADED && rules->cfa == offset) {
+		/* the CFA, as ever */
 	} else {
 		rule_hard(rules, reg);
 	}
@@ -254,10 +263,13 @@ static struct cfi_row row_pack(const struct rules *rules)
 	struct cfi_row row = {.kind = rules->cfa_kind, .saved = rules->saved};
 	if (rules->ra_undefined)
 		return (struct cfi_row){.kind = CFI_END};
+	if (rules->ra_at_fp && !rules->ra_hard && rules->cfa_kind == CFI_FP_LOADED &&
+	    rules->ra_offset == (int32_t)rules->ra_offset)
+		return (struct cfi_row){.kind = CFI_LEAVES, .cfa = (int32_t)rules->ra_offset};
 	row.cfa = (int32_t)rules->cfa;
 	row.fp_slot = (int16_t)(rules->fp_offset / 8);
-	if (rules->cfa_kind == CFI_HARD || rules->fp_hard || rules->ra_hard || rules->ra_offset != -8 ||
-	    row.cfa != rules->cfa || row.fp_slot * 8 != rules->fp_offset)
+	if (rules->cfa_kind == CFI_HARD || rules->fp_hard || rules->ra_hard || rules->ra_at_fp ||
+	    rules->ra_offset != -8 || row.cfa != rules->cfa || row.fp_slot * 8 != rules->fp_offset)
 		return (struct cfi_row){.kind = CFI_HARD};
 	return row;
 }

@@ -12,6 +12,7 @@ enum cfi_kind {
 	CFI_SP, /* CFA = sp + cfa */
 	CFI_FP, /* CFA = rbp + cfa */
 	CFI_FP_LOADED, /* CFA = *(rbp + cfa): a function that realigned its stack */
+	CFI_LEAVES, /* the caller is on another stack, its pc at rbp + cfa */
 	CFI_END, /* the outermost frame */
 	CFI_SIGNAL, /* the kernel's trampoline: a ucontext lies at sp */
 	CFI_HARD, /* has a rule that does not fit a row */
@@ -24,7 +25,7 @@ enum cfi_saved {
 	CFI_AT_FP, /* saved at rbp + fp_slot * 8 */
 };
 
-/* The return address lies at CFA - 8 in every kind that has a CFA. */
+/* The return address lies at CFA - 8 in every kind that has a CFA. What `cfa` is else, the kind says. */
 struct cfi_row {
 	uint8_t kind;
 	uint8_t saved;

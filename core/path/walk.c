@@ -233,6 +233,19 @@ static bool step_row(struct walk *walk, struct window *window, const uintptr_t *
 	return true;
 }
 
+/* To a caller on another stack, without unwind information, where the path ends. False: it is no such caller. */
+static bool step_off_stack(struct walk *walk, struct window *window, const uintptr_t *fp, struct frame *frame,
+			   struct cfi_row row)
+{
+	uintptr_t slot = frame->rbp + (uintptr_t)(intptr_t)row.cfa;
+	check_rbp(walk, fp, frame);
+	if (!readable(window, slot) || cfi_row_of(load(slot), false).kind != CFI_NONE)
+		return false;
+	*frame = (struct frame){.pc = load(slot), .sp = UINTPTR_MAX};
+	check_add(walk, fp, slot, frame->pc, false);
+	return true;
+}
+
 /* The first of the last walk's checks, from one on, that does not hold now as it did then: those after it may be of no slot. */
 static size_t first_that_differs(const struct walk *last, size_t from, size_t end)
 {
@@ -345,6 +358,8 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 							      .rbp_checked = frame.rbp_checked});
 		else
 			walk->pcs[walk->count++] = frame.pc;
+		if (frame.sp == UINTPTR_MAX) /* by step_off_stack */
+			return;
 		while (at < last_count && last_frames[at].sp < frame.sp)
 			at++;
 		if (at < last_count && steps_as_last(walk, &at, &frame)) {
@@ -364,6 +379,11 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 				return;
 			stepped = step_row(walk, &window, fp, &frame, row);
 			break;
+		case CFI_LEAVES:
+			walk->common = 0;
+			if (step_off_stack(walk, &window, fp, &frame, row))
+				break;
+			__attribute__((fallthrough));
 		case CFI_HARD:
 			walk->cacheable = false;
 			walk->failed = !walk_by_library(fp, walk);

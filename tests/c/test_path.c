@@ -748,6 +748,59 @@ static NOINLINE void test_generated_frame_unmapped(void)
 	munmap(memory, 32 * 4096);
 }
 
+/* Calls `leaf` on another stack, and says of its caller what Wine's does: where its pc and stack pointer were saved. */
+void off_stack(void (*leaf)(void), void *stack);
+__asm__(".text\noff_stack:\n.cfi_startproc\n"
+	"mov (%rsp), %rax\nlea 8(%rsp), %rcx\nmov %rax, -40(%rsi)\nmov %rcx, -16(%rsi)\nmov %rbp, (%rsi)\n"
+	"mov %rsi, %rbp\n"
+	".cfi_escape 0x0f, 3, 0x76, 0x70, 0x06\n" /* CFA: *(rbp - 16) */
+	".cfi_escape 0x10, 7, 2, 0x76, 0x70\n" /* rsp: at rbp - 16 */
+	".cfi_escape 0x10, 16, 2, 0x76, 0x58\n" /* rip: at rbp - 40 */
+	".cfi_escape 0x10, 6, 2, 0x76, 0x00\n" /* rbp: at rbp */
+	"lea -64(%rbp), %rsp\ncall *%rdi\n"
+	"mov -16(%rbp), %rsp\nmov -40(%rbp), %rax\nmov (%rbp), %rbp\njmp *%rax\n"
+	".cfi_endproc\n");
+
+static struct {
+	uintptr_t pcs[16];
+	size_t count;
+	bool cut;
+} seen_off_stack;
+
+static NOINLINE void hook_off_stack(void)
+{
+	const uintptr_t *fp = __builtin_frame_address(0);
+	path_value(counted, fp, 0, hash_path);
+	seen_off_stack.count = path_capture(fp, seen_off_stack.pcs, 16, &seen_off_stack.cut);
+}
+
+/* Where code on another stack has called whose frames nobody knows, a path ends with its return address, and is found again.
+   Where they are known it goes on. */
+static NOINLINE void test_off_stack(void)
+{
+	static const uint8_t instructions[] = {0x55, 0xff, 0xd2, 0x5d, 0xc3}; /* push %rbp, call *%rdx, pop, ret */
+	uint8_t *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *stack = mmap(NULL, 64 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	counted = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < 50; i++) {
+		uint8_t *at = code + 64 * (i % 2);
+		void (*call)(void (*leaf)(void), void *stack, void (*via)(void (*)(void), void *));
+		memcpy(at, instructions, sizeof instructions);
+		memcpy(&call, &at, sizeof at);
+		call(hook_off_stack, stack + 63 * 4096, off_stack);
+		CHECK(seen_off_stack.count == 2 && !seen_off_stack.cut && seen_off_stack.pcs[1] == (uintptr_t)at + 3,
+		      "%zu frames, %#lx", seen_off_stack.count, seen_off_stack.pcs[1]);
+	}
+	struct path_stats now = {0};
+	path_cache_stats(counted, &now);
+	CHECK(now.captures == 2 && now.hits == 48 && !now.failed && !now.wrong, "%lu walks, %lu hits, %lu failed",
+	      now.captures, now.hits, now.failed);
+	off_stack(hook_off_stack, stack + 63 * 4096);
+	CHECK(seen_off_stack.count > 2, "%zu frames", seen_off_stack.count);
+	munmap(code, 4096);
+	munmap(stack, 64 * 4096);
+}
+
 /* A path that is folded comes between two that are not. */
 static bool fold_now;
 static uint32_t hash_or_fold(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
@@ -905,6 +958,7 @@ int main(int argc, char **argv)
 	test_a_folded_path_between();
 	test_generated();
 	test_generated_frame_unmapped();
+	test_off_stack();
 	test_reentry();
 	struct path_stats end = stats();
 	printf("%lu hits, %lu full walks, %lu checks, %lu wrong, %lu failed\n", end.hits, end.captures, end.checks,

@@ -11,6 +11,15 @@
 #include <time.h>
 #include <unistd.h>
 
+/* libc's, but for whoever asks within this library, jemalloc too: another preloaded library may have one of its own (torsocks),
+   which allocates, or waits for what it does while we are asked for memory. */
+__asm__(".text\n.globl syscall\n.hidden syscall\n.type syscall, @function\nsyscall:\n.cfi_startproc\nendbr64\n"
+	"mov %rdi, %rax\nmov %rsi, %rdi\nmov %rdx, %rsi\nmov %rcx, %rdx\nmov %r8, %r10\nmov %r9, %r8\n"
+	"mov 8(%rsp), %r9\nsyscall\ncmp $-4095, %rax\njae 1f\nret\n"
+	"1: neg %eax\npush %rax\n.cfi_adjust_cfa_offset 8\ncall __errno_location@PLT\n"
+	"pop %rdx\n.cfi_adjust_cfa_offset -8\nmov %edx, (%rax)\nmov $-1, %rax\nret\n"
+	".cfi_endproc\n.size syscall, .-syscall\n");
+
 #define FORK_SHIFT 22 /* tids are lower: PID_MAX_LIMIT */
 static __thread uint32_t cached_tid;
 static uint32_t forks;

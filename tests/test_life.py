@@ -294,6 +294,17 @@ def test_bare_preload_writes_to_the_state_folder_only(shim, tmp_path):
     assert harness.read_report(recordings[0])["totals"]["allocs"] >= 1
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["first", "last"])
+def test_another_preloaded_library_has_a_syscall_of_its_own(built, tmp_path, order):
+    other = harness.compile_to(harness.OUT / "syscall_of_its_own.so", [harness.PROGRAMS / "syscall_of_its_own.c"],
+                               ["-shared", "-fPIC", "-w"], ["-pthread"])
+    preload = ":".join(str(p) for p in [harness.LIBRARY, other][::order])
+    env = {"LD_PRELOAD": preload, "FA_OPTIONS": f"output={tmp_path}/x.fatrace"}
+    run = harness.plain([harness.program("tiny")], env=env, timeout=20)
+    assert (run.status, run.stdout, run.stderr) == (7, b"still here\n", b"")
+    assert harness.read_report(tmp_path / "x.fatrace")["totals"]["allocs"] >= 1
+
+
 @pytest.mark.parametrize("options, line", [("mode=fast", "mode"), ("frame-limt=1", "frame-limt"), ("nonsense", "nonsense")])
 def test_bad_option_is_one_line_and_the_program_runs_on(built, tmp_path, options, line):
     env = {"LD_PRELOAD": harness.LIBRARY, "FA_OPTIONS": f"{options},output={tmp_path}/x.fatrace"}

@@ -143,7 +143,7 @@ static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const ui
 	if (operation_phase() == RUNTIME_ASIDE) {
 		if (zeroed)
 			return next.calloc(1, size);
-		return align > 16 ? next.memalign(align, size) : next.malloc(size);
+		return align ? next.memalign(align, size) : next.malloc(size); /* which may be made of the other */
 	}
 	struct place place = operation_place();
 	if (!place.thread) {

@@ -305,6 +305,15 @@ def test_another_preloaded_library_has_a_syscall_of_its_own(built, tmp_path, ord
     assert harness.read_report(tmp_path / "x.fatrace")["totals"]["allocs"] >= 1
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_another_preloaded_allocator_makes_malloc_of_memalign(built, tmp_path, mode):
+    other = harness.compile_to(harness.OUT / "malloc_by_memalign.so", [harness.PROGRAMS / "malloc_by_memalign.c"],
+                               ["-shared", "-fPIC", "-w", "-fno-builtin"])
+    env = {"LD_PRELOAD": f"{harness.LIBRARY}:{other}", "FA_OPTIONS": f"mode={mode},output={tmp_path}/x.fatrace"}
+    run = harness.plain([harness.program("tiny")], env=env, timeout=20)
+    assert (run.status, run.stdout, run.stderr) == (7, b"still here\n", b"")
+
+
 @pytest.mark.parametrize("options, line", [("mode=fast", "mode"), ("frame-limt=1", "frame-limt"), ("nonsense", "nonsense")])
 def test_bad_option_is_one_line_and_the_program_runs_on(built, tmp_path, options, line):
     env = {"LD_PRELOAD": harness.LIBRARY, "FA_OPTIONS": f"{options},output={tmp_path}/x.fatrace"}

@@ -136,15 +136,27 @@ void operation_leave(struct place place)
 		base_hurry_end();
 }
 
+/* From the next allocator. A small alignment is asked of malloc, unless that may have come to us for it; and of malloc all the same
+   if memalign has. */
+static void *new_aside(size_t size, size_t align, bool zeroed)
+{
+	static __thread bool in_memalign;
+	bool was_in_memalign = in_memalign,
+	     aligned = align > BLOCK_HEADER_BYTES || (align > 1 && next.memalign_is_another && !was_in_memalign);
+	if (!aligned)
+		return zeroed ? next.calloc(1, size) : next.malloc(size);
+	in_memalign = true;
+	void *pointer = next.memalign(align, size);
+	in_memalign = was_in_memalign;
+	return pointer && zeroed ? memset(pointer, 0, size) : pointer;
+}
+
 static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const uintptr_t *fp)
 {
 	if (unlikely(operation_phase() == RUNTIME_COLD))
 		runtime_start();
-	if (operation_phase() == RUNTIME_ASIDE) {
-		if (zeroed)
-			return next.calloc(1, size);
-		return align ? next.memalign(align, size) : next.malloc(size); /* which may be made of the other */
-	}
+	if (operation_phase() == RUNTIME_ASIDE)
+		return new_aside(size, align, zeroed);
 	struct place place = operation_place();
 	if (!place.thread) {
 		if (trace_header)

@@ -34,7 +34,7 @@ static size_t refuse_usable(void *pointer)
 	return 0;
 }
 
-struct next_functions next = {refuse_malloc, refuse_free, refuse_two, refuse_realloc, refuse_two, refuse_usable};
+struct next_functions next = {refuse_malloc, refuse_free, refuse_two, refuse_realloc, refuse_two, refuse_usable, false};
 
 void next_init(void)
 {
@@ -50,6 +50,7 @@ void next_init(void)
 		next.realloc = (__typeof__(next.realloc))found;
 	if ((found = finder_next("memalign", here)))
 		next.memalign = (__typeof__(next.memalign))found;
+	next.memalign_is_another = found != finder_next("__libc_memalign", here);
 	if ((found = finder_next("malloc_usable_size", here)))
 		next.malloc_usable_size = (__typeof__(next.malloc_usable_size))found;
 }

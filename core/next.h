@@ -2,6 +2,7 @@
 #ifndef FA_NEXT_H
 #define FA_NEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct next_functions {
@@ -11,6 +12,7 @@ struct next_functions {
 	void *(*realloc)(void *pointer, size_t size);
 	void *(*memalign)(size_t align, size_t size);
 	size_t (*malloc_usable_size)(void *pointer);
+	bool memalign_is_another; /* than libc's: malloc may be made of it */
 };
 extern struct next_functions next;
 

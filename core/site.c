@@ -17,7 +17,7 @@
 #include "core/tier/pool.h"
 #include "core/trace/writer.h"
 
-static_assert(POLICY_REGIONS_MAX <= TREE_CUT, "a region is the tag of a path");
+static_assert(POLICY_REGIONS_MAX <= TREE_TAGS, "a region is the tag of a path");
 
 #define TAGGED_HASH (1u << 16)
 #define TABLE_BYTES (NODE_MAX * sizeof(uint32_t) + TAGGED_HASH * sizeof(uint64_t))

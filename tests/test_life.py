@@ -305,6 +305,14 @@ def test_another_preloaded_library_has_a_syscall_of_its_own(built, tmp_path, ord
     assert harness.read_report(tmp_path / "x.fatrace")["totals"]["allocs"] >= 1
 
 
+def test_frames_of_half_a_mebibyte_and_more(shim):
+    run = shim.run(harness.program("large_frames"), {"stack-check": 1}, timeout=20)
+    assert run.status == 0 and run.stdout == b"still here\n"
+    assert run.site_sum("from", "allocs") == 160
+    paths = run.report["call_paths"]
+    assert paths["checked"] > 100 and not paths["wrong"]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_another_preloaded_allocator_makes_malloc_of_memalign(built, tmp_path, mode):
     other = harness.compile_to(harness.OUT / "malloc_by_memalign.so", [harness.PROGRAMS / "malloc_by_memalign.c"],

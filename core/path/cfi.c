@@ -108,8 +108,8 @@ static struct bytes rule_expression(struct rules *rules, struct bytes in, bool c
 		return in;
 	uint64_t first = bytes_take(&code, 1);
 	int64_t offset = bytes_take_sleb(&code);
-	bool loaded = code.at < code.end && bytes_take(&code, 1) == 0x06; /* DW_OP_deref */
-	bool simple = first == 0x76 && code.at == code.end && !code.bad; /* DW_OP_breg6 */
+	bool more = code.at < code.end, loaded = more && bytes_take(&code, 1) == 0x06; /* DW_OP_deref */
+	bool simple = first == 0x76 && more == loaded && code.at == code.end && !code.bad; /* DW_OP_breg6 */
 	if (cfa) {
 		rules->cfa_kind = simple && loaded ? CFI_FP_LOADED : CFI_HARD;
 		rules->cfa = offset;

@@ -280,8 +280,9 @@ void tree_insert(struct tree *tree, const uintptr_t *fp, uint32_t root_owner, co
 	if (!has_room(tree, room))
 		return;
 	last_tails_keep(tree, walk);
-	bool any_depth = root_owner & TREE_ANY_DEPTH << 16, ends_plain = !walk->guessed && !walk->beyond;
-	struct leaf leaf = {fp[1], root_owner, sizeof *fp, ends_plain && !any_depth ? (const uint8_t *)fp : NULL, true};
+	bool any_depth = root_owner & TREE_ANY_DEPTH, ends_plain = !walk->guessed && !walk->beyond;
+	struct leaf leaf = {any_depth ? fp[1] : tree_root_word(fp), root_owner, sizeof *fp,
+			    ends_plain && !any_depth ? (const uint8_t *)fp : NULL, true};
 	for (;;) {
 		uint32_t link = *place_of(tree, leaf.word, leaf.owner);
 		if (!link)
@@ -367,6 +368,11 @@ static bool word_is_pc(const struct tree *tree, const struct tree_run *run)
 	return run->owner & TREE_ROOT || !(tree_run_at(tree, run->owner)->branch & WALK_POINTER);
 }
 
+static uintptr_t pc_of(const struct tree_run *run)
+{
+	return run->owner & TREE_ROOT ? tree_root_pc(run->word) : run->word;
+}
+
 size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, size_t max)
 {
 	size_t count = 0;
@@ -377,7 +383,7 @@ size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, 
 			if (!(held.offset[held.count] & WALK_POINTER) && held.value[held.count] && count < max)
 				pcs[count++] = held.value[held.count];
 		if (word_is_pc(tree, run) && run->word && count < max)
-			pcs[count++] = run->word;
+			pcs[count++] = pc_of(run);
 		if (run->owner & TREE_ROOT)
 			break;
 	}
@@ -405,7 +411,7 @@ void tree_remove(struct tree *tree, const struct tree_run *run)
 
 static bool run_touches(struct tree *tree, const struct tree_run *run, uintptr_t start, uintptr_t end)
 {
-	if (word_is_pc(tree, run) && run->word > start && run->word <= end)
+	if (word_is_pc(tree, run) && pc_of(run) > start && pc_of(run) <= end)
 		return true;
 	struct checks held = run_unpack(tree, run, NULL);
 	for (size_t i = 0; i < held.count; i++)

@@ -4,7 +4,7 @@
  *
  *   run     checks that follow from one word, then either an answer (the path ends here) or a place to look next
  *   word    what leads to a run: the return address of a root, else the value found at its owner's `branch`
- *   owner   the run before it; of a root: the tag and the stack depth
+ *   owner   the run before it; of a root: the tag and where the frame is (more of that stands in its word)
  *   chunk   four checks. Which of a run's are of frame pointers is told by a bit each, behind the last chunk, if any are
  *   tail    the last checks of runs that end alike, kept once: most of a path are the callers that it has in common with others.
  *           A run that no word leads to; its offsets count from its first check
@@ -28,7 +28,7 @@
 #define TREE_BYTES (1u << 21)
 #define TREE_REMOVED TREE_UNIT
 #define TREE_FIRST (3 * TREE_UNIT) /* what is before looks like a run that no word leads to */
-#define TREE_ROOT (1u << 31) /* owner of roots: | tag and depth */
+#define TREE_ROOT (1u << 31) /* owner of roots: | tag and frame address */
 #define TREE_TAIL (UINT32_MAX - 1) /* owner of tails; their word is a hash of what they hold */
 #define TREE_CHUNK 4
 #define TREE_CHECKS_PAGES (5 * 4096)
@@ -111,25 +111,41 @@ static always_inline uint32_t tree_link_of(const struct tree *tree, const struct
 	return (uint32_t)((uintptr_t)run - (uintptr_t)tree);
 }
 
-/* The owner of a root: of a path by its depth, since frame pointers are checked as they stand; and of innermost frames that may
-   be the same ones at any depth, whose frame pointers are checked by how far from the frame address they point. A tree holds
-   the ones or the others, of which there are two kinds: few frames that stand for all paths with them, and those of paths that
-   are deeper than the cap. `tag` is below TREE_CUT. */
-#define TREE_CUT (1u << 13)
-#define TREE_ANY_DEPTH (1u << 14)
+/* The owner of a root: of a path by its frame's address, since frame pointers are checked as they stand, and slots found by them
+   where they were then; and of innermost frames that may be the same ones at any depth, whose frame pointers are checked by how
+   far from the frame address they point. A tree holds the ones or the others, of which there are two kinds: few frames that
+   stand for all paths with them, and those of paths that are deeper than the cap. */
+#define TREE_ANY_DEPTH (1u << 30)
+#define TREE_CUT 1u
+#define TREE_TAG_SHIFT 24
+#define TREE_TAGS (1u << (30 - TREE_TAG_SHIFT))
 static always_inline uint32_t tree_root_owner(const uintptr_t *fp, uint32_t tag)
 {
-	return TREE_ROOT | tag << 16 | ((uint32_t)((uintptr_t)fp >> 3) & 0xffff);
+	return TREE_ROOT | tag << TREE_TAG_SHIFT | ((uint32_t)((uintptr_t)fp >> 3) & ((1u << TREE_TAG_SHIFT) - 1));
 }
 
 static always_inline uint32_t tree_folded_owner(uint32_t tag)
 {
-	return TREE_ROOT | (tag | TREE_ANY_DEPTH) << 16;
+	return TREE_ROOT | TREE_ANY_DEPTH | tag << TREE_TAG_SHIFT;
 }
 
 static always_inline uint32_t tree_cut_owner(uint32_t tag)
 {
-	return tree_folded_owner(tag | TREE_CUT);
+	return tree_folded_owner(tag) | TREE_CUT;
+}
+
+/* The word of a root that has an address: the return address, and above it those bits of the frame's that the owner has no room
+   for. Both are below 2^47; three bits are left out, so that two frames are told apart unless they lie a multiple of 16 TiB from
+   each other. */
+#define TREE_PC_BITS 47
+static always_inline uint64_t tree_root_word(const uintptr_t *fp)
+{
+	return fp[1] ^ (uintptr_t)fp >> (TREE_TAG_SHIFT + 3) << TREE_PC_BITS;
+}
+
+static always_inline uint64_t tree_root_pc(uint64_t word)
+{
+	return word & ((1ull << TREE_PC_BITS) - 1);
 }
 
 /* Where in the table the search for a run begins. */
@@ -198,7 +214,7 @@ static always_inline bool tree_tail_holds(const struct tree *tree, const struct 
 static always_inline const struct tree_run *tree_find(struct tree *tree, const uintptr_t *fp, uint32_t root_owner)
 {
 	const uint8_t *base = (const uint8_t *)fp;
-	struct tree_run *run = tree_root(tree, fp[1], root_owner);
+	struct tree_run *run = tree_root(tree, tree_root_word(fp), root_owner);
 	for (;;) {
 		if (unlikely(!run) || unlikely(!tree_run_holds(run, base)))
 			return NULL;

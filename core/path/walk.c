@@ -239,7 +239,7 @@ static bool step_off_stack(struct walk *walk, struct window *window, const uintp
 {
 	uintptr_t slot = frame->rbp + (uintptr_t)(intptr_t)row.cfa;
 	check_rbp(walk, fp, frame);
-	if (!readable(window, slot) || cfi_row_of(load(slot), false).kind != CFI_NONE)
+	if (!readable(window, slot) || !load(slot) || cfi_row_of(load(slot), false).kind != CFI_NONE)
 		return false;
 	*frame = (struct frame){.pc = load(slot), .sp = UINTPTR_MAX};
 	check_add(walk, fp, slot, frame->pc, false);

@@ -10,7 +10,7 @@
 #include "check.h"
 
 #define WORDS 2048 /* of stack */
-#define STACK_BYTES (1u << 19) /* two stacks, at the same depth for all that a root tells */
+#define STACK_BYTES (1u << 19) /* two stacks: what is the same on both are two paths, as their frame pointers are */
 #define FRAMES 60
 #define CODE 64 /* return addresses, from PC_BASE on, which is the outermost */
 #define TWIN 30 /* code so far apart has the same unwind information */
@@ -159,8 +159,7 @@ static uint64_t value_of(const struct path *path, size_t check)
 
 static bool is_same(const struct path *a, const struct path *b)
 {
-	bool same_depth = !(((uintptr_t)a->fp ^ (uintptr_t)b->fp) % STACK_BYTES);
-	if ((!mode.any_depth && !same_depth) || a->count != b->count || a->checks != b->checks ||
+	if ((!mode.any_depth && a->fp != b->fp) || a->count != b->count || a->checks != b->checks ||
 	    memcmp(a->pcs, b->pcs, a->count * sizeof a->pcs[0]) ||
 	    memcmp(a->offsets, b->offsets, a->checks * sizeof a->offsets[0]))
 		return false;

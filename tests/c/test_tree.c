@@ -10,7 +10,7 @@
 #include "check.h"
 
 #define WORDS 2048 /* of stack */
-#define STACK_BYTES (1u << 19) /* two stacks: what is the same on both are two paths, as their frame pointers are */
+#define STACK_BYTES (WORDS * sizeof(uint64_t))
 #define FRAMES 60
 #define CODE 64 /* return addresses, from PC_BASE on, which is the outermost */
 #define TWIN 30 /* code so far apart has the same unwind information */
@@ -23,7 +23,9 @@ bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp)
 	return false; /* each guess holds */
 }
 
-static uint8_t stacks[2][STACK_BYTES] __attribute__((aligned(4096)));
+/* What is the same on two stacks are two paths, as their frame pointers are; a root tells their places by its owner, or its word. */
+static const size_t stack_at[] = {0, 1u << 19, 1u << 27};
+static uint8_t *stacks;
 static uint64_t *stack;
 static size_t return_at[FRAMES]; /* where each frame has its return address; the innermost is the last */
 static size_t depth;
@@ -51,10 +53,19 @@ static bool saves_rbp(uintptr_t pc)
 	return pc % 3 == 1;
 }
 
+static void all_readable(bool readable)
+{
+	for (size_t i = 0; i < sizeof stack_at / sizeof stack_at[0]; i++)
+		if (readable)
+			ASAN_UNPOISON_MEMORY_REGION(stacks + stack_at[i], STACK_BYTES);
+		else
+			ASAN_POISON_MEMORY_REGION(stacks + stack_at[i], STACK_BYTES);
+}
+
 static void stack_begin(void)
 {
-	ASAN_UNPOISON_MEMORY_REGION(stacks, sizeof stacks);
-	stack = (uint64_t *)stacks[up_to(2)] + STACK_BYTES / sizeof *stack - WORDS;
+	all_readable(true);
+	stack = (uint64_t *)(stacks + stack_at[up_to(3)]);
 	memset(stack, 0, WORDS * sizeof *stack);
 	depth = 1;
 	return_at[0] = WORDS - 8;
@@ -198,13 +209,13 @@ static struct path *known(const struct path *path)
 /* By the stack as it is; of its words only the first so many that a walk checks can be read. */
 static const struct tree_run *look(const struct path *path, size_t readable)
 {
-	ASAN_POISON_MEMORY_REGION(stacks, sizeof stacks);
+	all_readable(false);
 	ASAN_UNPOISON_MEMORY_REGION(path->fp, 2 * sizeof *path->fp);
 	for (size_t i = 0; i < readable; i++)
 		ASAN_UNPOISON_MEMORY_REGION(slot_of(path, i), sizeof(uint64_t));
 	const struct tree_run *run = mode.any_depth ? tree_find_at_any_depth(tree, path->fp, tree_folded_owner(0))
 						    : tree_find(tree, path->fp, tree_root_owner(path->fp, 0));
-	ASAN_UNPOISON_MEMORY_REGION(stacks, sizeof stacks);
+	all_readable(true);
 	return run;
 }
 
@@ -421,6 +432,7 @@ static void test(bool any_depth, bool removes, unsigned guesses, size_t steps)
 int main(void)
 {
 	tree = base_map(sizeof *tree);
+	stacks = base_map(stack_at[2] + STACK_BYTES);
 	test(false, false, 0, 8000);
 	CHECK(with_tail > alive * 2 / 5 && !cleared);
 	CHECK(bytes_a_path < 240); /* 228; 250 with tails that are known already */

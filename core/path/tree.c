@@ -361,16 +361,13 @@ const struct tree_run *tree_find_at_any_depth(struct tree *tree, const uintptr_t
 	}
 }
 
-/* Whether a run's word is a return address. A tail's, which is none, is taken for one: what it may be dropped for is that no
-   other path finds it. */
-static bool word_is_pc(const struct tree *tree, const struct tree_run *run)
+/* The return address that a run's word is, or holds; 0: it is a frame pointer. A tail's, which is neither, is taken for one: what it
+   may be dropped for is that no other path finds it. */
+static uintptr_t pc_of(const struct tree *tree, const struct tree_run *run)
 {
-	return run->owner & TREE_ROOT || !(tree_run_at(tree, run->owner)->branch & WALK_POINTER);
-}
-
-static uintptr_t pc_of(const struct tree_run *run)
-{
-	return run->owner & TREE_ROOT ? tree_root_pc(run->word) : run->word;
+	if (run->owner & TREE_ROOT)
+		return run->word & ((1ull << WALK_ADDRESS_BITS) - 1);
+	return tree_run_at(tree, run->owner)->branch & WALK_POINTER ? 0 : run->word;
 }
 
 size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, size_t max)
@@ -382,8 +379,9 @@ size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, 
 		while (held.count--)
 			if (!(held.offset[held.count] & WALK_POINTER) && held.value[held.count] && count < max)
 				pcs[count++] = held.value[held.count];
-		if (word_is_pc(tree, run) && run->word && count < max)
-			pcs[count++] = pc_of(run);
+		uintptr_t pc = pc_of(tree, run);
+		if (pc && count < max)
+			pcs[count++] = pc;
 		if (run->owner & TREE_ROOT)
 			break;
 	}
@@ -411,7 +409,8 @@ void tree_remove(struct tree *tree, const struct tree_run *run)
 
 static bool run_touches(struct tree *tree, const struct tree_run *run, uintptr_t start, uintptr_t end)
 {
-	if (word_is_pc(tree, run) && pc_of(run) > start && pc_of(run) <= end)
+	uintptr_t pc = pc_of(tree, run);
+	if (pc > start && pc <= end)
 		return true;
 	struct checks held = run_unpack(tree, run, NULL);
 	for (size_t i = 0; i < held.count; i++)

@@ -1,5 +1,5 @@
 /*
- * The candidates of a call-path cache: for each return address and stack depth a tree of checks (walk.h). Paths that begin
+ * The candidates of a call-path cache: for each return address and frame address a tree of checks (walk.h). Paths that begin
  * alike share what they have in common; where they part, the next word of the stack says which way to go.
  *
  *   run     checks that follow from one word, then either an answer (the path ends here) or a place to look next
@@ -135,17 +135,10 @@ static always_inline uint32_t tree_cut_owner(uint32_t tag)
 }
 
 /* The word of a root that has an address: the return address, and above it those bits of the frame's that the owner has no room
-   for. Both are below 2^47; three bits are left out, so that two frames are told apart unless they lie a multiple of 16 TiB from
-   each other. */
-#define TREE_PC_BITS 47
+   for, but for three: two frames are told apart unless they lie a multiple of 16 TiB from each other. */
 static always_inline uint64_t tree_root_word(const uintptr_t *fp)
 {
-	return fp[1] ^ (uintptr_t)fp >> (TREE_TAG_SHIFT + 3) << TREE_PC_BITS;
-}
-
-static always_inline uint64_t tree_root_pc(uint64_t word)
-{
-	return word & ((1ull << TREE_PC_BITS) - 1);
+	return fp[1] ^ (uintptr_t)fp >> (TREE_TAG_SHIFT + 3) << WALK_ADDRESS_BITS;
 }
 
 /* Where in the table the search for a run begins. */

@@ -29,7 +29,7 @@ static bool readable(struct window *window, uintptr_t address)
 	if (likely(address >= window->low && address < window->high))
 		return !(address & 7);
 	uintptr_t page = address & ~(uintptr_t)(PAGE - 1);
-	if (address & 7 || address < PAGE || address >> 47 || !base_page_readable(address))
+	if (address & 7 || address < PAGE || address >> WALK_ADDRESS_BITS || !base_page_readable(address))
 		return false;
 	if (page == window->high) {
 		window->high += PAGE;
@@ -130,6 +130,7 @@ static void check_add(struct walk *walk, const uintptr_t *fp, uintptr_t address,
 {
 	if (!walk->offsets)
 		return;
+	walk->common = 0; /* the last one ended where this goes on */
 	int64_t offset = (int64_t)(address - (uintptr_t)fp);
 	if (offset < 0 || offset > INT32_MAX || walk->checks == WALK_CHECKS(walk->max)) {
 		walk->cacheable = false;
@@ -156,7 +157,7 @@ static bool plausible(struct window *window, uintptr_t sp, uintptr_t rbp)
 	if (rbp & 7 || rbp < sp || rbp - sp > GUESS_REACH || !readable(window, rbp) || !readable(window, rbp + 8))
 		return false;
 	uintptr_t ra = load(rbp + 8);
-	return ra >= PAGE && !(ra >> 47);
+	return ra >= PAGE && !(ra >> WALK_ADDRESS_BITS);
 }
 
 bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp)
@@ -201,7 +202,6 @@ static bool step_row(struct walk *walk, struct window *window, const uintptr_t *
 		     struct cfi_row row)
 {
 	uintptr_t cfa = frame->sp + (uintptr_t)(intptr_t)row.cfa;
-	walk->common = 0; /* the last one ended where this goes on */
 	if (row.kind != CFI_SP || row.saved == CFI_AT_FP)
 		check_rbp(walk, fp, frame);
 	if (row.kind != CFI_SP)
@@ -380,7 +380,6 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 			stepped = step_row(walk, &window, fp, &frame, row);
 			break;
 		case CFI_LEAVES:
-			walk->common = 0;
 			if (step_off_stack(walk, &window, fp, &frame, row))
 				break;
 			__attribute__((fallthrough));

@@ -14,6 +14,7 @@
 #define WALK_CHECKS(frames) (3 * (frames) + 2) /* at most */
 #define WALK_CHECKS_MAX WALK_CHECKS(PATH_DEPTH_MAX)
 #define WALK_POINTER 1
+#define WALK_ADDRESS_BITS 47 /* of what a program's stacks and code have; more is asked for by address only */
 
 /* A frame on the way; what the next one is follows from these and from the checks of the step. */
 struct walk_frame {

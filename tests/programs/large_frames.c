@@ -3,7 +3,6 @@
 #include <alloca.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define KIB 1024u
 

@@ -16,13 +16,26 @@ void library_load_none(void)
 	load_none = true;
 }
 
+static int note_loads(struct dl_phdr_info *info, size_t bytes, void *loads)
+{
+	(void)bytes;
+	*(unsigned long long *)loads = info->dlpi_adds;
+	return 1;
+}
+
+/* Modules that were loaded so far. */
+static unsigned long long loads(void)
+{
+	unsigned long long count = 0;
+	dl_iterate_phdr(note_loads, &count);
+	return count;
+}
+
 void *library_open(const char *soname)
 {
-	void *library = dlopen(soname, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
-	if (library || load_none)
-		return library;
-	library = dlopen(soname, RTLD_NOW | RTLD_LOCAL);
-	if (library && ours_count < OURS_MAX)
+	unsigned long long before = loads();
+	void *library = dlopen(soname, RTLD_NOW | RTLD_LOCAL | (load_none ? RTLD_NOLOAD : 0));
+	if (library && loads() != before && ours_count < OURS_MAX)
 		ours[ours_count++] = (uintptr_t)((struct link_map *)library)->l_ld;
 	return library;
 }

@@ -102,7 +102,7 @@ void policy_load(void)
 {
 	const struct options *options = &runtime.options;
 	const char *named = runtime_environment("FA_POLICY");
-	policy_init(&policy_in_force);
+	policy_in_force.about = policy_in_force.tried = ""; /* all else is zero: policy_init would take its pages */
 	add_markers(&options->frame, POLICY_FRAME);
 	add_markers(&options->frame_scope, POLICY_FRAME_SCOPE);
 	add_markers(&options->task, POLICY_TASK);

@@ -300,6 +300,7 @@ void runtime_finish_start(bool served_by_us)
 		library_load_none();
 	if (thread_self->gate == 0)
 		thread_attach(0, TRACE_ROLE_NONE);
+	heap_reserve();
 	pthread_atfork(NULL, NULL, note_fork);
 	take_policy();
 	path_check_every((uint32_t)runtime.options.threshold[TRACE_THRESHOLD_STACK_CHECK]);

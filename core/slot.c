@@ -12,10 +12,10 @@
 
 static struct {
 	struct base_lock lock;
-	struct thread *state[THREAD_SLOTS_MAX];
-	uint8_t in_use[THREAD_SLOTS_MAX];
 	_Atomic uint32_t count;
 	uint32_t last_free;
+	uint8_t in_use[THREAD_SLOTS_MAX];
+	struct thread *state[THREAD_SLOTS_MAX];
 } slots;
 
 #define SLOT_BYTES round_up(sizeof(struct thread), 4096)

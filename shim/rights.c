@@ -15,6 +15,7 @@
 #include "core/runtime.h"
 #include "core/scope_stack.h"
 #include "core/thread.h"
+#include "core/tier/heap.h"
 #include "core/trace/writer.h"
 #include "shim/hooks.h"
 
@@ -50,6 +51,7 @@ void rights_find(void)
 static void prepare(bool calls)
 {
 	int saved = errno;
+	heap_begin();
 	if (runtime_current() == RUNTIME_RECORDING) {
 		trace_keep_room(calls);
 		if (thread_self->gate == THREAD_READY)

@@ -10,6 +10,7 @@
 #include "core/runtime.h"
 #include "core/slot.h"
 #include "core/thread.h"
+#include "core/tier/heap.h"
 #include "core/trace/writer.h"
 #include "shim/hooks.h"
 
@@ -67,7 +68,9 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 	find_early();
 	if (!real.create)
 		return EAGAIN;
-	if (!recording())
+	bool records = recording();
+	heap_begin();
+	if (!records)
 		return real.create(thread, attributes, routine, argument);
 	alloc_hand_over(argument);
 	thread_internal_begin();

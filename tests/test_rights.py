@@ -131,6 +131,14 @@ def test_a_sandboxed_program_under_a_limit_of_files_is_not_killed(shim, limit, g
     assert any("could not grow" in r for r in run.report["losses"]["reasons"]) != grows
 
 
+@pytest.mark.parametrize("mode", ["observe", "route"])
+@pytest.mark.parametrize("what", ["forks", "keys", "calls", "stack"])
+def test_the_first_large_block_comes_late(shim, mode, what):
+    """What jemalloc needs to begin is there still."""
+    run = shim.run([harness.program("late_heap"), what], {"mode": mode})
+    assert run.violations("FA901") == run.violations("FA902") == []
+
+
 @pytest.mark.parametrize("follow", [0, 1])
 def test_forks_while_libraries_are_loaded(shim, follow):
     library = harness.program("plugin", shared=True)

@@ -17,7 +17,6 @@
 #define ARENA_DOUBLINGS 6 /* a module's further arenas are each twice as large, up to this often */
 #define ARENAS_MAX 64
 #define REACH_BYTES ((uintptr_t)0x7ff00000) /* of a signed 32-bit distance, less what a stub may be long */
-#define CLOSE_STEPS 64 /* tried arena by arena before the strides get long */
 #define LONG_STRIDE ((uintptr_t)1 << 20)
 #define LOWEST_ADDRESS ((uintptr_t)0x10000)
 #define PAGE_BYTES ((uintptr_t)4096)
@@ -57,14 +56,16 @@ static uintptr_t map_near(uintptr_t start, uintptr_t end, size_t bytes)
 	uintptr_t above = (start + REACH_BYTES - bytes - ARENA_BYTES) & ~(ARENA_BYTES - 1);
 	bool is_left_below = true, is_left_above = true;
 	/* In turn, once it is not close: all that can be reached on one side may be one mapping, such as the shim's own region. */
-	for (unsigned step = 0; is_left_below || is_left_above; step++) {
+	for (uintptr_t stride = ARENA_BYTES; is_left_below || is_left_above;) {
 		is_left_below =
 			is_left_below && below >= LOWEST_ADDRESS && below < start && reaches(below, bytes, start, end);
 		if (is_left_below && map_at(below, bytes))
 			return below;
-		below -= step < CLOSE_STEPS ? ARENA_BYTES : LONG_STRIDE;
-		if (step < CLOSE_STEPS)
+		below -= stride;
+		if (stride < LONG_STRIDE) {
+			stride *= 2;
 			continue;
+		}
 		is_left_above = is_left_above && above > end && above < UINTPTR_MAX - REACH_BYTES;
 		if (is_left_above && reaches(above, bytes, start, end) && map_at(above, bytes))
 			return above;

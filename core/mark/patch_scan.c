@@ -269,7 +269,7 @@ static const struct patch_index *index_of(const struct image *image, const struc
 
 void scan_release(void)
 {
-	for (size_t i = 0; i < INDEXED_MODULES; i++) {
+	for (size_t i = 0; i < INDEXED_MODULES && searched[i].end; i++) {
 		if (searched[i].indexed)
 			index_free(&searched[i].index);
 		searched[i] = (struct searched){.searches = 0};

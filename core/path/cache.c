@@ -301,6 +301,8 @@ void path_cache_own(struct path_cache *cache, void *owner)
 
 void path_cache_stats(const struct path_cache *cache, struct path_stats *stats)
 {
+	if (!cache->ready) /* never used: its pages are none yet */
+		return;
 	stats->captures += cache->stats.captures;
 	stats->hits += cache->stats.hits + cache->hits_given - (uint32_t)(cache->hits_left > 0 ? cache->hits_left : 0);
 	stats->checks += cache->stats.checks;

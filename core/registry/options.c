@@ -275,7 +275,7 @@ int options_threshold(uint64_t threshold[TRACE_THRESHOLD_COUNT], const char *key
 
 void options_init(struct options *options)
 {
-	memset(options, 0, sizeof *options);
+	memset(options, 0, offsetof(struct options, text));
 	options->mode = TRACE_MODE_ROUTE;
 	options->stacks = TRACE_STACKS_FULL;
 	options->output = options->policy = "";

@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#define FIRST_PAGES 128u /* what every process comes to use */
 #define GROW_PAGES 64u
 #define RETRY_EVERY                                                                                                    \
 	256u /* requests after one that was refused: a full disk costs system calls no more than now and then */
@@ -52,8 +53,8 @@ void trace_loss(enum trace_loss loss, uint64_t count)
    madvise makes is an allocation of its own, at three times the price on ext4. By system calls: no cancellation point. */
 static int extend(int fd, size_t from, size_t bytes)
 {
-	static char zeros[16384];
-	enum { PIECES = 64 };
+	static char zeros[4096];
+	enum { PIECES = 128 };
 	while (from < bytes) {
 		struct iovec piece[PIECES];
 		int count = 0;
@@ -278,7 +279,12 @@ static int create_file(const char *path)
 	if (!error) {
 		writer.device = now.st_dev;
 		writer.inode = now.st_ino;
-		error = populate(fd, GROW_PAGES);
+		uint32_t pages = FIRST_PAGES;
+		error = populate(fd, pages);
+		if (error)
+			error = populate(fd, pages = GROW_PAGES);
+		if (!error)
+			writer.ready_pages = pages;
 	}
 	base_close(fd);
 	if (error)
@@ -307,10 +313,10 @@ int trace_open(const char *path)
 		if (mmap(writer.map, TRACE_MAX_BYTES, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
 			return -ENOMEM;
+		writer.ready_pages = FIRST_PAGES;
 	}
 	/* But for the header: a child that has no recording says so there. */
 	madvise(writer.map + TRACE_PAGE_BYTES, TRACE_MAX_BYTES - TRACE_PAGE_BYTES, MADV_DONTFORK);
-	writer.ready_pages = GROW_PAGES;
 	writer.taken_pages = 1 + TRACE_TABLE_PAGES;
 	trace_header = (struct trace_header *)writer.map;
 	trace_header->version = TRACE_VERSION;

@@ -6,10 +6,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 /* libc's, but for whoever asks within this library, jemalloc too: another preloaded library may have one of its own (torsocks),
    which allocates, or waits for what it does while we are asked for memory. */
@@ -159,6 +164,32 @@ void base_close(int fd)
 	syscall(SYS_close, fd);
 }
 
+#define SIGNALS_OF_GLIBC (3ull << 31) /* 32 and 33: SIGCANCEL, also its timers', and SIGSETXID */
+
+uint64_t base_shut_signals(void)
+{
+	uint64_t all = ~SIGNALS_OF_GLIBC, before = 0;
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &before, sizeof all);
+	return before;
+}
+
+void base_let_signals(uint64_t before)
+{
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+}
+
+static _Atomic bool spares_calls;
+
+void base_spare_calls(void)
+{
+	atomic_store_explicit(&spares_calls, true, memory_order_relaxed);
+}
+
+bool base_spares_calls(void)
+{
+	return atomic_load_explicit(&spares_calls, memory_order_relaxed);
+}
+
 void base_keep_small(void *memory, size_t bytes)
 {
 	int saved = errno;
@@ -209,16 +240,20 @@ void *base_map_wiped(size_t bytes)
 	return memory;
 }
 
-/* rt_sigprocmask reads its set before it rejects the operation: EFAULT tells an unreadable address, nothing changes. */
+/* rt_sigprocmask reads its set before it rejects the operation: EFAULT tells an unreadable address, nothing changes. What an
+   allocator needs is madvise, which may take twice as long, and which kernels before 5.14 refuse: nothing is readable there. */
 bool base_page_readable(uintptr_t address)
 {
-	long result;
+	bool by_advice = base_spares_calls();
+	long result, call = by_advice ? SYS_madvise : SYS_rt_sigprocmask,
+		     first = by_advice ? (long)(address & -4096) : -1;
+	long second = by_advice ? 4096 : (long)(address & -8), third = by_advice ? MADV_POPULATE_READ : 0;
 	register long size __asm__("r10") = 8;
 	__asm__ volatile("syscall"
 			 : "=a"(result)
-			 : "0"((long)SYS_rt_sigprocmask), "D"(-1L), "S"(address & ~(uintptr_t)7), "d"(0L), "r"(size)
+			 : "0"(call), "D"(first), "S"(second), "d"(third), "r"(size)
 			 : "rcx", "r11", "memory");
-	return result != -EFAULT;
+	return by_advice ? !result : result != -EFAULT;
 }
 
 uint64_t base_now_ns(void)

@@ -73,6 +73,15 @@ int base_open(const char *path, int flags, unsigned mode);
 long base_read(int fd, void *out, size_t bytes);
 void base_close(int fd);
 
+/* Keeps the program's signals out of this thread, until they are let in again. glibc's own two stay as they are: its
+   pthread_sigmask would let them in for good, and a thread of its timers waits for one. */
+uint64_t base_shut_signals(void);
+void base_let_signals(uint64_t before);
+
+/* From now on a system call that no allocator needs may be fatal. */
+void base_spare_calls(void);
+bool base_spares_calls(void);
+
 /* Zeroed memory for a table, which takes memory page by page as it is touched. NULL: there is none. munmap gives it back. */
 void *base_map(size_t bytes);
 /* The same, which reads zero in the child of a fork. */

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/mman.h>
 
 #include "core/account.h"
@@ -168,16 +167,14 @@ static void tell_unattached(void)
 struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator)
 {
 	struct thread *before = thread_self;
-	sigset_t all, unblocked;
 	thread_self = &state_ended; /* what is marked may be a function that this calls */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &unblocked);
+	uint64_t signals = base_shut_signals();
 	struct thread *thread = attach(start_routine, creator);
 	if (!thread) {
 		thread_self = before;
 		tell_unattached();
 	}
-	pthread_sigmask(SIG_SETMASK, &unblocked, NULL);
+	base_let_signals(signals);
 	return thread;
 }
 
@@ -235,13 +232,11 @@ void thread_internal_end(void)
 
 void thread_internal_shielded(void (*work)(void *a, void *b), void *a, void *b)
 {
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	uint64_t signals = base_shut_signals();
 	thread_internal_begin();
 	work(a, b);
 	thread_internal_end();
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	base_let_signals(signals);
 }
 
 struct thread *thread_late_enter(void)

@@ -52,6 +52,8 @@ static void prepare(bool calls)
 {
 	int saved = errno;
 	heap_begin();
+	if (calls)
+		base_spare_calls();
 	if (runtime_current() == RUNTIME_RECORDING) {
 		trace_keep_room(calls);
 		if (thread_self->gate == THREAD_READY)

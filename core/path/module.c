@@ -257,7 +257,7 @@ void path_modules_refresh(void)
 	if (module_refresh_barred || base_hurries()) /* who has the loader's lock may wait for what this thread holds */
 		return;
 	int saved_errno = errno;
-	int32_t self = (int32_t)syscall(SYS_getpid), holder = 0;
+	int32_t self = (int32_t)base_forks() + 1, holder = 0;
 	/* Whoever else is inside may have started before the module that we miss was there: wait a little, never for good
 	   (it may be this thread, interrupted, or wait for the loader's lock that we hold). A holder from before a fork is no
 	   more. */

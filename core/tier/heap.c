@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/single_threaded.h>
@@ -127,16 +126,14 @@ static void call_on_stack(void (*work)(void), void *top)
    10 KiB that jemalloc's beginning takes. */
 static cold_path void begin_apart(void)
 {
-	sigset_t all, before;
 	char *stack = base_map(BEGIN_STACK_BYTES);
 	int saved = errno;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	uint64_t signals = base_shut_signals();
 	if (stack)
 		call_on_stack(begin, stack + BEGIN_STACK_BYTES);
 	else
 		begin();
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	base_let_signals(signals);
 	if (stack)
 		munmap(stack, BEGIN_STACK_BYTES);
 	errno = saved;

@@ -163,7 +163,7 @@ static cold_path void look(size_t more)
 	uint64_t looked_ms = atomic_load_explicit(&state.looked_ms, memory_order_relaxed);
 	if ((more && more <= HUGE_BYTES && base_now_ns() / 1000000 - looked_ms < LOOK_MS) || runtime_forked())
 		return; /* the accounts of the parent are gone, there are none yet */
-	int saved_errno = errno, self = (int)syscall(SYS_getpid),
+	int saved_errno = errno, self = (int)base_forks() + 1,
 	    looker = atomic_load_explicit(&state.looker, memory_order_relaxed);
 	if (looker == self || !atomic_compare_exchange_strong(&state.looker, &looker, self))
 		return;

@@ -1,0 +1,43 @@
+/* A program that may make no system calls but those of an allocator, and goes on allocating. */
+#include "common.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#define MAY(call) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+
+SITE void *deep(unsigned depth, size_t size)
+{
+	void *block = depth ? deep(depth - 1, size) : malloc(size);
+	__asm__ volatile("" : "+r"(block));
+	return block;
+}
+
+int main(void)
+{
+	struct sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+				       MAY(mmap),
+				       MAY(munmap),
+				       MAY(mremap),
+				       MAY(mprotect),
+				       MAY(madvise),
+				       MAY(brk),
+				       MAY(futex),
+				       MAY(write),
+				       MAY(exit_group),
+				       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
+	struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+	free(malloc(10));
+	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+	for (unsigned i = 0; i < 20000; i++) {
+		unsigned char *block = deep(i % 100, i % 50 ? i % 5000 + 1 : 1000000);
+		block[0] = (unsigned char)i;
+		block = realloc(block, i % 50 ? 9000 : 2500000);
+		CHECK(block[0] == (unsigned char)i);
+		free(block);
+	}
+	_exit(failures);
+}

@@ -108,7 +108,7 @@ struct place operation_place(void)
 	uint32_t gate = thread->gate;
 	if (gate & THREAD_INTERNAL)
 		return place;
-	if (gate == 0 && operation_phase() == RUNTIME_RECORDING && runtime_forked())
+	if (unlikely(runtime_is_new_child()))
 		runtime_child(); /* first: what this thread did in the parent, in the middle of an operation perhaps, is over */
 	place.nested = gate & THREAD_BUSY || base_holds_locks();
 	if (place.nested) {

@@ -50,8 +50,12 @@ _Atomic uint32_t runtime_phase;
 static uint32_t starter; /* thread that is inside runtime_start */
 static uint32_t process; /* whose memory this is */
 static bool is_target; /* it is the process that was to be recorded, not a child of that */
-static const uint32_t *fork_page; /* reads 0 in the child of a fork */
-static uint32_t fork_reads_one = 1;
+/* Reads zero in the child of a fork. */
+static struct fork_page {
+	_Atomic uint32_t ours; /* 0: in the child of a fork, until it has a recording of its own */
+	_Atomic uint32_t noticer; /* the thread that notices the fork */
+	_Atomic uint32_t noticed; /* it has */
+} no_fork_page = {.ours = 1}, *fork_page = &no_fork_page;
 static bool fork_handlers_ran; /* set in the child by fork(), not by _Fork() or a raw clone */
 
 extern void *__libc_stack_end __attribute__((weak));
@@ -171,10 +175,9 @@ static void configure(void)
 
 static void make_fork_page(void)
 {
-	uint32_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	fork_page = &fork_reads_one;
+	struct fork_page *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page != MAP_FAILED && madvise(page, 4096, MADV_WIPEONFORK) == 0) {
-		*page = 1;
+		atomic_store(&page->ours, 1);
 		fork_page = page;
 	}
 }
@@ -334,22 +337,28 @@ void runtime_end(int status, bool status_known)
 enum runtime_phase runtime_current(void)
 {
 	runtime_start();
-	if (atomic_load_explicit(&runtime_phase, memory_order_acquire) == RUNTIME_RECORDING && runtime_forked())
+	if (unlikely(runtime_is_new_child()))
 		runtime_child();
 	return (enum runtime_phase)atomic_load_explicit(&runtime_phase, memory_order_acquire);
 }
 
 bool runtime_owns_memory(void)
 {
-	return runtime_current() > RUNTIME_STARTING && (uint32_t)syscall(SYS_getpid) == process;
+	return runtime_current() > RUNTIME_STARTING &&
+	       (base_spares_calls() || (uint32_t)syscall(SYS_getpid) == process);
 }
 
 bool runtime_forked(void)
 {
-	return *fork_page == 0;
+	return !atomic_load_explicit(&fork_page->ours, memory_order_relaxed);
 }
 
-void runtime_child(void)
+bool runtime_is_new_child(void)
+{
+	return runtime_forked() && !atomic_load_explicit(&fork_page->noticed, memory_order_acquire);
+}
+
+static void notice_fork(void)
 {
 	int saved = errno;
 	atomic_store(&runtime_phase, RUNTIME_UNRECORDED);
@@ -374,7 +383,6 @@ void runtime_child(void)
 		return;
 	}
 	/* The parent's counts are none of ours; its blocks live on here uncounted. */
-	make_fork_page();
 	segment_child();
 	enum runtime_phase phase = begin_recording();
 	trace_child_opened(phase == RUNTIME_RECORDING);
@@ -386,5 +394,23 @@ void runtime_child(void)
 		api_child();
 	}
 	atomic_store_explicit(&runtime_phase, phase, memory_order_release);
+	atomic_store(&fork_page->ours, 1);
 	errno = saved;
+}
+
+/* A thread that was made past pthread_create may come by at the same time: it waits. */
+void runtime_child(void)
+{
+	uint32_t nobody = 0, self = (uint32_t)syscall(SYS_gettid);
+	/* In this order: whoever notices the fork is known before the phase changes. */
+	bool recorded = atomic_load(&runtime_phase) == RUNTIME_RECORDING;
+	if (!recorded && !atomic_load(&fork_page->noticer)) { /* the parent was not, either */
+		atomic_store(&fork_page->noticed, 1);
+	} else if (atomic_compare_exchange_strong(&fork_page->noticer, &nobody, self)) {
+		notice_fork();
+		atomic_store(&fork_page->noticed, 1);
+	} else {
+		for (unsigned turn = 0; nobody != self && !atomic_load(&fork_page->noticed); turn++)
+			base_wait(turn);
+	}
 }

@@ -42,8 +42,7 @@ struct thread_start {
 
 static bool recording(void)
 {
-	runtime_start();
-	return atomic_load(&runtime_phase) == RUNTIME_RECORDING && !runtime_forked();
+	return runtime_current() == RUNTIME_RECORDING;
 }
 
 static void begin(void *given, void *out)

@@ -64,6 +64,18 @@ def test_program_that_limits_its_own_memory(shim, mode, what):
     assert run.violations("FA901") == [] if mode != "off" else True
 
 
+@pytest.mark.parametrize("how", [[], ["past-the-hook"]])
+@pytest.mark.parametrize("options", [{}, {"stacks": "none"}, {"follow": 1}])
+def test_children_that_make_threads_before_they_allocate(shim, options, how):
+    """Each thread notices the fork then; one of them is to, and the others wait."""
+    run = shim.run([harness.program("young_threads"), *how], options)
+    children = [f for f in run.recording.parent.iterdir() if f.name.startswith(run.recording.name + ".")]
+    assert len(children) == (100 if "follow" in options else 0)
+    for child in children:
+        sites = [s for s in harness.read_report(child)["sites"] if any(frame["function"] == "work" for frame in s["stack"])]
+        assert [sum(s[key] for s in sites) for key in ("allocs", "frees", "live_blocks")] == [12000, 12000, 0]
+
+
 @pytest.mark.parametrize("options", [{"mode": "observe"}, {"mode": "route"}, {"mode": "route", "follow": "1"}])
 def test_children_whose_first_call_is_no_allocation(shim, options):
     shim.run(harness.program("fork_first_call"), {"frame": "frame_mark", **options})

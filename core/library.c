@@ -33,8 +33,10 @@ static unsigned long long loads(void)
 
 void *library_open(const char *soname)
 {
+	if (load_none)
+		return NULL;
 	unsigned long long before = loads();
-	void *library = dlopen(soname, RTLD_NOW | RTLD_LOCAL | (load_none ? RTLD_NOLOAD : 0));
+	void *library = dlopen(soname, RTLD_NOW | RTLD_LOCAL);
 	if (library && loads() != before && ours_count < OURS_MAX)
 		ours[ours_count++] = (uintptr_t)((struct link_map *)library)->l_ld;
 	return library;

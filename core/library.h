@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What the program has not loaded is not loaded from now on. Opening a library allocates, by the malloc of the program: one of
-   its own may not be ready before main (GCL's lays out its heap there). */
+/* Nothing is opened from now on. That allocates, by the malloc of the program, also of what is loaded already: one of its own may not
+   be ready before main (GCL's lays out its heap there). */
 void library_load_none(void);
 /* The library of that soname, for dlsym; NULL when there is none. It stays for good. */
 void *library_open(const char *soname);

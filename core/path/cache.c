@@ -206,10 +206,25 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	return value;
 }
 
+/* What walks need, but for libunwind: at the first allocation, which may be that of another library's constructor. */
+static bool begin(void)
+{
+	if (atomic_load(&module_epoch) != MODULE_NOT_STARTED)
+		return true;
+	int saved_errno = errno;
+	bool begun = !base_hurries() && !cfi_init() && !module_init();
+	if (begun)
+		module_suspect();
+	errno = saved_errno;
+	return begun;
+}
+
 static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
 {
 	int saved_errno = errno;
 	uint32_t epoch = atomic_load(&module_epoch), value;
+	if (epoch == MODULE_NOT_STARTED && begin())
+		epoch = atomic_load(&module_epoch);
 	if (epoch == MODULE_NOT_STARTED) {
 		uintptr_t caller = fp[1];
 		size_t kept = 1;
@@ -264,7 +279,7 @@ size_t path_capture(const uintptr_t *fp, uintptr_t *pcs, size_t max, bool *cut)
 {
 	int saved_errno = errno;
 	struct walk walk = {.pcs = pcs, .max = max};
-	if (atomic_load(&module_epoch) == MODULE_NOT_STARTED) {
+	if (!begin()) {
 		walk.count = max ? 1 : 0;
 		walk.cut = true;
 		if (max)
@@ -312,16 +327,12 @@ void path_cache_stats(const struct path_cache *cache, struct path_stats *stats)
 
 int path_init(size_t depth_max)
 {
-	if (atomic_load(&module_epoch) != MODULE_NOT_STARTED)
-		return 0;
-	int saved_errno = errno, error = cfi_init();
-	if (!error)
-		error = module_init();
-	if (!error) {
-		walk_init(depth_max); /* without libunwind a few paths end early, counted as failed */
-		path_modules_refresh();
-		module_suspect();
-	}
+	if (!begin())
+		return -ENOENT;
+	int saved_errno = errno;
+	walk_init(depth_max); /* without libunwind a few paths end early, counted as failed */
+	path_modules_refresh();
+	module_suspect();
 	errno = saved_errno;
-	return error;
+	return 0;
 }

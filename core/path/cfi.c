@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/path/eh_frame.h"
 #include "core/path/module.h"
@@ -406,6 +407,8 @@ int cfi_init(void)
 	void *memory = base_map(2 * CFI_ROWS_LAST * sizeof *cfi_rows);
 	if (!memory)
 		return -ENOMEM;
-	cfi_rows = memory;
+	void *none = NULL;
+	if (!__atomic_compare_exchange_n((void **)&cfi_rows, &none, memory, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		munmap(memory, 2 * CFI_ROWS_LAST * sizeof *cfi_rows); /* another thread was faster */
 	return 0;
 }

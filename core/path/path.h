@@ -31,8 +31,8 @@ struct path_stats {
 };
 
 /* Once, from the shim's constructor: reads module tables, and opens libunwind.so.8.
-   Returns 0, or -ENOENT when there is no unwinder at all: then only callers can be had. Before it has run,
-   path_value answers with a path of one (the return address). depth_max <= PATH_DEPTH_MAX. */
+   Returns 0, or -ENOENT when there is no unwind information at all: then only callers can be had, a path of one (the return
+   address). Before it has run no path is cut, and none goes on by libunwind. depth_max <= PATH_DEPTH_MAX. */
 int path_init(size_t depth_max);
 
 /* How many hits lie between two that are re-verified by a full walk, on average (1: each one). */

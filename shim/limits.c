@@ -49,6 +49,8 @@ EXPORT int mlockall(int flags)
 	int error = (int)syscall(SYS_mlockall, flags);
 	if (ours && !error && flags & MCL_FUTURE)
 		base_maps_are_locked();
+	if (ours && !error && flags & MCL_CURRENT)
+		region_locked();
 	return error;
 }
 

@@ -180,21 +180,32 @@ int region_init(void)
 static struct base_lock limits_lock;
 static bool tables_are_trimmed; /* what the halves may not use of them can only be read, for good */
 
-static void make_read_only(const void *start, const void *end)
+static void make_read_only(void *start, size_t bytes)
+{
+	mprotect(start, bytes, PROT_READ);
+}
+
+static void unlock(void *start, size_t bytes)
+{
+	if (!munlock(start, bytes))
+		madvise(start, bytes, MADV_DONTNEED);
+}
+
+static void each_page(const void *start, const void *end, void (*visit)(void *start, size_t bytes))
 {
 	uintptr_t from = round_up((uintptr_t)start, 4096), to = (uintptr_t)end & ~(uintptr_t)4095;
 	if (from < to)
-		mprotect((void *)from, to - from, PROT_READ);
+		visit((void *)from, to - from);
 }
 
-static void trim_tables(void)
+static void each_unused_table(void (*visit)(void *start, size_t bytes))
 {
 	size_t chunks = region.bytes >> REGION_CHUNK_BITS;
 	size_t heap_end = region.heap_end >> REGION_CHUNK_BITS, span_end = region.span_end >> REGION_CHUNK_BITS;
 	const uint32_t *links = (const uint32_t *)(region.owner + chunks);
-	make_read_only(region.owner + heap_end, region.owner + chunks / 2);
-	make_read_only(region.owner + span_end, region.owner + chunks);
-	make_read_only(links + (span_end - chunks / 2), links + chunks / 2);
+	each_page(region.owner + heap_end, region.owner + chunks / 2, visit);
+	each_page(region.owner + span_end, region.owner + chunks, visit);
+	each_page(links + (span_end - chunks / 2), links + chunks / 2, visit);
 }
 
 /* Lock held. */
@@ -231,6 +242,15 @@ void region_lock(size_t limit)
 	if (region.exact_min > EXACT_LOCKED_MIN)
 		region.exact_min = EXACT_LOCKED_MIN;
 	tables_are_trimmed = true;
-	trim_tables();
+	each_unused_table(make_read_only);
+	base_unlock(&limits_lock);
+}
+
+void region_locked(void)
+{
+	if (!lock_limits())
+		return;
+	if (tables_are_trimmed)
+		each_unused_table(unlock);
 	base_unlock(&limits_lock);
 }

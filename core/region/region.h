@@ -67,6 +67,8 @@ bool region_leaves_half(void);
 /* The process is about to lock all that it has mapped, and will never have more than `limit` bytes: the same, and what of the
    tables will not be used for so many is out of the way as well. */
 void region_lock(size_t limit);
+/* It has: what of the tables will not be used is no longer part of that. Some kernels fill also what can only be read. */
+void region_locked(void);
 
 /* Takes `bytes` (page multiple) for jemalloc, committed with `prot`; NULL when the half is full or memory is denied. For one
    who must not wait (base.h) there are up to 16 MiB that are filled up whenever somebody else comes by.

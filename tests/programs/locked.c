@@ -8,11 +8,17 @@
 #define MIB ((size_t)1 << 20)
 #define NOBODY 65534
 
+#define THREADS 20
+
+static pthread_barrier_t all_there;
+
+/* A dozen size classes, a slab each, which are filled as well. */
 static void *work(void *unused)
 {
 	char *block[100];
+	pthread_barrier_wait(&all_there);
 	for (int i = 0; i < 100; i++)
-		CHECK((block[i] = malloc((size_t)i * 50 + 1)));
+		CHECK((block[i] = malloc((size_t)i * 2 + 1)));
 	for (int i = 0; i < 100; i++)
 		free(block[i]);
 	return unused;
@@ -21,7 +27,7 @@ static void *work(void *unused)
 int main(void)
 {
 	struct rlimit limit = {400 * MIB, 400 * MIB};
-	pthread_t thread[20];
+	pthread_t thread[THREADS];
 	pthread_attr_t small_stack;
 	bool limited = setrlimit(RLIMIT_MEMLOCK, &limit) == 0;
 	if (limited && !geteuid())
@@ -32,12 +38,13 @@ int main(void)
 		puts("-1 0");
 		return failures != 0;
 	}
+	pthread_barrier_init(&all_there, NULL, THREADS);
 	pthread_attr_init(&small_stack);
 	pthread_attr_setstacksize(&small_stack, 128 << 10);
 	for (int round = 0; round < 3; round++) {
-		for (int i = 0; i < 20; i++)
+		for (int i = 0; i < THREADS; i++)
 			CHECK(pthread_create(&thread[i], &small_stack, work, NULL) == 0);
-		for (int i = 0; i < 20; i++)
+		for (int i = 0; i < THREADS; i++)
 			pthread_join(thread[i], NULL);
 		frame_mark();
 		char *large = malloc(250 * MIB), *small = malloc(100);

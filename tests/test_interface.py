@@ -1,5 +1,6 @@
 """The keys of the JSON report that others read, and the text commands: all there, with values of the right kind."""
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -88,14 +89,16 @@ def test_text_commands(run, command):
 
 
 def test_list_names_recordings_only(run, tmp_path):
-    for name in ("a.fatrace", "a.fatrace.1", "b.fatrace.c.fatrace"):
+    """Also those of another name."""
+    for name in ("a.fatrace", "a.fatrace.1", "b.fatrace.c.fatrace", "d.fa"):
         (tmp_path / name).write_bytes(run.recording.read_bytes())
+    os.mkfifo(tmp_path / "fifo")
     for name in ("a.fatrace.events", "a.fatrace.1.html", "a.fatrace.", "notes"):
         (tmp_path / name).write_text("no recording")
     listed = json.loads(harness.plain([harness.FA_REPORT, "list", tmp_path, "--format", "json"]).stdout)
-    assert [Path(one["path"]).name for one in listed] == ["a.fatrace", "a.fatrace.1", "b.fatrace.c.fatrace"]
+    assert [Path(one["path"]).name for one in listed] == ["a.fatrace", "a.fatrace.1", "b.fatrace.c.fatrace", "d.fa"]
     text = harness.plain([harness.FA_REPORT, "list", tmp_path]).stdout.decode()
-    assert text.count("\n") == 3 and "no recording" not in text
+    assert text.count("\n") == 4 and "no recording" not in text
 
 
 @pytest.mark.parametrize("color", ["never", "always"])

@@ -192,6 +192,17 @@ static void add_losses(struct reader *reader)
 			((const struct trace_thread *)reader_at(threads, i))->frames_merged;
 }
 
+bool reader_is_recording(const char *path)
+{
+	char magic[sizeof TRACE_MAGIC - 1];
+	struct stat what;
+	FILE *file = stat(path, &what) || !S_ISREG(what.st_mode) ? NULL : fopen(path, "r");
+	bool is_one = file && fread(magic, sizeof magic, 1, file) == 1 && !memcmp(magic, TRACE_MAGIC, sizeof magic);
+	if (file)
+		fclose(file);
+	return is_one;
+}
+
 int reader_open(struct reader *reader, const char *path)
 {
 	*reader = (struct reader){0};

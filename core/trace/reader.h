@@ -27,6 +27,9 @@ struct reader {
 	char damage[256]; /* one line, empty when the recording is whole */
 };
 
+/* Whether a regular file stands at `path` that begins as recordings do. */
+bool reader_is_recording(const char *path);
+
 /* Reads `path`. 0, or a negative errno: -EINVAL when it is no recording, -EPROTO for another version; `damage` says
    what and why in one line. The result is freed by reader_close. */
 int reader_open(struct reader *reader, const char *path);

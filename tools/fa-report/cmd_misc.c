@@ -36,10 +36,10 @@ int cmd_explain(FILE *out, const char *text, bool json)
 }
 
 /* NAME.fatrace, or NAME.fatrace.N; not what stands beside it. */
-static int is_recording(const struct dirent *entry)
+static bool is_named_as_recording(const char *name)
 {
 	static const char ending[] = ".fatrace";
-	const char *name = entry->d_name, *last = NULL;
+	const char *last = NULL;
 	while ((name = strstr(name, ending)))
 		last = name += sizeof ending - 1;
 	return last && (!*last || (*last == '.' && last[1] && last[1 + strspn(last + 1, "0123456789")] == 0));
@@ -86,12 +86,15 @@ int cmd_list(FILE *out, const char *place, bool json)
 		list_one(out, place, json ? list : NULL);
 	} else {
 		struct dirent **entries = NULL;
-		count = scandir(place, &entries, is_recording, versionsort);
-		for (int i = 0; i < count; i++) {
+		int all = scandir(place, &entries, NULL, versionsort);
+		for (int i = 0; i < all; i++) {
 			char *path = NULL;
 			if (asprintf(&path, "%s/%s", place, entries[i]->d_name) < 0)
 				abort();
-			list_one(out, path, json ? list : NULL);
+			if (is_named_as_recording(entries[i]->d_name) || reader_is_recording(path)) {
+				list_one(out, path, json ? list : NULL);
+				count++;
+			}
 			free(path);
 			free(entries[i]);
 		}
@@ -100,7 +103,7 @@ int cmd_list(FILE *out, const char *place, bool json)
 	if (json) {
 		json_dumpf(list, out, JSON_INDENT(1));
 		fputc('\n', out);
-	} else if (count <= 0) {
+	} else if (!count) {
 		fprintf(out, "no recordings in %s\n", place);
 	}
 	json_decref(list);

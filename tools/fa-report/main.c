@@ -299,16 +299,6 @@ static void remove_unfinished(void)
 		unlink(unfinished);
 }
 
-static bool is_recording(const char *path)
-{
-	char magic[sizeof TRACE_MAGIC - 1];
-	FILE *file = fopen(path, "r");
-	bool is_one = file && fread(magic, sizeof magic, 1, file) == 1 && !memcmp(magic, TRACE_MAGIC, sizeof magic);
-	if (file)
-		fclose(file);
-	return is_one;
-}
-
 static FILE *open_output(void)
 {
 	if (!line.output)
@@ -317,7 +307,7 @@ static FILE *open_output(void)
 	bool exists = !stat(line.output, &there);
 	bool is_link = !lstat(line.output, &name) &&
 		       S_ISLNK(name.st_mode); /* /dev/stdout, say: what takes its place is no link */
-	if (exists && S_ISREG(there.st_mode) && is_recording(line.output))
+	if (exists && reader_is_recording(line.output))
 		fail("--output %s: that is a recording; a report needs a name of its own", line.output);
 	FILE *out = NULL;
 	if (is_link || (exists && !S_ISREG(there.st_mode))) {

@@ -1,4 +1,5 @@
 """fa-run's own behaviour: what it refuses, what it lets through untouched, what it passes on, what it leaves behind."""
+import errno
 import os
 import pty
 import re
@@ -223,7 +224,12 @@ def test_unsuitable_program_runs_untouched(fa_run, tmp_path, kind):
     folder = tmp_path / "programs"
     folder.mkdir()
     program = make(folder)
-    native = subprocess.run([program], capture_output=True)
+    try:
+        native = subprocess.run([program], capture_output=True)
+    except OSError as error:
+        if kind == "32-bit" and error.errno == errno.ENOEXEC:
+            pytest.skip("this kernel runs no 32-bit programs")
+        raise
     done = fa_run(program)
     assert done.returncode == native.returncode == 3
     assert done.stdout == native.stdout

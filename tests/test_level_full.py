@@ -180,7 +180,7 @@ def test_a_killed_launcher_does_not_stop_the_program(built, tmp_path):
     run, recording, program = started(tmp_path, 3_000_000)
     events_file = tmp_path / "x.fatrace.events"
     until = time.monotonic() + 30
-    while not events_file.stat().st_size: # it is written a whole block at a time
+    while not events_file.stat().st_size or not events_of(recording)[0]["births"]: # a whole block has been written
         assert time.monotonic() < until
         time.sleep(0.01)
     run.kill()

@@ -131,6 +131,12 @@ def test_a_sandboxed_program_under_a_limit_of_files_is_not_killed(shim, limit, g
     assert any("could not grow" in r for r in run.report["losses"]["reasons"]) != grows
 
 
+@pytest.mark.parametrize("options", [{}, {"stacks": "none"}, {"stacks": "caller"}, {"mode": "observe"}, {"stack-check": 1}])
+def test_a_program_that_may_make_an_allocators_calls_only(shim, options):
+    run = shim.run(harness.program("few_calls"), options)
+    assert run.report["totals"]["allocs"] == 40001 and run.report["call_paths"]["wrong"] == 0
+
+
 @pytest.mark.parametrize("mode", ["observe", "route"])
 @pytest.mark.parametrize("what", ["forks", "keys", "calls", "stack"])
 def test_the_first_large_block_comes_late(shim, mode, what):

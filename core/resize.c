@@ -8,6 +8,8 @@
 #include "core/next.h"
 #include "core/site.h"
 
+#define TAKEN_OVER_MIN (256ul << 10) /* bytes whose pages are rather moved than copied */
+
 /* True when `size` bytes fit where the block lies and its tier would serve them there again. */
 static bool fits_in_place(struct thread *thread, struct block *block, size_t size)
 {
@@ -96,13 +98,18 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 		   (pointer = resize_pages(thread, block, size, word, scope_tag | BLOCK_ACCOUNT(tier), fp))) {
 		/* its pages have been kept */
 	} else {
-		pointer = grows ? direct_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier)) : NULL;
+		bool takes_over = grows && was == TRACE_TIER_HEAP && old_size >= TAKEN_OVER_MIN;
+		pointer = takes_over ? direct_take_over(block, size, word, scope_tag | BLOCK_ACCOUNT(tier)) : NULL;
+		bool copies = !pointer;
+		if (!pointer && grows)
+			pointer = direct_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier));
 		if (!pointer)
 			pointer = observe ? heap_alloc(size, 0, word, scope_tag | BLOCK_ACCOUNT(tier), false)
 					  : operation_take_room(thread, counter, &tier, size, 0, false, scope_tag);
 		if (!pointer)
 			return NULL;
-		memcpy(pointer, block + 1, old_size < size ? old_size : size);
+		if (copies)
+			memcpy(pointer, block + 1, old_size < size ? old_size : size);
 		if (!escape_die(thread, block, fp))
 			operation_die(thread, block, fp);
 		operation_give_room(thread, block, false);

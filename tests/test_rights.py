@@ -32,6 +32,15 @@ def test_growing_blocks_in_little_address_space(shim):
     shim.run([harness.program("rights"), "grow"], wrapper=["prlimit", f"--as={3 << 30}"])
 
 
+@pytest.mark.parametrize("options", [{}, {"mode": "observe"}, {"stacks": "none", "frame": "frame_mark"}])
+def test_a_large_block_that_grows_takes_its_pages_along(shim, options):
+    """512 MiB of which one page was touched are no more resident afterwards."""
+    run = shim.run(harness.program("taken_over"), options)
+    assert int(run.stdout) < 300 << 10
+    assert run.violations("FA901") == run.violations("FA902") == []
+    assert run.report["totals"]["allocs"] == run.report["totals"]["frees"] + run.report["totals"]["live_blocks"]
+
+
 @pytest.mark.parametrize("limit", ["as", "data"])
 @pytest.mark.parametrize("options, small", [({"mode": "route"}, "small"), ({"mode": "route", "frame": "none"}, "small"),
                                             ({"stacks": "none"}, "small"), ({"mode": "observe"}, "")])

@@ -1,9 +1,16 @@
 /* One mapping a block: [start and length, 16 bytes] … [header][block]. */
+#define _GNU_SOURCE
 #include "core/tier/direct.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #include "core/region/region.h"
+
+#define PAGE_BYTES ((uintptr_t)4096)
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
 
 /* Stands right before the block's header. */
 struct mapping {
@@ -24,6 +31,31 @@ void *direct_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag)
 		return NULL;
 	char *pointer = (char *)round_up((uintptr_t)start + lead, align);
 	struct block *block = (struct block *)pointer - 1;
+	((struct mapping *)block)[-1] = (struct mapping){(uintptr_t)start, bytes};
+	return block_start(block, birth, tag | BLOCK_DIRECT, size);
+}
+
+void *direct_take_over(struct block *from, size_t size, uint64_t birth, uint32_t tag)
+{
+	/* The pages of a large block are its own, from the one that it begins in. */
+	struct block header = *from;
+	uintptr_t first = (uintptr_t)from & ~(PAGE_BYTES - 1),
+		  end = round_up((uintptr_t)(from + 1) + block_usable(block_size(from)), PAGE_BYTES);
+	size_t lead = PAGE_BYTES + ((uintptr_t)(from + 1) - first),
+	       bytes = round_up(lead + block_usable(size), REGION_CHUNK_BYTES);
+	char *start = region_heap_map(bytes, PROT_READ | PROT_WRITE);
+	if (!start)
+		return NULL;
+	int saved = errno;
+	void *moved = mremap((void *)first, end - first, end - first, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+			     start + PAGE_BYTES);
+	errno = saved;
+	if (moved == MAP_FAILED) { /* a kernel before 5.7, or several mappings */
+		region_heap_unmap(start, bytes);
+		return NULL;
+	}
+	*from = header;
+	struct block *block = (struct block *)(start + lead) - 1;
 	((struct mapping *)block)[-1] = (struct mapping){(uintptr_t)start, bytes};
 	return block_start(block, birth, tag | BLOCK_DIRECT, size);
 }

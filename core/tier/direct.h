@@ -15,6 +15,9 @@
 /* As heap_alloc; always zeroed. */
 void *direct_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag);
 void direct_free(struct block *block);
+/* The same with what `from` holds, a block of jemalloc's without alignment that is no larger. Its pages are taken, not copied: it
+   reads zero from then on, but for its header, and is to be freed. NULL: that cannot be had. */
+void *direct_take_over(struct block *from, size_t size, uint64_t birth, uint32_t tag);
 
 /* From so many bytes on a block that realloc makes larger lies here. */
 #define DIRECT_GROWN_MIN (1ul << 20)

@@ -1,0 +1,72 @@
+/* Large blocks that grow: what they hold stays, and what was not touched is not. Prints how many KiB were resident at most. */
+#include "common.h"
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+static uint64_t word_at(size_t place, size_t seed)
+{
+	return (place + 1) * 0x9e3779b97f4a7c15u ^ seed;
+}
+
+static void fill(void *block, size_t bytes, size_t seed)
+{
+	for (size_t i = 0; i < bytes / 8; i++)
+		((uint64_t *)block)[i] = word_at(i, seed);
+}
+
+static bool holds(const void *block, size_t bytes, size_t seed)
+{
+	for (size_t i = 0; i < bytes / 8; i++)
+		if (((const uint64_t *)block)[i] != word_at(i, seed))
+			return false;
+	return true;
+}
+
+static bool is_zero(const char *block, size_t bytes)
+{
+	return !block[0] && !memcmp(block, block + 1, bytes - 1);
+}
+
+static void grow(size_t bytes, size_t seed)
+{
+	void *block = malloc(bytes), *beside = malloc(bytes);
+	CHECK(block && beside);
+	fill(block, bytes, seed);
+	fill(beside, bytes, seed + 1);
+	size_t more = bytes * 2 + MIB;
+	block = realloc(block, more);
+	CHECK(block && holds(block, bytes, seed) && holds(beside, bytes, seed + 1));
+	char *zero = calloc(1, bytes); /* where it lay, perhaps */
+	CHECK(zero && is_zero(zero, bytes));
+	fill(zero, bytes, seed + 2);
+	fill(block, more, seed + 3);
+	block = realloc(block, more + MIB);
+	CHECK(block && holds(block, more, seed + 3) && holds(zero, bytes, seed + 2) && holds(beside, bytes, seed + 1));
+	beside = realloc(beside, bytes / 3);
+	CHECK(beside && holds(beside, bytes / 3, seed + 1));
+	free(zero);
+	free(beside);
+	free(block);
+}
+
+static void grow_untouched(void)
+{
+	char *block = calloc(1, 512 * MIB);
+	CHECK(block != NULL);
+	block[256 * MIB] = 1;
+	block = realloc(block, 768 * MIB);
+	CHECK(block && block[256 * MIB] == 1 && !block[256 * MIB + 1] && !block[0]);
+	free(block);
+}
+
+int main(void)
+{
+	static const size_t sizes[] = {100 * KIB, 256 * KIB, 300 * KIB + 1, MIB - 16, MIB, 3 * MIB + 5, 17 * MIB};
+	for (size_t round = 0; round < 6; round++)
+		for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+			grow(sizes[i] + round * 8, round * 100 + i);
+	grow_untouched();
+	printf("%ld\n", highest_resident_kib());
+	return failures;
+}

@@ -113,7 +113,11 @@ def test_real_engines(shim, tmp_path, name, marker, calls):
     found, = markers(run)
     assert (found["name"], found["automatic"], found["calls"]) == (marker, True, calls)
     evidence = int(re.match(r"(\d+) calls", found["reason"])[1])
-    assert run.report["frames"]["count"] == calls - evidence + 1
+    frames, expected = run.report["frames"]["count"], calls - evidence + 1
+    if "it replaced" in found["reason"]: # where the start takes a second, another waiting call bounds frames meanwhile
+        assert frames > expected
+    else:
+        assert frames == expected
     assert next(t for t in run.report["threads"] if t["tid"] == run.report["frames"]["thread"])["main"]
 
 

@@ -128,7 +128,7 @@ static cold_path void begin_apart(void)
 {
 	char *stack = base_map(BEGIN_STACK_BYTES);
 	int saved = errno;
-	uint64_t signals = base_shut_signals();
+	uint64_t signals = base_shut_signals(BASE_SIGNALS_OF_CODE);
 	if (stack)
 		call_on_stack(begin, stack + BEGIN_STACK_BYTES);
 	else

@@ -82,13 +82,12 @@ $(BUILD)/presets_text.c: $(PRESETS) presets
 			printf '{"%s", %s, sizeof(%s) - 1},\n' "$$name" "$$text" "$$text"; done; \
 		echo '};'; echo 'const size_t preset_count = sizeof presets / sizeof presets[0];'; } > $@
 
-# Our copy of jemalloc: its public names get our prefix, its system calls for memory go to the region (core/tier/heap.c),
-# and it begins when it is asked for something, not by a constructor.
+# Our copy of jemalloc: its public names get our prefix, its system calls for memory go to the region (core/tier/heap.c).
 JEMALLOC_PIC ?= /usr/lib/x86_64-linux-gnu/libjemalloc_pic.a
 $(BUILD)/jemalloc.a: $(JEMALLOC_PIC) shim/jemalloc.syms shim/jemalloc.weak
 	$(if $(V),,@echo "  JE   $@")
 	$(Q)mkdir -p $(BUILD) && cp $(JEMALLOC_PIC) $@.tmp && chmod u+w $@.tmp && ar d $@.tmp jemalloc_cpp.pic.o
-	$(Q)$(OBJCOPY) --redefine-syms=shim/jemalloc.syms --weaken-symbols=shim/jemalloc.weak --remove-section=.init_array $@.tmp && mv $@.tmp $@
+	$(Q)$(OBJCOPY) --redefine-syms=shim/jemalloc.syms --weaken-symbols=shim/jemalloc.weak $@.tmp && mv $@.tmp $@
 
 $(BUILD)/fa-report: $(REPORT_OBJ)
 	$(if $(V),,@echo "  LD   $@")

@@ -11,7 +11,6 @@
 #include "core/role.h"
 #include "core/scope.h"
 #include "core/site.h"
-#include "core/tier/early.h"
 #include "core/violation.h"
 
 #define CLOCK_BIRTHS 64u /* of a thread that the fast paths have not served, for one look at the clock */
@@ -164,12 +163,8 @@ static cold_path void *new_slow(size_t size, size_t align, bool zeroed, const ui
 			trace_add(&trace_header->untracked_allocs, 1);
 		uint32_t tag = BLOCK_UNTRACKED | BLOCK_ACCOUNT(TRACE_TIER_HEAP);
 		uint64_t birth = block_birth_of(SEGMENT_UNTRACKED);
-		bool internal = thread_self->gate & THREAD_INTERNAL;
 		void *pointer = place.nested ? direct_alloc(size, align, birth, tag)
-				: internal   ? early_alloc(size, align, birth, tag, zeroed)
-					     : NULL;
-		if (!pointer && !place.nested)
-			pointer = heap_alloc(size, align, birth, tag, zeroed);
+					     : heap_alloc(size, align, birth, tag, zeroed);
 		operation_leave(place);
 		return pointer;
 	}

@@ -60,6 +60,7 @@ bool base_hurries(void);
 uint32_t base_tid(void);
 /* In the child of a fork, before any lock is asked for: its thread is another one, which holds none. */
 void base_child(void);
+void base_child_thread(void); /* the same for a thread of the child, where another one has called that */
 uint32_t base_forks(void); /* that this process is away from the first: tells what its parents had open */
 
 /* One turn of waiting for what another thread does, the `turn`-th in a row, from 0: it pauses at first, then lets others run
@@ -73,12 +74,9 @@ int base_open(const char *path, int flags, unsigned mode);
 long base_read(int fd, void *out, size_t bytes);
 void base_close(int fd);
 
-/* Keeps the program's signals out of this thread, but for some, until they are let in again. glibc's own two stay as they are: its
+/* Keeps the program's signals out of this thread, until they are let in again. glibc's own two stay as they are: its
    pthread_sigmask would let them in for good, and a thread of its timers waits for one. */
-#define BASE_NO_SIGNALS 0u
-/* What an instruction itself raises, which is fatal where it is kept out: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV. */
-#define BASE_SIGNALS_OF_CODE (1u << 3 | 1u << 4 | 1u << 6 | 1u << 7 | 1u << 10)
-uint64_t base_shut_signals(uint32_t but);
+uint64_t base_shut_signals(void);
 void base_let_signals(uint64_t before);
 
 /* From now on a system call that no allocator needs may be fatal. */

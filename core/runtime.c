@@ -47,6 +47,8 @@
 struct runtime runtime;
 _Atomic uint32_t runtime_phase;
 
+#define NOTICED_WITHIN_NS 1000000000u
+
 static uint32_t starter; /* thread that is inside runtime_start */
 static uint32_t process; /* whose memory this is */
 static bool is_target; /* it is the process that was to be recorded, not a child of that */
@@ -303,7 +305,6 @@ void runtime_finish_start(bool served_by_us)
 		library_load_none();
 	if (thread_self->gate == 0)
 		thread_attach(0, TRACE_ROLE_NONE);
-	heap_reserve();
 	pthread_atfork(NULL, NULL, note_fork);
 	take_policy();
 	path_check_every((uint32_t)runtime.options.threshold[TRACE_THRESHOLD_STACK_CHECK]);
@@ -323,7 +324,9 @@ void runtime_finish_start(bool served_by_us)
 
 void runtime_end(int status, bool status_known)
 {
-	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING || runtime_forked() || !runtime_owns_memory())
+	/* Who may not ask for its pid is taken for no vfork child. */
+	if (atomic_load(&runtime_phase) != RUNTIME_RECORDING || runtime_forked() ||
+	    (!base_spares_calls() && !runtime_owns_memory()))
 		return;
 	node_modules_sync();
 	automatic_finish();
@@ -344,8 +347,7 @@ enum runtime_phase runtime_current(void)
 
 bool runtime_owns_memory(void)
 {
-	return runtime_current() > RUNTIME_STARTING &&
-	       (base_spares_calls() || (uint32_t)syscall(SYS_getpid) == process);
+	return runtime_current() > RUNTIME_STARTING && (uint32_t)syscall(SYS_getpid) == process;
 }
 
 bool runtime_forked(void)
@@ -398,19 +400,21 @@ static void notice_fork(void)
 	errno = saved;
 }
 
-/* A thread that was made past pthread_create may come by at the same time: it waits. */
+/* A thread that was made past pthread_create may come by at the same time: it waits, but not for good, since it may have the loader's
+   lock, which the one that notices needs in the end. */
 void runtime_child(void)
 {
 	uint32_t nobody = 0, self = (uint32_t)syscall(SYS_gettid);
-	/* In this order: whoever notices the fork is known before the phase changes. */
-	bool recorded = atomic_load(&runtime_phase) == RUNTIME_RECORDING;
-	if (!recorded && !atomic_load(&fork_page->noticer)) { /* the parent was not, either */
+	if (atomic_compare_exchange_strong(&fork_page->noticer, &nobody, self)) {
+		if (atomic_load(&runtime_phase) == RUNTIME_RECORDING)
+			notice_fork();
+		else
+			base_child();
 		atomic_store(&fork_page->noticed, 1);
-	} else if (atomic_compare_exchange_strong(&fork_page->noticer, &nobody, self)) {
-		notice_fork();
-		atomic_store(&fork_page->noticed, 1);
-	} else {
-		for (unsigned turn = 0; nobody != self && !atomic_load(&fork_page->noticed); turn++)
+	} else if (nobody != self) { /* else in a signal handler meanwhile */
+		base_child_thread();
+		uint64_t until = base_now_ns() + NOTICED_WITHIN_NS;
+		for (unsigned turn = 0; !atomic_load(&fork_page->noticed) && base_now_ns() < until; turn++)
 			base_wait(turn);
 	}
 }

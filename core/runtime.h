@@ -38,8 +38,7 @@ void runtime_start(void);
 void runtime_finish_start(bool served_by_us);
 void runtime_end(int status, bool status_known);
 void runtime_child(void);
-/* False in a vfork child, which runs in its parent's memory, unless calls are spared (base.h), and while the shim starts. A fork is
-   noticed. */
+/* False in a vfork child, which runs in its parent's memory, and while the shim starts. A fork is noticed. */
 bool runtime_owns_memory(void);
 bool runtime_forked(void); /* true in the child of a fork that has not noticed yet, or is not recorded; one load */
 bool runtime_is_new_child(

@@ -8,7 +8,6 @@
 
 #include "core/alloc.h"
 #include "core/block.h"
-#include "core/tier/heap.h"
 #include "core/tier/jemalloc.h"
 #include "shim/hooks.h"
 
@@ -79,13 +78,11 @@ EXPORT size_t fa_nallocx(size_t size, int flags)
 
 EXPORT int fa_mallctl(const char *name, void *old, size_t *old_bytes, void *value, size_t value_bytes)
 {
-	heap_begin();
 	return fa_je_mallctl(name, old, old_bytes, value, value_bytes);
 }
 
 EXPORT int fa_mallctlnametomib(const char *name, size_t *mib, size_t *mib_length)
 {
-	heap_begin();
 	return fa_je_mallctlnametomib(name, mib, mib_length);
 }
 
@@ -97,6 +94,5 @@ EXPORT int fa_mallctlbymib(const size_t *mib, size_t mib_length, void *old, size
 
 EXPORT void fa_malloc_stats_print(void (*write)(void *context, const char *text), void *context, const char *options)
 {
-	heap_begin();
 	fa_je_malloc_stats_print(write, context, options);
 }

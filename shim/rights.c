@@ -15,7 +15,6 @@
 #include "core/runtime.h"
 #include "core/scope_stack.h"
 #include "core/thread.h"
-#include "core/tier/heap.h"
 #include "core/trace/writer.h"
 #include "shim/hooks.h"
 
@@ -51,7 +50,6 @@ void rights_find(void)
 static void prepare(bool calls)
 {
 	int saved = errno;
-	heap_begin();
 	if (calls)
 		base_spare_calls();
 	if (runtime_current() == RUNTIME_RECORDING) {

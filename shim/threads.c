@@ -10,7 +10,6 @@
 #include "core/runtime.h"
 #include "core/slot.h"
 #include "core/thread.h"
-#include "core/tier/heap.h"
 #include "core/trace/writer.h"
 #include "shim/hooks.h"
 
@@ -67,9 +66,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 	find_early();
 	if (!real.create)
 		return EAGAIN;
-	bool records = recording();
-	heap_begin();
-	if (!records)
+	if (!recording())
 		return real.create(thread, attributes, routine, argument);
 	alloc_hand_over(argument);
 	thread_internal_begin();

@@ -1,5 +1,4 @@
 """From the first allocation to the last: constructors, destructors, TLS, threads, signals, modules, every kind of end."""
-import os
 import signal
 import time
 from pathlib import Path
@@ -400,20 +399,6 @@ def test_a_thread_that_allocates_little_takes_little(shim, stacks):
     """Some 20 KiB are its stack's, 12 those of its three size classes. 131 KiB in all with call paths, before tables began small."""
     few, many = (small_heaps(shim, stacks, threads, 20, 40)[0] for threads in (50, 650))
     assert (many - few) / 600 < 80
-
-
-def pages_touched(program, env):
-    pid = os.posix_spawn(program, [program], harness.clean_environment(env))
-    _, status, usage = os.wait4(pid, 0)
-    assert status == 0
-    return usage.ru_minflt
-
-
-@pytest.mark.parametrize("stacks, limit", [("none", 110), ("full", 120)])
-def test_a_process_that_does_nothing_touches_little(built, tmp_path, stacks, limit):
-    """Pages more than without the shim: 141 and 162 when jemalloc began with each process."""
-    env = {"LD_PRELOAD": str(harness.LIBRARY), "FA_OPTIONS": f"stacks={stacks},output={tmp_path}/x.fatrace"}
-    assert pages_touched("/bin/true", env) - pages_touched("/bin/true", {}) < limit
 
 
 @pytest.mark.parametrize("stacks", ["none", "full"])

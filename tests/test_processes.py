@@ -64,6 +64,11 @@ def test_program_that_limits_its_own_memory(shim, mode, what):
     assert run.violations("FA901") == [] if mode != "off" else True
 
 
+@pytest.mark.parametrize("options", [{}, {"stacks": "none"}, {"follow": 1}])
+def test_children_with_threads_and_handlers_that_allocate(shim, options):
+    shim.run(harness.program("fork_in_alarms"), options, timeout=100)
+
+
 @pytest.mark.parametrize("how", [[], ["past-the-hook"]])
 @pytest.mark.parametrize("options", [{}, {"stacks": "none"}, {"follow": 1}])
 def test_children_that_make_threads_before_they_allocate(shim, options, how):

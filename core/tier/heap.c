@@ -17,8 +17,6 @@
 #include "core/tier/heap_pages.h"
 #include "core/tier/jemalloc.h"
 
-#define BEGIN_STACK_BYTES ((size_t)64 << 10)
-
 void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset);
 int heap_sys_munmap(void *address, size_t bytes);
 char *heap_sys_getenv(const char *name);
@@ -39,13 +37,6 @@ int heap_sys_pthread_key_create(pthread_key_t *key, void (*destructor)(void *val
    interrupted it gets pages of its own, and leaves what it frees to be freed afterwards. */
 static __thread bool inside;
 static __thread _Atomic(struct block *) waiting; /* chained by `birth`: they are dead */
-
-static atomic_bool begun;
-
-bool heap_has_begun(void)
-{
-	return atomic_load_explicit(&begun, memory_order_relaxed);
-}
 
 static void free_now(struct block *block)
 {
@@ -106,55 +97,6 @@ static cold_path void *alloc_aligned(size_t size, size_t align, uint64_t birth, 
 	return start_at(base, align, birth, tag | BLOCK_ALIGNED, size);
 }
 
-static void begin(void)
-{
-	fa_je_free(fa_je_malloc(1));
-}
-
-/* `top` is a multiple of 16. */
-static void call_on_stack(void (*work)(void), void *top)
-{
-	__asm__ volatile("movq %%rsp, %%rbx\n\tmovq %1, %%rsp\n\tcall *%0\n\tmovq %%rbx, %%rsp"
-			 : "+a"(work), "+d"(top)
-			 :
-			 : "rbx", "rcx", "rsi", "rdi", "r8", "r9", "r10", "r11", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4",
-			   "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
-			   "memory", "cc");
-}
-
-/* On a stack of its own, signals kept out: the program's first large block may be a coroutine's, whose stack has no room for the
-   10 KiB that jemalloc's beginning takes. */
-static cold_path void begin_apart(void)
-{
-	char *stack = base_map(BEGIN_STACK_BYTES);
-	int saved = errno;
-	uint64_t signals = base_shut_signals(BASE_SIGNALS_OF_CODE);
-	if (stack)
-		call_on_stack(begin, stack + BEGIN_STACK_BYTES);
-	else
-		begin();
-	base_let_signals(signals);
-	if (stack)
-		munmap(stack, BEGIN_STACK_BYTES);
-	errno = saved;
-}
-
-/* The same as enter(), where jemalloc may not have begun. */
-static always_inline void enter_first(void)
-{
-	enter();
-	if (unlikely(!heap_has_begun()))
-		begin_apart();
-}
-
-void heap_begin(void)
-{
-	if (heap_has_begun() || inside || !region.bytes)
-		return;
-	enter_first();
-	leave();
-}
-
 void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed)
 {
 	if (unlikely(inside))
@@ -162,7 +104,7 @@ void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool z
 	void *pointer = unlikely(size >= region.exact_min) ? direct_alloc(size, align, birth, tag) : NULL;
 	if (unlikely(pointer != NULL))
 		return pointer;
-	enter_first();
+	enter();
 	if (unlikely(align > BLOCK_HEADER_BYTES)) {
 		pointer = alloc_aligned(size, align, birth, tag, zeroed);
 	} else {
@@ -239,7 +181,7 @@ void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_by
 	*allocated_bytes = *active_bytes = *mapped_bytes = 0;
 	if (inside)
 		return;
-	enter_first();
+	enter();
 	jemalloc_refresh();
 	*allocated_bytes = jemalloc_figure("stats.allocated");
 	*active_bytes = jemalloc_figure("stats.active");
@@ -249,7 +191,7 @@ void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_by
 
 void heap_trim(void)
 {
-	if (inside || !heap_has_begun())
+	if (inside)
 		return;
 	enter();
 	fa_je_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
@@ -259,10 +201,8 @@ void heap_trim(void)
 
 /* fork takes all locks of jemalloc, and releases them. Not where this thread is inside already: in a handler that interrupted
    it there, or in one that interrupted fork itself. Such a child goes on with the locks that its thread has, which are given
-   back in the end; those of other threads nobody gives back. Nor where jemalloc has not begun: a process with a second thread
-   has it. */
+   back in the end; those of other threads nobody gives back. */
 static __thread uint32_t forks_inside;
-static __thread bool fork_has_locks;
 
 static void before_fork(void)
 {
@@ -271,9 +211,7 @@ static void before_fork(void)
 		return;
 	}
 	enter(); /* until the locks are free again */
-	fork_has_locks = heap_has_begun();
-	if (fork_has_locks)
-		je_jemalloc_prefork();
+	je_jemalloc_prefork();
 }
 
 static void after_fork_in_parent(void)
@@ -282,14 +220,13 @@ static void after_fork_in_parent(void)
 		forks_inside--;
 		return;
 	}
-	if (fork_has_locks)
-		je_jemalloc_postfork_parent();
+	je_jemalloc_postfork_parent();
 	leave();
 }
 
 void heap_child(void)
 {
-	if (heap_has_begun() && (!inside || !__libc_single_threaded))
+	if (!inside || !__libc_single_threaded)
 		je_jemalloc_postfork_child();
 }
 
@@ -300,42 +237,13 @@ static void after_fork_in_child(void)
 		heap_child();
 		return;
 	}
-	if (fork_has_locks)
-		je_jemalloc_postfork_child();
+	je_jemalloc_postfork_child();
 	inside = false; /* what waits to be freed waits on: this process's own accounts are not there yet */
-}
-
-/* jemalloc's handlers are to be the first, which run last before a fork: those of the program allocate. */
-static void see_forks(void)
-{
-	static atomic_bool seen;
-	if (!atomic_exchange(&seen, true))
-		pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
-/* The key by which jemalloc sees threads end: a program may use up what keys there are. */
-static struct {
-	bool made;
-	atomic_bool taken;
-	pthread_key_t key;
-	void (*destructor)(void *value);
-} thread_key;
-
-static void thread_ends(void *value)
-{
-	thread_key.destructor(value);
-}
-
-void heap_reserve(void)
-{
-	see_forks();
-	if (!heap_has_begun())
-		thread_key.made = pthread_key_create(&thread_key.key, thread_ends) == 0;
 }
 
 void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
-	/* Without a region the shim stands aside, and only jemalloc's own API gets here. */
+	/* Without a region the shim stands aside; jemalloc's own constructor runs all the same. */
 	if (flags & MAP_FIXED || !region.bytes)
 		return mmap(address, bytes, prot, flags, fd, offset);
 	if (address) { /* a wish for neighbouring addresses: jemalloc gives back what does not fit */
@@ -426,18 +334,25 @@ void heap_sys_stack_chk_fail(void)
 int heap_sys_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {
 	(void)prepare, (void)parent, (void)child;
-	see_forks();
-	atomic_store(&begun, true);
-	return 0;
+	return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/* jemalloc has one key, by which it sees a thread end. It takes its locks then, with the signals that come. */
+static void (*thread_destructor)(void *value);
+
+static void thread_ends(void *value)
+{
+	bool was_inside = inside;
+	enter();
+	thread_destructor(value);
+	if (!was_inside)
+		leave();
 }
 
 int heap_sys_pthread_key_create(pthread_key_t *key, void (*destructor)(void *value))
 {
-	if (!thread_key.made || atomic_exchange(&thread_key.taken, true))
-		return pthread_key_create(key, destructor);
-	thread_key.destructor = destructor;
-	*key = thread_key.key;
-	return 0;
+	thread_destructor = destructor;
+	return pthread_key_create(key, thread_ends);
 }
 
 int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)

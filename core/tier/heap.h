@@ -8,13 +8,6 @@
 
 #include "core/block.h"
 
-/* At the start, before the program's own code: what jemalloc may not find any more when it begins, with the first block that lies
-   here. That is late, or never: most small programs have no use for it. */
-void heap_reserve(void);
-/* Makes jemalloc begin now: what it asks of the system then may be forbidden soon, or a fork of another thread fall into it. */
-void heap_begin(void);
-bool heap_has_begun(void);
-
 /* A block of `size` bytes; `align` is a power of two. `tag` without tier bits; zeroed when asked. */
 void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed);
 

@@ -343,11 +343,12 @@ void trace_child(bool is_followed)
 {
 	bool tells_parent =
 		is_followed && parent && writer.anonymous; /* who has no recording leaves it to the one before */
-	if (trace_header && (tells_parent || !is_followed))
-		munmap(trace_header, TRACE_PAGE_BYTES);
+	struct trace_header *before = trace_header;
+	trace_header = NULL; /* first: a signal handler may come by */
+	if (before && (tells_parent || !is_followed))
+		munmap(before, TRACE_PAGE_BYTES);
 	if (!tells_parent)
-		parent = is_followed ? trace_header : NULL;
-	trace_header = NULL;
+		parent = is_followed ? before : NULL;
 	writer.map = NULL;
 	writer.anonymous = false;
 	writer.whole_pages = writer.ready_pages = writer.taken_pages = writer.refused = 0;

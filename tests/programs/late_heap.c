@@ -1,4 +1,4 @@
-/* A program whose first block that lies in jemalloc comes late. The argument says after what: forks (handlers of fork allocate),
+/* A program whose first block that lies in jemalloc comes late, so that it must be ready for that. The argument says after what: forks (handlers of fork allocate),
    keys (there are no more), calls (who opens a file is killed), stack (on one of 12 KiB). */
 #include "common.h"
 

@@ -169,6 +169,7 @@ void base_close(int fd)
 	syscall(SYS_close, fd);
 }
 
+#define PAGE_BYTES 4096l
 #define SIGNALS_OF_GLIBC (3ull << 31) /* 32 and 33: SIGCANCEL, also its timers', and SIGSETXID */
 
 uint64_t base_shut_signals(void)
@@ -183,10 +184,28 @@ void base_let_signals(uint64_t before)
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
 }
 
-static _Atomic bool spares_calls;
+static _Atomic bool spares_calls, asks_by_advice;
+
+static long raw_call(long number, long a, long b, long c, long d)
+{
+	long result;
+	register long fourth __asm__("r10") = d;
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "0"(number), "D"(a), "S"(b), "d"(c), "r"(fourth)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+static long populate(uintptr_t address)
+{
+	return raw_call(SYS_madvise, (long)(address & -PAGE_BYTES), PAGE_BYTES, MADV_POPULATE_READ, 0);
+}
 
 void base_spare_calls(void)
 {
+	bool known = !populate((uintptr_t)__builtin_frame_address(0)); /* by a kernel since 5.14 */
+	atomic_store_explicit(&asks_by_advice, known, memory_order_relaxed);
 	atomic_store_explicit(&spares_calls, true, memory_order_relaxed);
 }
 
@@ -245,20 +264,16 @@ void *base_map_wiped(size_t bytes)
 	return memory;
 }
 
-/* rt_sigprocmask reads its set before it rejects the operation: EFAULT tells an unreadable address, nothing changes. What an
-   allocator needs is madvise, which may take twice as long, and which kernels before 5.14 refuse: nothing is readable there. */
+/* rt_sigprocmask reads its set before it rejects the operation: EFAULT tells an unreadable address, nothing changes. madvise, which
+   takes twice as long, is what an allocator needs; a filter that refuses just this advice is none that kills. */
 bool base_page_readable(uintptr_t address)
 {
-	bool by_advice = base_spares_calls();
-	long result, call = by_advice ? SYS_madvise : SYS_rt_sigprocmask,
-		     first = by_advice ? (long)(address & -4096) : -1;
-	long second = by_advice ? 4096 : (long)(address & -8), third = by_advice ? MADV_POPULATE_READ : 0;
-	register long size __asm__("r10") = 8;
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "0"(call), "D"(first), "S"(second), "d"(third), "r"(size)
-			 : "rcx", "r11", "memory");
-	return by_advice ? !result : result != -EFAULT;
+	if (atomic_load_explicit(&asks_by_advice, memory_order_relaxed)) {
+		long result = populate(address);
+		if (result != -EPERM && result != -EACCES && result != -ENOSYS)
+			return !result;
+	}
+	return raw_call(SYS_rt_sigprocmask, -1, (long)(address & -8), 0, 8) != -EFAULT;
 }
 
 uint64_t base_now_ns(void)

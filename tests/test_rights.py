@@ -141,9 +141,12 @@ def test_a_sandboxed_program_under_a_limit_of_files_is_not_killed(shim, limit, g
 
 
 @pytest.mark.parametrize("options", [{}, {"stacks": "none"}, {"stacks": "caller"}, {"mode": "observe"}, {"stack-check": 1}])
-def test_a_program_that_may_make_an_allocators_calls_only(shim, options):
-    run = shim.run(harness.program("few_calls"), options)
+@pytest.mark.parametrize("arguments", [[], ["refused"]])
+def test_a_program_that_may_make_an_allocators_calls_only(shim, arguments, options):
+    run = shim.run([harness.program("few_calls"), *arguments], options)
     assert run.report["totals"]["allocs"] == 40001 and run.report["call_paths"]["wrong"] == 0
+    if run.report["stacks"] == "full":
+        assert {len(site["stack"]) for site in run.sites("deep")} == set(range(5, 105)), "each path is whole"
 
 
 @pytest.mark.parametrize("mode", ["observe", "route"])

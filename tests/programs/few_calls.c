@@ -1,11 +1,17 @@
-/* A program that may make no system calls but those of an allocator, and goes on allocating. */
+/* A program that may make no system calls but those of an allocator, and goes on allocating. With an argument it may make all, but for
+   an advice about memory that allocators do not give: it is refused. */
 #include "common.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 #define MAY(call) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
@@ -16,7 +22,7 @@ SITE void *deep(unsigned depth, size_t size)
 	return block;
 }
 
-int main(void)
+static void allow_few(void)
 {
 	struct sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 				       MAY(mmap),
@@ -30,8 +36,26 @@ int main(void)
 				       MAY(exit_group),
 				       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
 	struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-	free(malloc(10));
 	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+}
+
+static void refuse_advice(void)
+{
+	struct sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+				       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+				       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+				       BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, MADV_POPULATE_READ, 0, 1),
+				       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+				       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+	struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+}
+
+int main(int count, char **arguments)
+{
+	(void)arguments;
+	free(malloc(10));
+	(count > 1 ? refuse_advice : allow_few)();
 	for (unsigned i = 0; i < 20000; i++) {
 		unsigned char *block = deep(i % 100, i % 50 ? i % 5000 + 1 : 1000000);
 		block[0] = (unsigned char)i;

@@ -3,7 +3,10 @@
 #include "core/tier/direct.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core/region/region.h"
 
@@ -35,6 +38,22 @@ void *direct_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag)
 	return block_start(block, birth, tag | BLOCK_DIRECT, size);
 }
 
+/* By way of an address that the kernel chooses: where the pages are of several mappings nothing happens, while a move to `to` at once
+   might leave a hole in the region, for somebody else to be mapped in. */
+static bool move_pages(void *from, size_t bytes, void *to)
+{
+	/* Unknown to kernels before 5.7. glibc's mremap hands on no address here before 2.41, but what a register holds. */
+	long result = syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
+	if (result == -1)
+		return false;
+	void *between = (void *)result;
+	if (mremap(between, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED)
+		return true;
+	memcpy(from, between, bytes);
+	munmap(between, bytes);
+	return false;
+}
+
 void *direct_take_over(struct block *from, size_t size, uint64_t birth, uint32_t tag)
 {
 	/* The pages of a large block are its own, from the one that it begins in. */
@@ -47,10 +66,9 @@ void *direct_take_over(struct block *from, size_t size, uint64_t birth, uint32_t
 	if (!start)
 		return NULL;
 	int saved = errno;
-	void *moved = mremap((void *)first, end - first, end - first, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
-			     start + PAGE_BYTES);
+	bool moved = move_pages((void *)first, end - first, start + PAGE_BYTES);
 	errno = saved;
-	if (moved == MAP_FAILED) { /* a kernel before 5.7, or several mappings */
+	if (!moved) {
 		region_heap_unmap(start, bytes);
 		return NULL;
 	}

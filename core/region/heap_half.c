@@ -1,7 +1,10 @@
 /* The half that jemalloc has: its addresses grow by bumping an index, freed ranges go to a small sorted table. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core/region/half.h"
 
@@ -277,13 +280,29 @@ bool region_heap_resize(void *start, size_t bytes, size_t new_bytes)
 	return true;
 }
 
+/* Nobody else may find a hole in the region. So the old range stays mapped, and the pages go by way of an address that the kernel
+   chooses: a move to a range at once unmaps what is there, and finds only then that the pages are of several mappings. */
+bool region_heap_move_pages(void *from, size_t bytes, void *to)
+{
+	int saved = errno;
+	/* glibc's mremap hands on no address here before 2.41, but what a register holds. */
+	long between = syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
+	bool moved =
+		between != -1 && mremap((void *)between, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED;
+	if (between != -1 && !moved) {
+		memcpy(from, (void *)between, bytes);
+		munmap((void *)between, bytes);
+	}
+	errno = saved;
+	return moved;
+}
+
 void *region_heap_move(void *start, size_t bytes, size_t new_bytes)
 {
 	void *to = region_heap_map(new_bytes, PROT_READ | PROT_WRITE);
 	if (!to)
 		return NULL;
-	/* The old range stays mapped meanwhile: nobody else may find a hole in the region. */
-	if (mremap(start, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == MAP_FAILED) {
+	if (!region_heap_move_pages(start, bytes, to)) {
 		region_heap_unmap(to, new_bytes);
 		return NULL;
 	}

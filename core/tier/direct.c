@@ -1,19 +1,11 @@
 /* One mapping a block: [start and length, 16 bytes] … [header][block]. */
-#define _GNU_SOURCE
 #include "core/tier/direct.h"
 
-#include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "core/region/region.h"
 
 #define PAGE_BYTES ((uintptr_t)4096)
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4
-#endif
 
 /* Stands right before the block's header. */
 struct mapping {
@@ -38,22 +30,6 @@ void *direct_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag)
 	return block_start(block, birth, tag | BLOCK_DIRECT, size);
 }
 
-/* By way of an address that the kernel chooses: where the pages are of several mappings nothing happens, while a move to `to` at once
-   might leave a hole in the region, for somebody else to be mapped in. */
-static bool move_pages(void *from, size_t bytes, void *to)
-{
-	/* Unknown to kernels before 5.7. glibc's mremap hands on no address here before 2.41, but what a register holds. */
-	long result = syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
-	if (result == -1)
-		return false;
-	void *between = (void *)result;
-	if (mremap(between, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED)
-		return true;
-	memcpy(from, between, bytes);
-	munmap(between, bytes);
-	return false;
-}
-
 void *direct_take_over(struct block *from, size_t size, uint64_t birth, uint32_t tag)
 {
 	/* The pages of a large block are its own, from the one that it begins in. */
@@ -65,10 +41,7 @@ void *direct_take_over(struct block *from, size_t size, uint64_t birth, uint32_t
 	char *start = region_heap_map(bytes, PROT_READ | PROT_WRITE);
 	if (!start)
 		return NULL;
-	int saved = errno;
-	bool moved = move_pages((void *)first, end - first, start + PAGE_BYTES);
-	errno = saved;
-	if (!moved) {
+	if (!region_heap_move_pages((void *)first, end - first, start + PAGE_BYTES)) {
 		region_heap_unmap(start, bytes);
 		return NULL;
 	}

@@ -1,19 +1,14 @@
 /* A program that may make no system calls but those of an allocator, and goes on allocating. With an argument it may make all, but for
    an advice about memory that allocators do not give: it is refused. */
-#include "common.h"
+#include "sandbox.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #endif
 
-#define MAY(call) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define MAY(call) IF_IS(SYS_##call, 0, 1), RETURN(SECCOMP_RET_ALLOW)
 
 SITE void *deep(unsigned depth, size_t size)
 {
@@ -24,7 +19,7 @@ SITE void *deep(unsigned depth, size_t size)
 
 static void allow_few(void)
 {
-	struct sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	struct sock_filter filter[] = {LOAD(nr),
 				       MAY(mmap),
 				       MAY(munmap),
 				       MAY(mremap),
@@ -34,21 +29,19 @@ static void allow_few(void)
 				       MAY(futex),
 				       MAY(write),
 				       MAY(exit_group),
-				       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
-	struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+				       RETURN(SECCOMP_RET_KILL_PROCESS)};
+	SANDBOX(filter);
 }
 
 static void refuse_advice(void)
 {
-	struct sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-				       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
-				       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+	struct sock_filter filter[] = {LOAD(nr),
+				       IF_IS(SYS_madvise, 0, 3),
+				       LOAD(args[2]),
 				       BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, MADV_POPULATE_READ, 0, 1),
-				       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-				       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-	struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+				       RETURN(SECCOMP_RET_ERRNO | EPERM),
+				       RETURN(SECCOMP_RET_ALLOW)};
+	SANDBOX(filter);
 }
 
 int main(int count, char **arguments)

@@ -1,12 +1,8 @@
-/* A program whose first block that lies in jemalloc comes late, so that it must be ready for that. The argument says after what: forks (handlers of fork allocate),
-   keys (there are no more), calls (who opens a file is killed), stack (on one of 12 KiB). */
-#include "common.h"
+/* A program whose first block that lies in jemalloc comes late, so that it must be ready for that. The argument says after what:
+   forks (handlers of fork allocate), keys (there are no more), calls (who opens a file is killed), stack (on one of 12 KiB). */
+#include "sandbox.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 
@@ -57,15 +53,14 @@ static void keys(void)
 static void calls(void)
 {
 	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 3, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_open, 2, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_getaffinity, 1, 0),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		LOAD(nr),
+		IF_IS(SYS_openat, 3, 0),
+		IF_IS(SYS_open, 2, 0),
+		IF_IS(SYS_sched_getaffinity, 1, 0),
+		RETURN(SECCOMP_RET_ALLOW),
+		RETURN(SECCOMP_RET_KILL_PROCESS),
 	};
-	struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+	SANDBOX(filter);
 	large();
 }
 

@@ -1,0 +1,24 @@
+/* A filter of system calls, for good. */
+#ifndef TEST_SANDBOX_H
+#define TEST_SANDBOX_H
+
+#include "common.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define IF_IS(value, then, otherwise) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, then, otherwise)
+#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, action)
+
+#define SANDBOX(filter) sandbox(filter, sizeof(filter) / sizeof *(filter))
+static inline void sandbox(struct sock_filter *filter, unsigned short length)
+{
+	struct sock_fprog program = {length, filter};
+	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+}
+
+#endif

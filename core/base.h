@@ -79,7 +79,7 @@ void base_close(int fd);
 uint64_t base_shut_signals(void);
 void base_let_signals(uint64_t before);
 
-/* From now on a system call that no allocator needs may be fatal. */
+/* From now on, and in children, a system call that no allocator needs may be fatal. */
 void base_spare_calls(void);
 bool base_spares_calls(void);
 

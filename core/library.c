@@ -16,10 +16,10 @@ void library_load_none(void)
 	load_none = true;
 }
 
-static int note_loads(struct dl_phdr_info *info, size_t bytes, void *loads)
+static int note_loads(struct dl_phdr_info *info, size_t bytes, void *count)
 {
 	(void)bytes;
-	*(unsigned long long *)loads = info->dlpi_adds;
+	*(unsigned long long *)count = info->dlpi_adds;
 	return 1;
 }
 

@@ -379,7 +379,7 @@ static void notice_fork(void)
 	if (!fork_handlers_ran)
 		heap_child();
 	fork_handlers_ran = false;
-	if (!runtime.options.follow || trace_is_sealed()) {
+	if (!runtime.options.follow || base_spares_calls()) {
 		trace_child_opened(false);
 		errno = saved;
 		return;

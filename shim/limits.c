@@ -18,7 +18,7 @@ static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, stru
 	bool own = pid == 0 || pid == (pid_t)syscall(SYS_getpid);
 	if (limit && own && resource == RLIMIT_FSIZE && limit->rlim_cur < TRACE_MAX_BYTES &&
 	    runtime_current() == RUNTIME_RECORDING)
-		trace_keep_room(false);
+		trace_keep_room();
 	bool of_memory = resource == RLIMIT_AS || resource == RLIMIT_DATA;
 	if (limit && own && of_memory && runtime_owns_memory()) /* first: what is reserved counts */
 		region_limit(limit->rlim_cur == RLIM64_INFINITY ? SIZE_MAX : limit->rlim_cur);

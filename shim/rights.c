@@ -50,13 +50,13 @@ void rights_find(void)
 static void prepare(bool calls)
 {
 	int saved = errno;
-	if (calls)
-		base_spare_calls();
 	if (runtime_current() == RUNTIME_RECORDING) {
-		trace_keep_room(calls);
+		trace_keep_room();
 		if (thread_self->gate == THREAD_READY)
 			(void)scope_stack_make_room(thread_self);
 	}
+	if (calls)
+		base_spare_calls();
 	errno = saved;
 }
 

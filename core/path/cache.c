@@ -222,10 +222,9 @@ static bool begin(void)
 static cold_path uint32_t value_slow(struct path_cache *cache, const uintptr_t *fp, uint32_t tag, path_intern_fn intern)
 {
 	int saved_errno = errno;
+	bool begun = begin();
 	uint32_t epoch = atomic_load(&module_epoch), value;
-	if (epoch == MODULE_NOT_STARTED && begin())
-		epoch = atomic_load(&module_epoch);
-	if (epoch == MODULE_NOT_STARTED) {
+	if (!begun) {
 		uintptr_t caller = fp[1];
 		size_t kept = 1;
 		value = intern(cache->owner, &caller, 1, false, tag, &kept);

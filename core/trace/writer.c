@@ -36,7 +36,6 @@ static struct {
 	dev_t device;
 	ino_t inode;
 	bool anonymous;
-	bool sealed; /* no file may be opened; so it stays in the child of a fork */
 	uint32_t whole_pages; /* that the file has: what is not ready yet is a hole; 0: it has none */
 	uint32_t ready_pages; /* accessible pages of the file */
 	uint32_t taken_pages;
@@ -131,7 +130,7 @@ static int grow(uint32_t pages)
 		wanted = writer.whole_pages;
 	if (wanted < pages)
 		return -EFBIG;
-	int fd = whole ? -1 : writer.sealed ? -EPERM : open_again();
+	int fd = whole ? -1 : base_spares_calls() ? -EPERM : open_again();
 	if (fd < 0 && !whole)
 		return fd;
 	int error = whole ? fill_hole(wanted) : populate(fd, wanted);
@@ -146,11 +145,11 @@ static int grow(uint32_t pages)
 	return error;
 }
 
-void trace_keep_room(bool calls)
+void trace_keep_room(void)
 {
 	if (!trace_header || !base_lock(&writer.lock))
 		return;
-	int saved = errno, fd = writer.anonymous || writer.whole_pages || writer.sealed ? -EEXIST : open_again();
+	int saved = errno, fd = writer.anonymous || writer.whole_pages || base_spares_calls() ? -EEXIST : open_again();
 	if (fd >= 0) {
 		uint32_t pages = (uint32_t)(length_limit() / TRACE_PAGE_BYTES);
 		bool fills_holes = !madvise(writer.map, 0, MADV_POPULATE_WRITE); /* a kernel since 5.14 */
@@ -163,14 +162,8 @@ void trace_keep_room(bool calls)
 		}
 		base_close(fd);
 	}
-	writer.sealed |= calls;
 	errno = saved;
 	base_unlock(&writer.lock);
-}
-
-bool trace_is_sealed(void)
-{
-	return writer.sealed;
 }
 
 /* Lock held. Whether the file's first `pages` pages can be used, or it could grow so far. */

@@ -88,11 +88,9 @@ static inline void trace_raise(uint64_t *highest, uint64_t value)
 const char *trace_path(void);
 
 /* The process is about to lose the right to open files (it gives up root, enters a chroot or a sandbox): from now on the
-   recording grows without. Its file is as long as it may become then, TRACE_MAX_BYTES, but takes up no more room. `calls`: who
-   opens a file from now on may be killed for it; then none is opened, whether or not the recording can grow without. */
-void trace_keep_room(bool calls);
-/* Whether no file may be opened any more, in this process and in its children. */
-bool trace_is_sealed(void);
+   recording grows without. Its file is as long as it may become then, TRACE_MAX_BYTES, but takes up no more room. Where calls are
+   spared (base.h) no file is opened any more, here and in children, whether or not the recording can grow without. */
+void trace_keep_room(void);
 
 /* Child of a fork: the mapping is gone (MADV_DONTFORK). One that is followed opens its own next: where that fails, its parent's
    recording counts it. */

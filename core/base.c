@@ -169,7 +169,6 @@ void base_close(int fd)
 	syscall(SYS_close, fd);
 }
 
-#define PAGE_BYTES 4096l
 #define SIGNALS_OF_GLIBC (3ull << 31) /* 32 and 33: SIGCANCEL, also its timers', and SIGSETXID */
 
 uint64_t base_shut_signals(void)
@@ -199,7 +198,7 @@ static long raw_call(long number, long a, long b, long c, long d)
 
 static long populate(uintptr_t address)
 {
-	return raw_call(SYS_madvise, (long)(address & -PAGE_BYTES), PAGE_BYTES, MADV_POPULATE_READ, 0);
+	return raw_call(SYS_madvise, (long)(address & ~(PAGE_BYTES - 1)), PAGE_BYTES, MADV_POPULATE_READ, 0);
 }
 
 void base_spare_calls(void)

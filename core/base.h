@@ -25,6 +25,8 @@
 #define fa_assert(x) ((void)0)
 #endif
 
+#define PAGE_BYTES ((size_t)4096)
+
 static always_inline size_t round_up(size_t value, size_t power_of_two)
 {
 	return (value + power_of_two - 1) & ~(power_of_two - 1);

@@ -14,7 +14,6 @@
 #include "core/task.h"
 #include "core/trace/writer.h"
 
-#define PAGE_BYTES 4096u
 #define STACK_MAX_BYTES (64u << 20) /* around a stack pointer of which nothing else is known */
 /* Where glibc's makecontext puts the first stack pointer below the end, at most: whoever switches from above it is the
    code that the coroutine's function has returned to. */

@@ -34,11 +34,18 @@ def test_growing_blocks_in_little_address_space(shim):
 
 @pytest.mark.parametrize("options", [{}, {"mode": "observe"}, {"stacks": "none", "frame": "frame_mark"}])
 def test_a_large_block_that_grows_takes_its_pages_along(shim, options):
-    """512 MiB of which one page was touched are no more resident afterwards."""
+    """512 MiB of which one page was touched are no more resident afterwards; nor are two blocks that grew where they were before
+    they had to move again."""
     run = shim.run(harness.program("taken_over"), options)
     assert int(run.stdout) < 300 << 10
     assert run.violations("FA901") == run.violations("FA902") == []
     assert run.report["totals"]["allocs"] == run.report["totals"]["frees"] + run.report["totals"]["live_blocks"]
+
+
+def test_a_large_block_whose_pages_may_not_move_grows(shim):
+    """Also where a part of them has moved by then."""
+    run = shim.run([harness.program("taken_over"), "refused"])
+    assert run.violations("FA901") == run.violations("FA902") == []
 
 
 @pytest.mark.parametrize("limit", ["as", "data"])

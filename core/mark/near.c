@@ -19,7 +19,6 @@
 #define REACH_BYTES ((uintptr_t)0x7ff00000) /* of a signed 32-bit distance, less what a stub may be long */
 #define LONG_STRIDE ((uintptr_t)1 << 20)
 #define LOWEST_ADDRESS ((uintptr_t)0x10000)
-#define PAGE_BYTES ((uintptr_t)4096)
 #define LINE_BYTES ((size_t)64)
 
 struct arena {

@@ -24,7 +24,6 @@
 #define INSTRUCTION_MAX_BYTES 15
 #define IN_MEMORY_BYTES ((size_t)4 << 20)
 #define WINDOW_BYTES ((size_t)1 << 20)
-#define PAGE_BYTES ((size_t)4096)
 #define STRADDLE_BYTES 16 /* read behind a window, so that no distance is cut in two */
 #define JUMP_OPCODE 0xe9 /* what patches begin with */
 #define TABLE_ENTRIES_MAX 4096

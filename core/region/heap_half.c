@@ -281,20 +281,48 @@ bool region_heap_resize(void *start, size_t bytes, size_t new_bytes)
 }
 
 /* Nobody else may find a hole in the region. So the old range stays mapped, and the pages go by way of an address that the kernel
-   chooses: a move to a range at once unmaps what is there, and finds only then that the pages are of several mappings. */
-bool region_heap_move_pages(void *from, size_t bytes, void *to)
+   chooses: a move to a range at once unmaps what is there, and finds only then that the pages are of several mappings.
+   The mapping has `room` bytes in the end: what grows there by itself later is one of its own, and does not move with it.
+   Returns 0, or the error for which they are where they were; there may be nothing at `to` then. */
+static int move_mapping(char *from, size_t bytes, char *to, size_t room)
 {
-	int saved = errno;
 	/* glibc's mremap hands on no address here before 2.41, but what a register holds. */
 	long between = syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
-	bool moved =
-		between != -1 && mremap((void *)between, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED;
-	if (between != -1 && !moved) {
-		memcpy(from, (void *)between, bytes);
-		munmap((void *)between, bytes);
+	if (between == -1)
+		return errno;
+	if (mremap((void *)between, bytes, room, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED)
+		return 0;
+	int error = errno;
+	memcpy(from, (void *)between, bytes);
+	munmap((void *)between, bytes);
+	return error;
+}
+
+/* The kernel moves pages of one mapping at a time, and does not tell where that ends: before `beyond`, the shortest that was
+   refused. */
+bool region_heap_move_pages(void *from, size_t bytes, void *to, size_t room)
+{
+	int saved = errno, error = 0;
+	size_t done = 0, piece = bytes, beyond = bytes;
+	while (done < bytes) {
+		bool last = done + piece == bytes;
+		error = move_mapping((char *)from + done, piece, (char *)to + done, last ? room - done : piece);
+		if (!error) {
+			done += piece;
+			beyond -= piece;
+		} else if (error == EFAULT && piece > PAGE_BYTES) {
+			beyond = piece;
+		} else {
+			memcpy(from, to, done);
+			break;
+		}
+		if (beyond > PAGE_BYTES)
+			piece = round_up(beyond / 2, PAGE_BYTES);
+		else
+			piece = beyond = bytes - done; /* another mapping */
 	}
 	errno = saved;
-	return moved;
+	return !error;
 }
 
 void *region_heap_move(void *start, size_t bytes, size_t new_bytes)
@@ -302,7 +330,7 @@ void *region_heap_move(void *start, size_t bytes, size_t new_bytes)
 	void *to = region_heap_map(new_bytes, PROT_READ | PROT_WRITE);
 	if (!to)
 		return NULL;
-	if (!region_heap_move_pages(start, bytes, to)) {
+	if (!region_heap_move_pages(start, bytes, to, new_bytes)) {
 		region_heap_unmap(to, new_bytes);
 		return NULL;
 	}

@@ -5,8 +5,6 @@
 
 #include "core/region/region.h"
 
-#define PAGE_BYTES ((uintptr_t)4096)
-
 /* Stands right before the block's header. */
 struct mapping {
 	uintptr_t start;
@@ -41,7 +39,7 @@ void *direct_take_over(struct block *from, size_t size, uint64_t birth, uint32_t
 	char *start = region_heap_map(bytes, PROT_READ | PROT_WRITE);
 	if (!start)
 		return NULL;
-	if (!region_heap_move_pages((void *)first, end - first, start + PAGE_BYTES)) {
+	if (!region_heap_move_pages((void *)first, end - first, start + PAGE_BYTES, bytes - PAGE_BYTES)) {
 		region_heap_unmap(start, bytes);
 		return NULL;
 	}

@@ -23,7 +23,8 @@ void *direct_take_over(struct block *from, size_t size, uint64_t birth, uint32_t
 #define DIRECT_GROWN_MIN (1ul << 20)
 
 /* Grows or shrinks a live block without alignment, keeping min(old, new) bytes; writes the new header. NULL leaves it as it
-   was. Cost: two to four system calls, whatever the size. */
+   was. Cost: two to four system calls, whatever the size; where it grew in place before and has to move, up to some fifty for each
+   mapping that it consists of. */
 void *direct_resize(struct block *block, size_t size, uint64_t birth, uint32_t tag);
 
 #endif

@@ -19,7 +19,6 @@ extern const char *fa_je_malloc_conf;
 __attribute__((visibility("hidden"))) const char *fa_je_malloc_conf =
 	"background_thread:false,dss:disabled,abort_conf:false,oversize_threshold:0,lg_extent_max_active_fit:20";
 
-#define PAGE_BYTES 4096u
 #define SAID_BYTES (1u << 20) /* moved by a thread before it tells the others */
 #define LOOK_BYTES (16u << 20) /* taken and freed by all between two looks, at least */
 #define LOOK_MS 2 /* between two, at least, when something is taken, but for a huge block */

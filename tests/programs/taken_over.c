@@ -1,5 +1,6 @@
-/* Large blocks that grow: what they hold stays, and what was not touched is not. Prints how many KiB were resident at most. */
-#include "common.h"
+/* Large blocks that grow: what they hold stays, and what was not touched is not. Prints how many KiB were resident at most. With an
+   argument no mapping may get more room in the end. */
+#include "sandbox.h"
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -60,13 +61,49 @@ static void grow_untouched(void)
 	free(block);
 }
 
-int main(void)
+static void refuse_room(void)
 {
+	struct sock_filter filter[] = {LOAD(nr),
+				       IF_IS(SYS_mremap, 0, 5),
+				       LOAD(args[1]),
+				       BPF_STMT(BPF_MISC | BPF_TAX, 0),
+				       LOAD(args[2]),
+				       BPF_JUMP(BPF_JMP | BPF_JGT | BPF_X, 0, 0, 1),
+				       RETURN(SECCOMP_RET_ERRNO | ENOMEM),
+				       RETURN(SECCOMP_RET_ALLOW)};
+	SANDBOX(filter);
+}
+
+/* By turns, so that each has to leave its place after it has grown there: its pages are of several mappings then. */
+static void grow_by_turns(bool refused)
+{
+	static char *block[2];
+	static size_t mib[2];
+	for (size_t turn = 0; turn < 16; turn++) {
+		if (refused && turn == 9)
+			refuse_room();
+		size_t which = turn / 2 & 1, last = mib[which];
+		mib[which] += 40;
+		block[which] = realloc(block[which], mib[which] * MIB);
+		CHECK(block[which] != NULL);
+		block[which][last * MIB] = (char)mib[which]; /* one page of what is new */
+		for (size_t place = 0; place < mib[which]; place += 40)
+			CHECK(block[which][place * MIB] == (char)(place + 40));
+		CHECK(is_zero(block[which] + last * MIB + 1, 64 * KIB));
+	}
+	free(block[0]);
+	free(block[1]);
+}
+
+int main(int count, char **arguments)
+{
+	(void)arguments;
 	static const size_t sizes[] = {100 * KIB, 256 * KIB, 300 * KIB + 1, MIB - 16, MIB, 3 * MIB + 5, 17 * MIB};
 	for (size_t round = 0; round < 6; round++)
 		for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
 			grow(sizes[i] + round * 8, round * 100 + i);
 	grow_untouched();
+	grow_by_turns(count > 1);
 	printf("%ld\n", highest_resident_kib());
 	return failures;
 }

@@ -113,6 +113,18 @@ def read_report(recording):
     return json.loads(done.stdout)
 
 
+def is_begun(recording):
+    """Whether it can be read: what tells so is written last."""
+    return recording.exists() and recording.read_bytes()[:8] == b"FATRACE\n"
+
+
+def wait_for(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.01)
+
+
 def clean_environment(extra=None):
     env = {k: v for k, v in os.environ.items() if not k.startswith("FA_") and k != "LD_PRELOAD"}
     env["LC_ALL"] = "C.UTF-8"

@@ -92,7 +92,7 @@ X
     "tmux": ("tmux", "tmux", {}, r"""export TMUX_TMPDIR=$PWD TERM=xterm HOME=$PWD; t() { tmux -f /dev/null "$@"; }
         serve tmux -f /dev/null -D & for i in $(seq 100); do t list-sessions 2>&1 | grep -q 'no sessions' && break; sleep 0.05; done
         run tmux -f /dev/null new-session -d -x 80 -y 24 'for i in $(seq 500); do echo line $i; done; echo told; cat'; for i in $(seq 100); do t capture-pane -p | grep -q told && break; sleep 0.05; done
-        t split-window -d 'seq 100; cat'; t send-keys -t 0 abc Enter; sleep 0.3; t capture-pane -p -t 0 | grep -v '^$' | tail -3; t list-panes -F '#{pane_index} #{pane_width}'; t kill-server; wait $!; echo server $?"""),
+        t split-window -d 'seq 100; cat'; t send-keys -t 0 abc Enter; for i in $(seq 100); do [ $(t capture-pane -p -t 0 | grep -c abc) = 2 ] && break; sleep 0.05; done; t capture-pane -p -t 0 | grep -v '^$' | tail -3; t list-panes -F '#{pane_index} #{pane_width}'; t kill-server; wait $!; echo server $?"""),
 }
 
 

@@ -1,5 +1,6 @@
 """fa-run's own behaviour: what it refuses, what it lets through untouched, what it passes on, what it leaves behind."""
 import errno
+import io
 import os
 import pty
 import re
@@ -379,7 +380,7 @@ def test_finished_recording_is_replaced(fa_run, tmp_path):
 def test_live_recording_is_never_replaced(fa_run, shim, tmp_path):
     process = subprocess.Popen([harness.FA_RUN, "-o", "out.fatrace", "sh", "-c", "read line; exit 5"], cwd=tmp_path,
                                stdin=subprocess.PIPE, env=harness.clean_environment())
-    wait_for(lambda: (tmp_path / "out.fatrace").exists() and header(tmp_path / "out.fatrace")["magic"] == b"FATRACE\n")
+    harness.wait_for(lambda: harness.is_begun(tmp_path / "out.fatrace"))
     live = header(tmp_path / "out.fatrace")["pid"]
     done = fa_run("-o", "out.fatrace", "touch", "ran")
     assert done.returncode == 125
@@ -461,9 +462,15 @@ def test_library_that_records_nothing(fa_run, tmp_path, script):
 
 def test_library_that_is_not_loaded(fa_run, tmp_path):
     (tmp_path / "text.so").write_text("no library")
-    done = fa_run("sleep", "1.3", env={"FA_LIBRARY": tmp_path / "text.so"})
-    assert done.returncode == 0
-    assert f"fa-run: no recording: ld.so did not load {tmp_path}/text.so into the program" in done.stderr.decode()
+    process = subprocess.Popen([harness.FA_RUN, "cat"], cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env=harness.clean_environment({"FA_LIBRARY": tmp_path / "text.so"}))
+    expected = f"fa-run: no recording: ld.so did not load {tmp_path}/text.so into the program"
+    told = io.BytesIO()
+    os.set_blocking(process.stderr.fileno(), False)
+    harness.wait_for(lambda: told.write(process.stderr.read() or b"") and expected.encode() in told.getvalue())
+    assert process.poll() is None # it is told while the program runs
+    process.communicate(timeout=20)
+    assert process.returncode == 0
 
 
 def test_file_size_limit(fa_run):
@@ -502,13 +509,6 @@ def test_installed_layout(built, tmp_path):
 
 # ---- signals and job control ----------------------------------------------------------------------------------------
 
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.01)
-
-
 LISTENER = """
 import signal, sys
 names = sys.argv[1:]
@@ -545,7 +545,7 @@ def test_stopped_program_alone_does_not_stop_the_launcher(built, tmp_path):
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=harness.clean_environment())
     pid = int(process.stdout.readline())
     os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().split()[2] == "T")
+    harness.wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().split()[2] == "T")
     time.sleep(0.2)
     assert Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "S"
     os.kill(pid, signal.SIGCONT)
@@ -671,7 +671,7 @@ def test_quiet_on_a_terminal(terminal):
 
 
 def test_program_in_raw_mode_keeps_its_screen(terminal):
-    job = terminal("--no-report", PYTHON, "-c", "import time, tty; tty.setraw(0); time.sleep(1.3)")
+    job = terminal("--no-report", "sh", "-c", "stty raw; sleep 1.3")
     job.read_until(rb"ended 0")
     assert b"allocs" not in job.output
 

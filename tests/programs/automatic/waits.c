@@ -159,14 +159,12 @@ static void loop_signals(int n)
 /* Until an absolute time, as engines with a fixed step do. */
 static void loop_absolute(int n)
 {
-	struct timespec at;
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	while (n--) {
+	for (long at = now_us(); n--;) {
 		turn();
-		at.tv_nsec += 3000000;
-		at.tv_sec += at.tv_nsec / 1000000000;
-		at.tv_nsec %= 1000000000;
-		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+		long now = now_us();
+		at = at + 6000 < now ? now : at + 3000; /* as games do: what a stall took is not caught up with */
+		struct timespec time = {at / 1000000, at % 1000000 * 1000};
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
 	}
 }
 /* A burst of short sleeps while something loads, then an event loop. */
@@ -191,14 +189,17 @@ static void loop_looks(int n)
 		sleep_us(3000);
 	}
 }
-/* The same by a wait of a moment, as one that must not be zero. */
+/* The same by a wait of a moment, as one that must not be zero. It is a small part of the turn, however long it takes to wake up;
+   but for what is rather a stall of the machine. */
 static void loop_looks_longer(int n)
 {
 	while (n--) {
 		turn();
 		struct timeval moment = {0, 1};
+		long begin = now_us();
 		select(0, NULL, NULL, NULL, &moment);
-		sleep_us(5000);
+		long took = now_us() - begin;
+		sleep_us(took < 125 ? 5000 : took < 50000 ? took * 40 : 50000 * 40);
 	}
 }
 /* There is always something to do, and now and then it sleeps. */

@@ -127,11 +127,47 @@ static void *resize(struct thread *thread, struct block *block, size_t size, con
 	return pointer;
 }
 
+/* Of a block that nobody accounts for, or nobody any more: in the child of a fork, as a rule. NULL: it cannot be had, and the block is
+   as it was. */
+static void *resize_unaccounted(struct block *block, size_t size)
+{
+	size_t old_size = block_usable(block_size(block));
+	uint32_t tier = block_tag(block) & 3, tag = BLOCK_UNTRACKED | BLOCK_ACCOUNT(TRACE_TIER_HEAP);
+	uint64_t word = block_birth_of(SEGMENT_UNTRACKED);
+	if (block_usable(size) == old_size)
+		return block + 1;
+	if (block_tag(block) & BLOCK_ALIGNED)
+		return NULL;
+	if (tier == BLOCK_DIRECT)
+		return size >= DIRECT_GROWN_MIN ? direct_resize(block, size, word, tag) : NULL;
+	if (tier != TRACE_TIER_HEAP)
+		return NULL;
+	if (size >= DIRECT_GROWN_MIN && size > old_size && old_size >= TAKEN_OVER_MIN) {
+		void *pointer = direct_take_over(block, size, word, tag);
+		if (pointer) {
+			block_kill(block);
+			heap_free(block);
+			return pointer;
+		}
+	}
+	return heap_realloc(block, size, word, tag);
+}
+
 /* Without a place of the calling thread: allocate, copy, free, each by its own slow way. */
 static cold_path void *resize_slow(struct block *block, size_t size, const uintptr_t *fp)
 {
 	size_t old_size = block_usable(block_size(block)); /* a program may use all that malloc_usable_size told it */
-	void *pointer = alloc_new(size, 0, false, fp);
+	void *pointer = NULL;
+	if (!(thread_self->gate & THREAD_INTERNAL) &&
+	    (block_is_untracked(block) || !(block_tag(block) & BLOCK_SPECIAL))) {
+		struct place place = operation_place();
+		if (!place.thread && !place.nested)
+			pointer = resize_unaccounted(block, size);
+		operation_leave(place);
+	}
+	if (pointer)
+		return pointer;
+	pointer = alloc_new(size, 0, false, fp);
 	if (!pointer)
 		return NULL;
 	memcpy(pointer, block + 1, old_size < size ? old_size : size);

@@ -42,9 +42,23 @@ def test_a_large_block_that_grows_takes_its_pages_along(shim, options):
     assert run.report["totals"]["allocs"] == run.report["totals"]["frees"] + run.report["totals"]["live_blocks"]
 
 
+def test_a_large_block_grows_in_a_child_as_well(shim):
+    """One that is not recorded."""
+    run = shim.run([harness.program("taken_over"), "child"])
+    assert int(run.stdout) < 300 << 10
+
+
 def test_a_large_block_whose_pages_may_not_move_grows(shim):
     """Also where a part of them has moved by then."""
     run = shim.run([harness.program("taken_over"), "refused"])
+    assert run.violations("FA901") == run.violations("FA902") == []
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "observe"}, {"stacks": "none"}])
+@pytest.mark.parametrize("what", ["locked", "read-only", "refused", "next", "fork"])
+def test_a_block_grows_whatever_the_program_made_of_its_pages(shim, what, options):
+    assert harness.plain([harness.program("page_rights"), what]).status == 0
+    run = shim.run([harness.program("page_rights"), what], options)
     assert run.violations("FA901") == run.violations("FA902") == []
 
 

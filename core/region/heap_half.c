@@ -280,49 +280,82 @@ bool region_heap_resize(void *start, size_t bytes, size_t new_bytes)
 	return true;
 }
 
+/* What the program has made of some of its pages (mprotect) does not matter. */
+static void copy_back(char *from, char *moved, size_t bytes)
+{
+	mprotect(from, bytes, PROT_READ | PROT_WRITE);
+	mprotect(moved, bytes, PROT_READ);
+	memcpy(from, moved, bytes);
+}
+
 /* Nobody else may find a hole in the region. So the old range stays mapped, and the pages go by way of an address that the kernel
-   chooses: a move to a range at once unmaps what is there, and finds only then that the pages are of several mappings.
-   The mapping has `room` bytes in the end: what grows there by itself later is one of its own, and does not move with it.
-   Returns 0, or the error for which they are where they were; there may be nothing at `to` then. */
+   chooses: a move to a range at once unmaps what is there, and finds only then that the pages are of several mappings. There the
+   mapping gets all its `room`, too, where nothing is lost if it cannot: what grows by itself later is a mapping of its own, and
+   does not move with it. Returns 0, or the error for which they are where they were. */
 static int move_mapping(char *from, size_t bytes, char *to, size_t room)
 {
 	/* glibc's mremap hands on no address here before 2.41, but what a register holds. */
-	long between = syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
-	if (between == -1)
+	long first = syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
+	if (first == -1)
 		return errno;
-	if (mremap((void *)between, bytes, room, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED)
+	void *between = (void *)first;
+	size_t mapped = bytes;
+	if (room > bytes) {
+		void *grown = mremap(between, bytes, room, MREMAP_MAYMOVE);
+		if (grown != MAP_FAILED) {
+			between = grown;
+			mapped = room;
+		}
+	}
+	if (mapped == room && mremap(between, room, room, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED)
 		return 0;
-	int error = errno;
-	memcpy(from, (void *)between, bytes);
-	munmap((void *)between, bytes);
-	return error;
+	copy_back(from, between, bytes);
+	munmap(between, mapped);
+	return ENOMEM;
 }
 
-/* The kernel moves pages of one mapping at a time, and does not tell where that ends: before `beyond`, the shortest that was
-   refused. */
-bool region_heap_move_pages(void *from, size_t bytes, void *to, size_t room)
+/* Whether some of it is locked. The kernel would unlock the rest of its mapping, which is others', and count it twice. */
+static bool is_locked(void *start, size_t bytes)
 {
-	int saved = errno, error = 0;
+	return msync(start, bytes, MS_INVALIDATE) && errno == EBUSY;
+}
+
+static bool move_pages(char *from, size_t bytes, char *to, size_t room)
+{
+	if (base_spares_calls() || is_locked(from, bytes))
+		return false;
+	/* The kernel moves pages of one mapping at a time, and does not tell where that ends: before `beyond`, the shortest that
+	   was refused. */
 	size_t done = 0, piece = bytes, beyond = bytes;
 	while (done < bytes) {
 		bool last = done + piece == bytes;
-		error = move_mapping((char *)from + done, piece, (char *)to + done, last ? room - done : piece);
+		int error = move_mapping(from + done, piece, to + done, last ? room - done : piece);
 		if (!error) {
 			done += piece;
 			beyond -= piece;
 		} else if (error == EFAULT && piece > PAGE_BYTES) {
 			beyond = piece;
 		} else {
-			memcpy(from, to, done);
-			break;
+			copy_back(from, to, done);
+			return false;
 		}
 		if (beyond > PAGE_BYTES)
 			piece = round_up(beyond / 2, PAGE_BYTES);
 		else
 			piece = beyond = bytes - done; /* another mapping */
 	}
+	/* Several mappings may be what the program has made of some pages, for as long as they were this block's. */
+	mprotect(to, room, PROT_READ | PROT_WRITE);
+	madvise(to, room, MADV_DOFORK);
+	return true;
+}
+
+bool region_heap_move_pages(void *from, size_t bytes, void *to, size_t room)
+{
+	int saved = errno;
+	bool moved = move_pages(from, bytes, to, room);
 	errno = saved;
-	return !error;
+	return moved;
 }
 
 void *region_heap_move(void *start, size_t bytes, size_t new_bytes)

@@ -81,8 +81,8 @@ void region_heap_unmap(void *start, size_t bytes);
    grow there. */
 bool region_heap_resize(void *start, size_t bytes, size_t new_bytes);
 /* Moves pages of one such range to another, both of which are readable and writable, without copying; where they were reads zero then.
-   What is beyond them there, up to `room` bytes, reads zero. False: they are where they were (a kernel before 5.7, a sandbox,
-   too many mappings), and the other range is good for nothing but region_heap_unmap. errno is preserved. */
+   What is beyond them there, up to `room` bytes, reads zero. False: they are where they were (some are locked, a kernel before
+   5.7, a sandbox, too many mappings), and the other range is good for nothing but region_heap_unmap. errno is preserved. */
 bool region_heap_move_pages(void *from, size_t bytes, void *to, size_t room);
 /* Moves its pages to a larger range, without copying; what is beyond them reads zero. NULL: it stays where it is. */
 void *region_heap_move(void *start, size_t bytes, size_t new_bytes);

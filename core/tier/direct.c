@@ -1,6 +1,7 @@
 /* One mapping a block: [start and length, 16 bytes] … [header][block]. */
 #include "core/tier/direct.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #include "core/region/region.h"
@@ -43,6 +44,10 @@ void *direct_take_over(struct block *from, size_t size, uint64_t birth, uint32_t
 		region_heap_unmap(start, bytes);
 		return NULL;
 	}
+	/* What the program has made of these pages is not for the next block's; and qemu's emulation keeps them from system calls. */
+	int saved = errno;
+	mmap((void *)first, end - first, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	errno = saved;
 	*from = header;
 	struct block *block = (struct block *)(start + lead) - 1;
 	((struct mapping *)block)[-1] = (struct mapping){(uintptr_t)start, bytes};

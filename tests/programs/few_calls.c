@@ -22,7 +22,11 @@ static void allow_few(void)
 	struct sock_filter filter[] = {LOAD(nr),
 				       MAY(mmap),
 				       MAY(munmap),
-				       MAY(mremap),
+				       IF_IS(SYS_mremap, 0, 3), /* as browsers allow it */
+				       LOAD(args[3]),
+				       IF_IS(MREMAP_MAYMOVE, 0, 1),
+				       RETURN(SECCOMP_RET_ALLOW),
+				       LOAD(nr),
 				       MAY(mprotect),
 				       MAY(madvise),
 				       MAY(brk),

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define IF_IS(value, then, otherwise) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, then, otherwise)
@@ -19,6 +20,15 @@ static inline void sandbox(struct sock_filter *filter, unsigned short length)
 {
 	struct sock_fprog program = {length, filter};
 	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+}
+
+/* The same by calls that no library sees. */
+#define SANDBOX_UNSEEN(filter) sandbox_unseen(filter, sizeof(filter) / sizeof *(filter))
+static inline void sandbox_unseen(struct sock_filter *filter, unsigned short length)
+{
+	struct sock_fprog program = {length, filter};
+	CHECK(!syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
+	      !syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
 }
 
 #endif

@@ -1,6 +1,8 @@
-/* Large blocks that grow: what they hold stays, and what was not touched is not. Prints how many KiB were resident at most. With an
-   argument no mapping may get more room in the end. */
+/* Large blocks that grow: what they hold stays, and what was not touched is not. Prints how many KiB were resident at most. With
+   "refused" no mapping may get more room in the end; with "child" all that is done in a child. */
 #include "sandbox.h"
+
+#include <sys/wait.h>
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -71,7 +73,7 @@ static void refuse_room(void)
 				       BPF_JUMP(BPF_JMP | BPF_JGT | BPF_X, 0, 0, 1),
 				       RETURN(SECCOMP_RET_ERRNO | ENOMEM),
 				       RETURN(SECCOMP_RET_ALLOW)};
-	SANDBOX(filter);
+	SANDBOX_UNSEEN(filter);
 }
 
 /* By turns, so that each has to leave its place after it has grown there: its pages are of several mappings then. */
@@ -97,13 +99,19 @@ static void grow_by_turns(bool refused)
 
 int main(int count, char **arguments)
 {
-	(void)arguments;
+	const char *how = count > 1 ? arguments[1] : "";
+	pid_t child = strcmp(how, "child") ? 0 : fork();
+	if (child) {
+		int status;
+		CHECK(waitpid(child, &status, 0) == child && !status);
+		return failures;
+	}
 	static const size_t sizes[] = {100 * KIB, 256 * KIB, 300 * KIB + 1, MIB - 16, MIB, 3 * MIB + 5, 17 * MIB};
 	for (size_t round = 0; round < 6; round++)
 		for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
 			grow(sizes[i] + round * 8, round * 100 + i);
 	grow_untouched();
-	grow_by_turns(count > 1);
+	grow_by_turns(!strcmp(how, "refused"));
 	printf("%ld\n", highest_resident_kib());
 	return failures;
 }

@@ -12,6 +12,8 @@ static struct {
 	uint32_t index;
 } unlabelled;
 
+uint16_t counter_sites[BLOCK_COUNTER_MASK + 1];
+
 struct trace_counter *counter_of_slow(struct thread *thread, uint32_t site)
 {
 	uint32_t group_index = site / TRACE_GROUP_SITES;
@@ -25,8 +27,10 @@ struct trace_counter *counter_of_slow(struct thread *thread, uint32_t site)
 		if (made) {
 			fa_assert(unlabelled.index == label_index);
 			__atomic_store_n(&made->first_site, group_index * TRACE_GROUP_SITES, __ATOMIC_RELEASE);
-			for (uint32_t i = 0; i < TRACE_GROUP_SITES; i++)
+			for (uint32_t i = 0; i < TRACE_GROUP_SITES; i++) {
 				group->counter[i].site = group_index * TRACE_GROUP_SITES + i;
+				counter_sites[counter_place(&group->counter[i])] = (uint16_t)group->counter[i].site;
+			}
 			thread->groups[group_index] = group->counter;
 			/* After the pointer is there: rules that are settled meanwhile are seen by one of both. */
 			atomic_thread_fence(memory_order_seq_cst);

@@ -22,10 +22,14 @@ static always_inline uint32_t counter_place(const struct trace_counter *counter)
 static_assert(TRACE_MAX_BYTES / BLOCK_COUNTER_BYTES == BLOCK_COUNTER_MASK + 1,
 	      "a header names every line of a recording");
 
+/* The site of each counter, by its place: whoever frees a block of another thread asks for it, and does not take the counter's own
+   line from that thread. */
+extern uint16_t counter_sites[BLOCK_COUNTER_MASK + 1] own_data;
+
 /* The site of a block that is in this recording's counts. */
 static always_inline uint32_t block_site(const struct block *block)
 {
-	return counter_at(block_counter(block))->site;
+	return counter_sites[block_counter(block)];
 }
 
 /* The same of what may be no block of ours, or one of another recording; 0: it says nothing. */

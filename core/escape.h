@@ -79,13 +79,21 @@ static inline struct thread *escape_owner(const struct trace_thread *record)
 #define ESCAPE_TAG_SPAN (BLOCK_IN_SCOPE | BLOCK_TIER(TRACE_TIER_FRAME) | BLOCK_ACCOUNT(TRACE_TIER_FRAME))
 #define ESCAPE_TAG_SLAB (BLOCK_IN_SCOPE | BLOCK_TIER(TRACE_TIER_POOL) | BLOCK_ACCOUNT(TRACE_TIER_POOL))
 
-/* Whether `block` lies in a span or slab of this thread. Cost: four loads. */
-static always_inline bool escape_is_at_home(const struct thread *thread, const struct block *block)
+/* Whose span or slab `block` lies in; NULL: it lies in none. Cost: four loads. */
+static always_inline struct thread *escape_home(const struct block *block)
 {
 	static_assert(offsetof(struct pool_slab, owner) == offsetof(struct frame_span, owner),
 		      "either is asked as the other");
 	enum region_owner owner = region_owner_of(block);
-	return (owner == REGION_FRAME || owner == REGION_POOL) && pool_slab_of(block)->owner == thread;
+	return owner == REGION_FRAME || owner == REGION_POOL ? pool_slab_of(block)->owner : NULL;
+}
+
+/* A plain live block of a frame, in a span or slab. */
+static always_inline bool escape_is_plain(uint64_t birth, uint64_t contents)
+{
+	uint64_t tag = contents >> BLOCK_TAG_SHIFT;
+	return (tag == ESCAPE_TAG_SLAB || tag == ESCAPE_TAG_SPAN) &&
+	       (birth & (BLOCK_LIVES | BLOCK_NOT_PLAIN)) == BLOCK_LIVES;
 }
 
 /* free of a block that is at home, whole, if it is a plain one of an earlier frame of this thread: what escapes there are are
@@ -95,9 +103,8 @@ static always_inline bool escape_free_at_home(struct thread *thread, struct bloc
 	uint64_t birth = block->birth, contents = block_contents(block), id = block_segment(block);
 	bool in_slab = contents >> BLOCK_TAG_SHIFT == ESCAPE_TAG_SLAB;
 	struct segment_record segment;
-	if ((!in_slab && contents >> BLOCK_TAG_SHIFT != ESCAPE_TAG_SPAN) ||
-	    (birth & (BLOCK_LIVES | BLOCK_NOT_PLAIN)) != BLOCK_LIVES || unlikely(events_area != NULL) ||
-	    unlikely(thread->task) || unlikely(segment_is_inherited(id)) || unlikely(!segment_resolve(id, &segment)) ||
+	if (!escape_is_plain(birth, contents) || unlikely(events_area != NULL) || unlikely(thread->task) ||
+	    unlikely(segment_is_inherited(id)) || unlikely(!segment_resolve(id, &segment)) ||
 	    unlikely(segment.thread != thread->record_index)) /* of a thread that had this slot before */
 		return false;
 	uint32_t lifetime_frames = thread->frame - segment.frame;
@@ -120,6 +127,47 @@ static always_inline bool escape_free_at_home(struct thread *thread, struct bloc
 		pool_give(thread, block);
 	else
 		frame_give(thread, block, size);
+	return true;
+}
+
+/* The same of a block of another thread's, `home`, that was born on it. Cost: of the lines of that thread only those that a frame
+   changes once; one atomic operation where that frame is still open. */
+static always_inline bool escape_free_elsewhere(struct thread *thread, struct thread *home, struct block *block,
+						const uintptr_t *fp)
+{
+	uint64_t birth = block->birth, contents = block_contents(block), id = block_segment_of(birth);
+	struct segment_record segment;
+	if (unlikely(!escape_is_plain(birth, contents)) || unlikely(events_area != NULL) || unlikely(thread->task) ||
+	    unlikely(segment_is_inherited(id)) || unlikely(!segment_resolve(id, &segment)) ||
+	    unlikely(segment.thread == thread->record_index))
+		return false;
+	const struct trace_thread *owner = trace_at(&trace_threads, segment_thread(&segment));
+	uint32_t now = (uint32_t)owner->frames, lifetime_frames = now - segment.frame;
+	bool open = !lifetime_frames && owner->open_begin_ns;
+	if (unlikely(owner->end_ns) || unlikely(lifetime_frames > runtime.long_lived))
+		return false;
+	if (!open && !lifetime_frames)
+		lifetime_frames = 1;
+	fa_assert(escape_owner(owner) == home);
+	uint32_t site = block_site(block);
+	struct thread_escape key =
+		escape_key(open ? 201 : 205, check_lifetime_level(false), site, fp ? node_of_call(thread, fp) : 0);
+	const struct thread_escape *escape = escape_of(thread, key);
+	if (unlikely(!escape_is_known(escape, key)))
+		return false;
+
+	bool in_slab = contents >> BLOCK_TAG_SHIFT == ESCAPE_TAG_SLAB;
+	struct trace_counter *counter = counter_of(thread, site);
+	block_kill(block);
+	escape_account(thread, counter, in_slab ? TRACE_TIER_POOL : TRACE_TIER_FRAME, contents & BLOCK_SIZE_MASK,
+		       escape->tally, thread->in_frame ? thread->frame : now, lifetime_frames);
+	if (open) {
+		atomic_fetch_add_explicit(&home->own_deaths_remote, 1, memory_order_relaxed);
+		counter->died_elsewhere++;
+	} else {
+		counter->outlived_frame++;
+	}
+	remote_gather(thread, home, block);
 	return true;
 }
 

@@ -165,7 +165,7 @@ static __attribute__((noinline)) void free_general(void *pointer, const uintptr_
 	thread_open(thread);
 }
 
-/* Not inlined: what is not at home needs none of the registers that this saves. */
+/* Not inlined, as those below: each needs fewer registers saved than all. */
 static __attribute__((noinline)) void free_at_home(struct thread *thread, struct block *block, const uintptr_t *fp)
 {
 	thread_shut(thread);
@@ -175,13 +175,27 @@ static __attribute__((noinline)) void free_at_home(struct thread *thread, struct
 		free_general(block + 1, fp);
 }
 
+/* The same of what another thread has. */
+static __attribute__((noinline)) void free_elsewhere(struct thread *thread, struct thread *home, struct block *block,
+						     const uintptr_t *fp)
+{
+	thread_shut(thread);
+	bool freed = escape_free_elsewhere(thread, home, block, fp);
+	thread_open(thread);
+	if (unlikely(!freed))
+		free_general(block + 1, fp);
+}
+
 void alloc_free(void *pointer, const uintptr_t *fp)
 {
-	struct thread *thread = thread_self;
+	struct thread *thread = thread_self, *home = NULL;
 	struct block *block = block_of(pointer);
-	if (likely(thread->gate == THREAD_READY) && likely(hot_has_header(pointer)) &&
-	    likely(escape_is_at_home(thread, block)))
+	if (likely(thread->gate == THREAD_READY) && likely(hot_has_header(pointer)))
+		home = escape_home(block);
+	if (likely(home == thread))
 		free_at_home(thread, block, fp);
+	else if (home)
+		free_elsewhere(thread, home, block, fp);
 	else
 		free_general(pointer, fp);
 }

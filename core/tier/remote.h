@@ -2,7 +2,8 @@
  * Frees by other threads: a thread gathers a few blocks of the same owner and puts them into the owner's ring by one atomic
  * operation, from where the owner takes all that is there in its slow paths and at its boundaries. A ring, since the lines
  * of the blocks were last written by another processor: what a chain makes one wait for one after the other can be fetched
- * all at once. What finds the ring full is chained. Frees from a signal handler that interrupted its own thread's operation
+ * all at once. What finds the ring full is chained, and costs its owner twice
+ * as much. Frees from a signal handler that interrupted its own thread's operation
  * come the same way, one by one.
  *
  * What is gathered is dead and accounted for; only its room waits, for the thread's next free elsewhere, allocation that
@@ -18,6 +19,18 @@ void remote_push(struct thread *owner, struct block *const *blocks, uint32_t cou
 
 /* Hands on what the calling thread has gathered. */
 void remote_flush(struct thread *thread);
+
+/* Gathers a dead, accounted block of a span or slab of another thread's. */
+static always_inline void remote_gather(struct thread *thread, struct thread *owner, struct block *block)
+{
+	if (unlikely(thread->gathered_for != owner)) {
+		remote_flush(thread);
+		thread->gathered_for = owner;
+	}
+	thread->gathered[thread->gathered_count++] = block;
+	if (thread->gathered_count == THREAD_GATHERED)
+		remote_flush(thread);
+}
 
 /* Takes back what waits for the calling thread's slot. Returns the number of blocks. */
 uint64_t remote_take(struct thread *thread);

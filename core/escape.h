@@ -148,7 +148,7 @@ static always_inline bool escape_free_elsewhere(struct thread *thread, struct th
 		return false;
 	if (!open && !lifetime_frames)
 		lifetime_frames = 1;
-	fa_assert(escape_owner(owner) == home);
+	fa_assert(slot_at(owner->slot) == home);
 	uint32_t site = block_site(block);
 	struct thread_escape key =
 		escape_key(open ? 201 : 205, check_lifetime_level(false), site, fp ? node_of_call(thread, fp) : 0);

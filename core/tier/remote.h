@@ -2,9 +2,8 @@
  * Frees by other threads: a thread gathers a few blocks of the same owner and puts them into the owner's ring by one atomic
  * operation, from where the owner takes all that is there in its slow paths and at its boundaries. A ring, since the lines
  * of the blocks were last written by another processor: what a chain makes one wait for one after the other can be fetched
- * all at once. What finds the ring full is chained, and costs its owner twice
- * as much. Frees from a signal handler that interrupted its own thread's operation
- * come the same way, one by one.
+ * all at once. What finds the ring full is chained, and costs its owner twice as much. Frees from a signal handler that
+ * interrupted its own thread's operation come the same way, one by one.
  *
  * What is gathered is dead and accounted for; only its room waits, for the thread's next free elsewhere, allocation that
  * takes the general path, frame end, or end.

@@ -46,17 +46,8 @@ static void locked(void)
 /* From 64 MiB to 200 MiB; the last part of a move may be refused its room. */
 static void read_only(bool refused)
 {
-	if (refused) {
-		struct sock_filter filter[] = {LOAD(nr),
-					       IF_IS(SYS_mremap, 0, 5),
-					       LOAD(args[1]),
-					       BPF_STMT(BPF_MISC | BPF_TAX, 0),
-					       LOAD(args[2]),
-					       BPF_JUMP(BPF_JMP | BPF_JGT | BPF_X, 0, 0, 1),
-					       RETURN(SECCOMP_RET_ERRNO | ENOMEM),
-					       RETURN(SECCOMP_RET_ALLOW)};
-		SANDBOX_UNSEEN(filter);
-	}
+	if (refused)
+		refuse_room();
 	char *block = malloc(64 * MIB);
 	memset(block, 1, 64 * MIB);
 	CHECK(!mprotect(first_page(block) + 20 * MIB, MIB, PROT_READ));

@@ -31,4 +31,18 @@ static inline void sandbox_unseen(struct sock_filter *filter, unsigned short len
 	      !syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
 }
 
+/* No mapping gets more room where it moves to. */
+static inline void refuse_room(void)
+{
+	struct sock_filter filter[] = {LOAD(nr),
+				       IF_IS(SYS_mremap, 0, 5),
+				       LOAD(args[1]),
+				       BPF_STMT(BPF_MISC | BPF_TAX, 0),
+				       LOAD(args[2]),
+				       BPF_JUMP(BPF_JMP | BPF_JGT | BPF_X, 0, 0, 1),
+				       RETURN(SECCOMP_RET_ERRNO | ENOMEM),
+				       RETURN(SECCOMP_RET_ALLOW)};
+	SANDBOX_UNSEEN(filter);
+}
+
 #endif

@@ -63,19 +63,6 @@ static void grow_untouched(void)
 	free(block);
 }
 
-static void refuse_room(void)
-{
-	struct sock_filter filter[] = {LOAD(nr),
-				       IF_IS(SYS_mremap, 0, 5),
-				       LOAD(args[1]),
-				       BPF_STMT(BPF_MISC | BPF_TAX, 0),
-				       LOAD(args[2]),
-				       BPF_JUMP(BPF_JMP | BPF_JGT | BPF_X, 0, 0, 1),
-				       RETURN(SECCOMP_RET_ERRNO | ENOMEM),
-				       RETURN(SECCOMP_RET_ALLOW)};
-	SANDBOX_UNSEEN(filter);
-}
-
 /* By turns, so that each has to leave its place after it has grown there: its pages are of several mappings then. */
 static void grow_by_turns(bool refused)
 {

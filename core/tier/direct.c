@@ -46,7 +46,7 @@ void *direct_take_over(struct block *from, size_t size, uint64_t birth, uint32_t
 	}
 	/* What the program has made of these pages is not for the next block's; and qemu's emulation keeps them from system calls. */
 	int saved = errno;
-	mmap((void *)first, end - first, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	(void)mmap((void *)first, end - first, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	errno = saved;
 	*from = header;
 	struct block *block = (struct block *)(start + lead) - 1;

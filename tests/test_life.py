@@ -278,7 +278,8 @@ def test_how_long_a_killed_process_has_lived(shim):
     seconds = time.monotonic() - begin
     process.communicate()
     report = harness.read_report(recording)
-    assert report["target"]["ended"] == "unknown" and 1e9 < report["target"]["duration_ns"] < seconds * 1e9
+    assert report["target"]["ended"] == "unknown"
+    assert max(1, seconds / 2) * 1e9 < report["target"]["duration_ns"] < min(3, seconds) * 1e9
 
 
 def told_ns(recording):

@@ -198,8 +198,8 @@ static void loop_looks_longer(int n)
 		struct timeval moment = {0, 1};
 		long begin = now_us();
 		select(0, NULL, NULL, NULL, &moment);
-		long took = now_us() - begin;
-		sleep_us(took < 125 ? 5000 : took < 50000 ? took * 40 : 50000 * 40);
+		long rest = (now_us() - begin) * 40;
+		sleep_us(rest < 5000 ? 5000 : rest < 2000000 ? rest : 2000000);
 	}
 }
 /* There is always something to do, and now and then it sleeps. */

@@ -130,6 +130,33 @@ static always_inline bool escape_free_at_home(struct thread *thread, struct bloc
 	return true;
 }
 
+/* How long a block has lived that was born in a frame of `owner`, and whether that frame is open. */
+struct escape_age {
+	uint32_t now, frames; /* at least 1 where it is not open */
+	bool open;
+};
+static always_inline struct escape_age escape_age(const struct trace_thread *owner, uint32_t born_frame)
+{
+	struct escape_age age = {.now = (uint32_t)owner->frames};
+	age.frames = age.now - born_frame;
+	age.open = !age.frames && owner->open_begin_ns && !owner->end_ns;
+	if (!age.open && !age.frames)
+		age.frames = 1;
+	return age;
+}
+
+/* `holder`: the thread whose frame it is, if it lives. */
+static always_inline void escape_count_verdict(struct trace_counter *counter, bool open, struct thread *holder)
+{
+	if (!open) {
+		counter->outlived_frame++;
+		return;
+	}
+	if (holder)
+		atomic_fetch_add_explicit(&holder->own_deaths_remote, 1, memory_order_relaxed);
+	counter->died_elsewhere++;
+}
+
 /* The same of a block of another thread's, `home`, that was born on it. Cost: of the lines of that thread only those that a frame
    changes once; one atomic operation where that frame is still open. */
 static always_inline bool escape_free_elsewhere(struct thread *thread, struct thread *home, struct block *block,
@@ -142,16 +169,13 @@ static always_inline bool escape_free_elsewhere(struct thread *thread, struct th
 	    unlikely(segment.thread == thread->record_index))
 		return false;
 	const struct trace_thread *owner = trace_at(&trace_threads, segment_thread(&segment));
-	uint32_t now = (uint32_t)owner->frames, lifetime_frames = now - segment.frame;
-	bool open = !lifetime_frames && owner->open_begin_ns;
-	if (unlikely(owner->end_ns) || unlikely(lifetime_frames > runtime.long_lived))
+	struct escape_age age = escape_age(owner, segment.frame);
+	if (unlikely(owner->end_ns) || unlikely(age.frames > runtime.long_lived))
 		return false;
-	if (!open && !lifetime_frames)
-		lifetime_frames = 1;
 	fa_assert(slot_at(owner->slot) == home);
 	uint32_t site = block_site(block);
 	struct thread_escape key =
-		escape_key(open ? 201 : 205, check_lifetime_level(false), site, fp ? node_of_call(thread, fp) : 0);
+		escape_key(age.open ? 201 : 205, check_lifetime_level(false), site, fp ? node_of_call(thread, fp) : 0);
 	const struct thread_escape *escape = escape_of(thread, key);
 	if (unlikely(!escape_is_known(escape, key)))
 		return false;
@@ -160,13 +184,8 @@ static always_inline bool escape_free_elsewhere(struct thread *thread, struct th
 	struct trace_counter *counter = counter_of(thread, site);
 	block_kill(block);
 	escape_account(thread, counter, in_slab ? TRACE_TIER_POOL : TRACE_TIER_FRAME, contents & BLOCK_SIZE_MASK,
-		       escape->tally, thread->in_frame ? thread->frame : now, lifetime_frames);
-	if (open) {
-		atomic_fetch_add_explicit(&home->own_deaths_remote, 1, memory_order_relaxed);
-		counter->died_elsewhere++;
-	} else {
-		counter->outlived_frame++;
-	}
+		       escape->tally, thread->in_frame ? thread->frame : age.now, age.frames);
+	escape_count_verdict(counter, age.open, home);
 	remote_gather(thread, home, block);
 	return true;
 }
@@ -185,18 +204,15 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 		return false;
 	bool own = segment.thread == thread->record_index;
 	const struct trace_thread *owner = own ? thread->record : trace_at(&trace_threads, segment_thread(&segment));
-	uint32_t now = (uint32_t)owner->frames, lifetime_frames = now - segment.frame;
-	bool open = !lifetime_frames && owner->open_begin_ns && !owner->end_ns;
-	if (own && open) /* an await lies between, or nothing does */
+	struct escape_age age = escape_age(owner, segment.frame);
+	if (own && age.open) /* an await lies between, or nothing does */
 		return false;
-	if (!open && !lifetime_frames)
-		lifetime_frames = 1;
-	if (unlikely(lifetime_frames > runtime.long_lived))
+	if (unlikely(age.frames > runtime.long_lived))
 		return false;
 	uint32_t site = block_site(block);
-	struct thread_escape key = escape_key(own    ? 601
-					      : open ? 201
-						     : 205,
+	struct thread_escape key = escape_key(own        ? 601
+					      : age.open ? 201
+							 : 205,
 					      check_lifetime_level(false), site, fp ? node_of_call(thread, fp) : 0);
 	const struct thread_escape *escape = escape_of(thread, key);
 	if (unlikely(!escape_is_known(escape, key)))
@@ -209,16 +225,9 @@ static always_inline bool escape_die(struct thread *thread, struct block *block,
 	escape_account(thread, counter, block_account(tag), block_size(block), escape->tally,
 		       thread->in_frame ? thread->frame
 		       : owner->end_ns  ? 0
-					: now,
-		       lifetime_frames);
-	if (open) {
-		struct thread *holder = escape_owner(owner);
-		if (holder)
-			atomic_fetch_add_explicit(&holder->own_deaths_remote, 1, memory_order_relaxed);
-		counter->died_elsewhere++;
-	} else {
-		counter->outlived_frame++;
-	}
+					: age.now,
+		       age.frames);
+	escape_count_verdict(counter, age.open, escape_owner(owner));
 	return true;
 }
 

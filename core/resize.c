@@ -145,8 +145,7 @@ static void *resize_unaccounted(struct block *block, size_t size)
 	if (size >= DIRECT_GROWN_MIN && size > old_size && old_size >= TAKEN_OVER_MIN) {
 		void *pointer = direct_take_over(block, size, word, tag);
 		if (pointer) {
-			block_kill(block);
-			heap_free(block);
+			alloc_free(block + 1, NULL);
 			return pointer;
 		}
 	}

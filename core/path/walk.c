@@ -14,7 +14,6 @@
 #include "core/path/cfi.h"
 #include "core/path/module.h"
 
-#define PAGE 4096u
 #define GUESS_REACH (1u << 20)
 
 static size_t depth_limit = PATH_DEPTH_MAX;
@@ -28,14 +27,14 @@ static bool readable(struct window *window, uintptr_t address)
 {
 	if (likely(address >= window->low && address < window->high))
 		return !(address & 7);
-	uintptr_t page = address & ~(uintptr_t)(PAGE - 1);
-	if (address & 7 || address < PAGE || address >> WALK_ADDRESS_BITS || !base_page_readable(address))
+	uintptr_t page = address & ~(uintptr_t)(PAGE_BYTES - 1);
+	if (address & 7 || address < PAGE_BYTES || address >> WALK_ADDRESS_BITS || !base_page_readable(address))
 		return false;
 	if (page == window->high) {
-		window->high += PAGE;
+		window->high += PAGE_BYTES;
 	} else {
 		window->low = page;
-		window->high = page + PAGE;
+		window->high = page + PAGE_BYTES;
 	}
 	return true;
 }
@@ -43,11 +42,11 @@ static bool readable(struct window *window, uintptr_t address)
 /* `address` was read. */
 static void window_note(struct window *window, uintptr_t address)
 {
-	uintptr_t page = address & ~(uintptr_t)(PAGE - 1);
+	uintptr_t page = address & ~(uintptr_t)(PAGE_BYTES - 1);
 	if (page == window->high)
-		window->high += PAGE;
+		window->high += PAGE_BYTES;
 	else if (page < window->low || page > window->high)
-		*window = (struct window){page, page + PAGE};
+		*window = (struct window){page, page + PAGE_BYTES};
 }
 
 static uintptr_t load(uintptr_t address)
@@ -157,7 +156,7 @@ static bool plausible(struct window *window, uintptr_t sp, uintptr_t rbp)
 	if (rbp & 7 || rbp < sp || rbp - sp > GUESS_REACH || !readable(window, rbp) || !readable(window, rbp + 8))
 		return false;
 	uintptr_t ra = load(rbp + 8);
-	return ra >= PAGE && !(ra >> WALK_ADDRESS_BITS);
+	return ra >= PAGE_BYTES && !(ra >> WALK_ADDRESS_BITS);
 }
 
 bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp)
@@ -324,8 +323,8 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 {
 	size_t steps = 0, at = 0, last_count = walk->last ? walk->last->count : 0;
 	const struct walk_frame *last_frames = last_count ? walk->last->frames : NULL;
-	uintptr_t here = (uintptr_t)fp & ~(uintptr_t)(PAGE - 1);
-	struct window window = {here, ((uintptr_t)(fp + 1) & ~(uintptr_t)(PAGE - 1)) + PAGE};
+	uintptr_t here = (uintptr_t)fp & ~(uintptr_t)(PAGE_BYTES - 1);
+	struct window window = {here, ((uintptr_t)(fp + 1) & ~(uintptr_t)(PAGE_BYTES - 1)) + PAGE_BYTES};
 	struct frame frame = {.pc = fp[1], .sp = (uintptr_t)(fp + 2), .rbp = fp[0], .rbp_at = (uintptr_t)fp};
 	walk->count = walk->checks = walk->common = 0;
 	walk->base = (uintptr_t)fp;

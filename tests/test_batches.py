@@ -10,6 +10,8 @@ import pytest
 import harness
 from test_targets import TARGET, steady
 
+pytestmark = pytest.mark.alone  # runs of an engine are compared with each other
+
 MARK = harness.TESTS / "mark"
 PYTHON = "/usr/bin/python3"
 

@@ -28,6 +28,7 @@ def test_workloads_run(shim, name, stacks):
     assert run.violations("FA901") == run.violations("FA902") == []
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("stacks", ["full", "caller", "none"])
 def test_workers_free_while_a_frame_ends(shim, stacks):
     """A frame's end reads the headers of spans whose blocks other threads are freeing at that moment."""
@@ -53,6 +54,7 @@ def figures_of(row, folder, *arguments):
     return json.loads(out.read_text()), done.stdout
 
 
+@pytest.mark.alone
 def test_a_workload_is_measured_and_judged(built, tmp_path):
     figures, text = figures_of("pair", tmp_path)
     variants = figures["rows"][0]["variants"]

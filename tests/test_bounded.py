@@ -173,6 +173,7 @@ def test_what_is_free_goes_back_when_nothing_large_comes_any_more(shim):
     assert before > 80 and after <= before / 4
 
 
+@pytest.mark.alone
 def test_scratch_memory_of_frames_keeps_its_pages(shim):
     """200 frames write to 1,000,000 pages in 3 s. 4 MiB of them go back in a second, 20 MiB at a time."""
     faults, = large(shim, "scratch")

@@ -452,6 +452,7 @@ def test_folder_that_is_not_there(fa_run):
                                     "runs unrecorded\n")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("script", ["exit 3", "sleep 1.3; exit 3"])
 def test_library_that_records_nothing(fa_run, tmp_path, script):
     silent = build(tmp_path, "silent.so", "int silent;", "-shared", "-fPIC")
@@ -460,6 +461,7 @@ def test_library_that_records_nothing(fa_run, tmp_path, script):
     assert re.fullmatch(r"fa-run: no recording: [^\n]+\n", done.stderr.decode())
 
 
+@pytest.mark.alone
 def test_library_that_is_not_loaded(fa_run, tmp_path):
     (tmp_path / "text.so").write_text("no library")
     process = subprocess.Popen([harness.FA_RUN, "cat"], cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -540,6 +542,7 @@ def test_signal_that_ends_the_program(built, tmp_path):
     assert process.wait(20) == 128 + 15
 
 
+@pytest.mark.alone
 def test_stopped_program_alone_does_not_stop_the_launcher(built, tmp_path):
     process = subprocess.Popen([harness.FA_RUN, "sh", "-c", "echo $$; read line; exit 8"], cwd=tmp_path,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=harness.clean_environment())
@@ -627,6 +630,7 @@ sys.exit(9)
 """
 
 
+@pytest.mark.alone
 def test_interrupt_key_reaches_the_program_once(terminal, tmp_path):
     job = terminal("--no-report", "-o", "out.fatrace", PYTHON, "-c", COUNTER)
     job.read_until(rb"ready")
@@ -636,6 +640,7 @@ def test_interrupt_key_reaches_the_program_once(terminal, tmp_path):
     assert header(tmp_path / "out.fatrace")["end_value"] == 9
 
 
+@pytest.mark.alone
 def test_quit_key(terminal, tmp_path):
     job = terminal("--no-report", "-o", "out.fatrace", "sh", "-c", "ulimit -c 0; echo ready; exec sleep 60")
     job.read_until(rb"ready")
@@ -644,6 +649,7 @@ def test_quit_key(terminal, tmp_path):
     job.read_until(rb"ended 131")
 
 
+@pytest.mark.alone
 def test_stop_key_and_continue(terminal):
     job = terminal("--no-report", "sh", "-c", "echo ready; read line; exit 4")
     job.read_until(rb"ready")
@@ -655,6 +661,7 @@ def test_stop_key_and_continue(terminal):
 
 # ---- what is seen on a terminal -------------------------------------------------------------------------------------
 
+@pytest.mark.alone
 def test_status_line(terminal):
     job = terminal("--no-report", "--frame", "nanosleep", PYTHON, "-c",
                    "import time\nfor i in range(120): time.sleep(0.01); x = [str(n) for n in range(100)]\n")
@@ -664,12 +671,14 @@ def test_status_line(terminal):
     assert re.search(rb"\r\x1b\[K(fa-run: recording: \S+\.fatrace\r\n)?(\r\n)?.*ended 0", job.output, re.S)
 
 
+@pytest.mark.alone
 def test_quiet_on_a_terminal(terminal):
     job = terminal("--quiet", "sleep", "0.8")
     job.read_until(rb"ended 0")
     assert b"fa-run" not in job.output
 
 
+@pytest.mark.alone
 def test_program_in_raw_mode_keeps_its_screen(terminal):
     job = terminal("--no-report", "sh", "-c", "stty raw; sleep 1.3")
     job.read_until(rb"ended 0")

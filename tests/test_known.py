@@ -178,6 +178,7 @@ def test_kill_from_outside_and_reading_while_it_runs(shim, mode, threads):
     assert dead.report["target"]["ended"] == "unknown"
 
 
+@pytest.mark.alone
 def test_killed_at_any_moment_is_readable(shim):
     """Twelve kills at odd moments of a busy run: the recording is there and its sums hold to within one operation a thread."""
     for moment in range(12):

@@ -162,6 +162,7 @@ def test_a_disk_that_fills_up_is_told_once_and_what_was_written_counts(built, tm
     assert not events["whole"] and 1_000_000 < events["births"] < report["totals"]["allocs"]
 
 
+@pytest.mark.alone
 def test_a_program_that_waits_has_a_file_of_events(built, tmp_path):
     recording = tmp_path / "x.fatrace"
     run = subprocess.Popen([harness.FA_RUN, "--level", "full", "--no-report", "-o", recording, "--", "cat"],
@@ -195,6 +196,7 @@ def test_a_killed_launcher_does_not_stop_the_program(built, tmp_path):
     assert 0 < lost <= 6_000_002 - events["births"] - events["deaths"]
 
 
+@pytest.mark.alone
 def test_a_slow_launcher_makes_the_program_wait_or_lose(built, tmp_path):
     for policy in ("wait", "lose"):
         run, recording, program = started(tmp_path, 1_500_000, "--set", f"events={policy}")

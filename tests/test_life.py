@@ -43,6 +43,7 @@ def test_thirty_two_threads_alive_stay_exact(shim):
     assert run.site_sum("site_r", "verdicts", "died_elsewhere") == 16 * 30 * 2
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("stacks", ["full", "none"])
 def test_a_thread_of_real_time_priority(shim, stacks):
     """It takes a lock that a thread without priority has, on the same processor. Where it only yields to that one, the kernel
@@ -269,6 +270,7 @@ def test_resolvers_of_a_module_that_is_not_relocated_are_left_alone(shim, tmp_pa
     assert run.stdout == b"1\n" and run.report["markers"][0]["module"].endswith("late.so")
 
 
+@pytest.mark.alone
 def test_how_long_a_killed_process_has_lived(shim):
     """Without a frame, and with no other thread: allocations tell."""
     begin = time.monotonic()

@@ -10,6 +10,8 @@ import harness
 from test_automatic import loops, markers
 from test_targets import TARGET
 
+pytestmark = pytest.mark.alone  # loops are told by how regular they are
+
 PRESETS = sorted((harness.ROOT / "presets").glob("*.ini"))
 LIBC = set(re.findall(r"^CALL\([^,]*, (\w+),", (harness.ROOT / "core/calls.def").read_text(), re.M))
 LOOPS = {"nanosleep": "nanosleep", "clock_nanosleep": "clock", "usleep": "usleep", "poll": "poll", "select": "select",

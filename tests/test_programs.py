@@ -179,6 +179,7 @@ const s = [...u.children].map(e => e.textContent).sort(); u.replaceChildren(...s
 document.title = JSON.stringify(s).length;</script>"""
 
 
+@pytest.mark.alone
 def test_headless_chromium_dumps_the_same_page(built, tmp_path):
     if not shutil.which("chromium"):
         pytest.skip("chromium is not installed (package chromium)")

@@ -11,6 +11,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.alone  # runs of an engine are compared with each other
+
 TARGETS = harness.TESTS / "targets"
 XVFB = ("xvfb-run", "-a", "-s", "-screen 0 640x480x24")
 DOOM_WAD = "/usr/share/games/doom/freedoom1.wad"

@@ -7,6 +7,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.alone  # loops are told by how regular they are
+
 EVIDENCE = re.compile(r"(\d+) calls in [\d.]+ (us|ms|s) on thread \d+ \(.+\): every [\d.]+ (us|ms|s), jitter \d+ %")
 NOTHING = "nothing that could bound a frame is called periodically"
 

@@ -107,8 +107,8 @@ struct place operation_place(void)
 	uint32_t gate = thread->gate;
 	if (gate & THREAD_INTERNAL)
 		return place;
-	if (unlikely(runtime_is_new_child()))
-		runtime_child(); /* first: what this thread did in the parent, in the middle of an operation perhaps, is over */
+	if (unlikely(runtime_is_new_child()) && runtime_current() == RUNTIME_UNRECORDED)
+		return place; /* first: what this thread did in the parent, in the middle of an operation perhaps, is over */
 	place.nested = gate & THREAD_BUSY || base_holds_locks();
 	if (place.nested) {
 		base_hurry_begin();

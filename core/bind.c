@@ -13,6 +13,7 @@
 #include "core/mark/tokio.h"
 #include "core/newcomers.h"
 #include "core/node.h"
+#include "core/path/path.h"
 #include "core/policy.h"
 #include "core/role.h"
 #include "core/rule.h"
@@ -337,7 +338,12 @@ static void bind_new_modules(void *a, void *b)
 {
 	static bool inside; /* the patcher opens its disassembler, which is a change of the list as well */
 	(void)a, (void)b;
-	if (inside || !started || _r_debug.r_state != RT_CONSISTENT)
+	if (_r_debug.r_state == RT_DELETE)
+		path_modules_leaving();
+	if (_r_debug.r_state != RT_CONSISTENT)
+		return;
+	path_modules_told();
+	if (inside || !started)
 		return;
 	inside = true;
 	thread_internal_begin();
@@ -372,6 +378,8 @@ void bind_markers(void)
 	const char *reason = patch_loader_event(modules_changed);
 	if (reason)
 		trace_loss(TRACE_LOSS_LATE_MODULES, 1);
+	else
+		path_modules_told();
 	started = true;
 }
 

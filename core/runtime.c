@@ -342,6 +342,8 @@ enum runtime_phase runtime_current(void)
 	runtime_start();
 	if (unlikely(runtime_is_new_child()))
 		runtime_child();
+	if (unlikely(runtime_is_new_child())) /* somebody is still at it: what the phase says may be the parent's */
+		return RUNTIME_UNRECORDED;
 	return (enum runtime_phase)atomic_load_explicit(&runtime_phase, memory_order_acquire);
 }
 
@@ -404,17 +406,23 @@ static void notice_fork(void)
    lock, which the one that notices needs in the end. */
 void runtime_child(void)
 {
+	int saved = errno;
 	uint32_t nobody = 0, self = (uint32_t)syscall(SYS_gettid);
-	if (atomic_compare_exchange_strong(&fork_page->noticer, &nobody, self)) {
+	uint64_t signals = base_shut_signals(); /* a handler would find some of it as the parent has left it */
+	bool is_noticer = atomic_compare_exchange_strong(&fork_page->noticer, &nobody, self);
+	if (is_noticer) {
 		if (atomic_load(&runtime_phase) == RUNTIME_RECORDING)
 			notice_fork();
 		else
 			base_child();
 		atomic_store(&fork_page->noticed, 1);
-	} else if (nobody != self) { /* else in a signal handler meanwhile */
+	}
+	base_let_signals(signals);
+	if (!is_noticer && nobody != self) { /* else in the handler of a fault meanwhile */
 		base_child_thread();
 		uint64_t until = base_now_ns() + NOTICED_WITHIN_NS;
 		for (unsigned turn = 0; !atomic_load(&fork_page->noticed) && base_now_ns() < until; turn++)
 			base_wait(turn);
 	}
+	errno = saved;
 }

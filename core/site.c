@@ -8,6 +8,7 @@
 
 #include "core/counter.h"
 #include "core/node.h"
+#include "core/path/module.h"
 #include "core/path/tree.h"
 #include "core/policy.h"
 #include "core/rule.h"
@@ -212,6 +213,11 @@ struct trace_counter *site_of_caller(struct thread *thread, const uintptr_t *fp)
 {
 	uintptr_t caller = fp[1], key = caller ^ (uintptr_t)thread->tag << 56;
 	uint32_t slot = (uint32_t)(key * 0x9e3779b97f4a7c15u >> 56);
+	uint32_t changes = atomic_load_explicit(&module_changes, memory_order_acquire);
+	if (unlikely(thread->caller_changes != changes)) { /* other code may be where theirs was */
+		memset(thread->caller_site, 0, sizeof thread->caller_site);
+		thread->caller_changes = changes;
+	}
 	if (likely(thread->caller_site[slot].caller == key))
 		return counter_at(thread->caller_site[slot].place);
 	size_t kept = 1;

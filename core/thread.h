@@ -245,6 +245,7 @@ struct thread {
 		uintptr_t caller;
 		uint32_t place; /* counter_place() */
 	} caller_site[256]; /* stacks=caller */
+	uint32_t caller_changes; /* module_changes when these were true */
 	struct {
 		uintptr_t key;
 		struct task *task;

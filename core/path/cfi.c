@@ -290,16 +290,24 @@ static struct cfi_row row_read(uintptr_t pc, uint32_t index)
 		return (struct cfi_row){.kind = CFI_HARD};
 	if (pc < info.start || pc >= info.end)
 		return (struct cfi_row){.kind = CFI_NONE};
-	if (info.signal)
-		return (struct cfi_row){.kind = CFI_SIGNAL};
 	struct rules rules = {.cfa_kind = CFI_HARD, .saved = CFI_KEPT, .ra_offset = -8, .pc = pc}, initial;
 	uintptr_t location = info.start;
 	if (!run(info.initial, &info, &location, UINTPTR_MAX, &rules, &rules))
 		return (struct cfi_row){.kind = CFI_HARD};
 	initial = rules;
-	if (!run(info.program, &info, &location, pc, &rules, &initial))
-		return (struct cfi_row){.kind = CFI_HARD};
-	return row_pack(&rules);
+	bool known = run(info.program, &info, &location, pc, &rules, &initial);
+	struct cfi_row row = known ? row_pack(&rules) : (struct cfi_row){.kind = CFI_HARD};
+	if (info.signal && row.kind == CFI_HARD) /* else a function that only says so */
+		row.kind = CFI_SIGNAL;
+	return row;
+}
+
+bool cfi_follows_call(const uint8_t *code)
+{
+	bool follows = code[-5] == 0xe8; /* call rel32 */
+	for (int bytes = 2; bytes <= CFI_CALL_BYTES_MAX; bytes++)
+		follows |= code[-bytes] == 0xff && (code[1 - bytes] & 0x38) == 0x10; /* call r/m64 */
+	return follows;
 }
 
 /* Whether a return address is the start of a function that no call stands before: makecontext and its like put it there,
@@ -309,12 +317,10 @@ static bool is_put_by_hand(uintptr_t pc, uint32_t index)
 	const struct path_module *module = path_module_at(index);
 	const uint8_t *fde = module_unwind_at(index)->table ? eh_frame_find(module_unwind_at(index), pc) : NULL;
 	struct frame_info info;
-	if (!fde || !eh_frame_read(fde, module, &info) || info.start != pc || pc - module->start < 6)
+	if (!fde || !eh_frame_read(fde, module, &info) || info.start != pc ||
+	    pc - module->start < CFI_CALL_BYTES_MAX)
 		return false;
-	const uint8_t *code = (const uint8_t *)pc;
-	return code[-5] != 0xe8 && !(code[-6] == 0xff && code[-5] == 0x15) &&
-	       !(code[-2] == 0xff && (code[-1] & 0x38) == 0x10) &&
-	       !(code[-3] == 0xff && (code[-2] & 0x38) == 0x10); /* no call before it */
+	return !cfi_follows_call((const uint8_t *)pc);
 }
 
 /* The table that has room for one more; 0: none has. A thread that still adds to the one before fills the quarter of it that
@@ -373,11 +379,8 @@ struct cfi_row cfi_row_of(uintptr_t pc, bool exact)
 		return row;
 	}
 	uintptr_t wanted = exact ? pc : pc - 1;
+	path_modules_refresh(); /* what was there may be unmapped */
 	uint32_t index = path_module_of(wanted);
-	if (index == UINT32_MAX) {
-		path_modules_refresh();
-		index = path_module_of(wanted);
-	}
 	if (index == UINT32_MAX) {
 		module_note_foreign(pc);
 		return (struct cfi_row){.kind = CFI_NONE};

@@ -77,6 +77,9 @@ static always_inline bool cfi_row_known(uintptr_t pc, struct cfi_row *row)
 
 /* The row for the instruction at `pc` (exact), or for the call that returns to `pc`. */
 struct cfi_row cfi_row_of(uintptr_t pc, bool exact);
+/* Whether the bytes before `code` may be a call's; so many of them are read. */
+#define CFI_CALL_BYTES_MAX 7
+bool cfi_follows_call(const uint8_t *code);
 /* Drops the rows of unmapped code. */
 void cfi_forget(uintptr_t start, uintptr_t end);
 /* Once or more often. */

@@ -97,9 +97,22 @@ static void build_id_keep(struct path_module *module, const uint8_t *note, size_
 	}
 }
 
-static void unwind_table_find(struct module_unwind *unwind, const struct path_module *module, const uint8_t *header,
-			      size_t bytes)
+static const ElfW(Phdr) * header_of(const struct dl_phdr_info *info, uint32_t type)
 {
+	for (size_t i = 0; i < info->dlpi_phnum; i++)
+		if (info->dlpi_phdr[i].p_type == type)
+			return &info->dlpi_phdr[i];
+	return NULL;
+}
+
+static void unwind_table_find(struct module_unwind *unwind, const struct path_module *module,
+			      const struct dl_phdr_info *info)
+{
+	const ElfW(Phdr) *frames = header_of(info, PT_GNU_EH_FRAME);
+	if (!frames)
+		return;
+	const uint8_t *header = (const uint8_t *)(module->base + frames->p_vaddr);
+	size_t bytes = frames->p_memsz;
 	/* The one layout that linkers write: version 1, table of sorted 32-bit pairs relative to the header itself. */
 	if (bytes < 12 || header[0] != 1 || header[2] != 0x03 || header[3] != 0x3b || (header[1] & 0x0f) != 0x0b)
 		return;
@@ -126,14 +139,6 @@ static void module_describe(const struct dl_phdr_info *info, struct path_module 
 	}
 }
 
-static const ElfW(Phdr) * header_of(const struct dl_phdr_info *info, uint32_t type)
-{
-	for (size_t i = 0; i < info->dlpi_phnum; i++)
-		if (info->dlpi_phdr[i].p_type == type)
-			return &info->dlpi_phdr[i];
-	return NULL;
-}
-
 /* The same file at the same place: what was known of it is still true. */
 static bool module_is(const struct path_module *known, const struct path_module *now, const struct dl_phdr_info *info)
 {
@@ -141,6 +146,10 @@ static bool module_is(const struct path_module *known, const struct path_module 
 		return false;
 	if (!known->unloaded && !atomic_load(&known_subs))
 		return true;
+	struct module_unwind unwind = {0};
+	unwind_table_find(&unwind, now, info);
+	if (memcmp(&unwind, &unwinds[known - modules], sizeof unwind)) /* other code may have the same build-id */
+		return false;
 	for (size_t i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *header = &info->dlpi_phdr[i];
 		if (header->p_type != PT_NOTE || !known->build_id)
@@ -169,6 +178,13 @@ void module_note_foreign(uintptr_t pc)
 		;
 }
 
+/* Paths through code in no module may have led through its place. */
+static void note_arrival(const struct path_module *module)
+{
+	if (module->start < atomic_load(&foreign_high) && module->end >= atomic_load(&foreign_low))
+		note_change(module);
+}
+
 static void module_add(const struct dl_phdr_info *info, struct path_module *found)
 {
 	size_t index = atomic_load_explicit(&module_count, memory_order_relaxed);
@@ -179,18 +195,14 @@ static void module_add(const struct dl_phdr_info *info, struct path_module *foun
 		if (info->dlpi_phdr[i].p_type == PT_NOTE)
 			build_id_keep(found, (const uint8_t *)(found->base + info->dlpi_phdr[i].p_vaddr),
 				      info->dlpi_phdr[i].p_memsz);
-	const ElfW(Phdr) *frames = header_of(info, PT_GNU_EH_FRAME);
-	if (frames)
-		unwind_table_find(&unwinds[index], found, (const uint8_t *)(found->base + frames->p_vaddr),
-				  frames->p_memsz);
-	if (found->base && found->base == getauxval(AT_BASE)) {
+	unwind_table_find(&unwinds[index], found, info);
+	if (found->base && found->base == _r_debug.r_ldbase) {
 		loader_start = found->start;
 		loader_bytes = found->end - found->start;
 	}
 	modules[index] = *found;
 	seen[index] = true;
-	if (found->start < atomic_load(&foreign_high) && found->end >= atomic_load(&foreign_low))
-		note_change(found);
+	note_arrival(found);
 	atomic_store_explicit(&module_count, index + 1, memory_order_release);
 }
 
@@ -213,6 +225,8 @@ static int visit(struct dl_phdr_info *info, size_t bytes, void *context)
 	for (size_t i = 0; i < count; i++)
 		if (!seen[i] && module_is(&modules[i], &found, info)) {
 			seen[i] = true;
+			if (modules[i].unloaded)
+				note_arrival(&modules[i]);
 			__atomic_store_n(&modules[i].unloaded, false, __ATOMIC_RELEASE);
 			return 0;
 		}
@@ -252,8 +266,33 @@ static void publish(void)
 	atomic_fetch_add(&sorted.sequence, 1);
 }
 
+static struct {
+	_Atomic uint32_t told, looked; /* how often the loader has told, and what of it was looked at. 0: it does not tell */
+	_Atomic bool leaving;
+} events;
+
+void path_modules_told(void)
+{
+	atomic_fetch_add(&events.told, 1);
+	atomic_store(&events.leaving, false);
+	path_modules_refresh();
+}
+
+void path_modules_leaving(void)
+{
+	atomic_store(&events.leaving, true);
+}
+
+static bool nothing_is_new(void)
+{
+	uint32_t told = atomic_load(&events.told);
+	return told && told == atomic_load(&events.looked) && !atomic_load(&events.leaving);
+}
+
 void path_modules_refresh(void)
 {
+	if (nothing_is_new())
+		return;
 	if (module_refresh_barred || base_hurries()) /* who has the loader's lock may wait for what this thread holds */
 		return;
 	int saved_errno = errno;
@@ -270,6 +309,7 @@ void path_modules_refresh(void)
 		}
 	}
 	bool changed = false;
+	uint32_t told = atomic_load(&events.told);
 	size_t count_before = atomic_load(&module_count);
 	uint32_t changes_before = atomic_load(&module_changes);
 	memset(seen, 0, sizeof seen);
@@ -280,6 +320,7 @@ void path_modules_refresh(void)
 		if (atomic_load(&module_changes) != changes_before)
 			module_suspect();
 	}
+	atomic_store(&events.looked, told); /* last: who comes by meanwhile waits */
 	atomic_store(&refreshing, 0);
 	errno = saved_errno;
 }

@@ -151,12 +151,20 @@ static void check_rbp(struct walk *walk, const uintptr_t *fp, struct frame *fram
 	frame->rbp_checked = true;
 }
 
+/* Any word may stand where a frame pointer would have its return address. */
+static bool may_return_to(uintptr_t pc)
+{
+	uintptr_t from = pc - CFI_CALL_BYTES_MAX;
+	return pc >= PAGE_BYTES && !(pc >> WALK_ADDRESS_BITS) && base_page_readable(from) &&
+	       (from / PAGE_BYTES == (pc - 1) / PAGE_BYTES || base_page_readable(pc - 1)) &&
+	       cfi_follows_call((const uint8_t *)pc);
+}
+
 static bool plausible(struct window *window, uintptr_t sp, uintptr_t rbp)
 {
 	if (rbp & 7 || rbp < sp || rbp - sp > GUESS_REACH || !readable(window, rbp) || !readable(window, rbp + 8))
 		return false;
-	uintptr_t ra = load(rbp + 8);
-	return ra >= PAGE_BYTES && !(ra >> WALK_ADDRESS_BITS);
+	return may_return_to(load(rbp + 8));
 }
 
 bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp)

@@ -32,8 +32,10 @@ void account_seen(struct thread *thread, struct trace_counter *counter)
 	}
 	if (thread->frame_base && first) {
 		counter->frame = thread->frame;
-		counter->old_at_frame = trace_counter_births_in_scopes(counter) - counter->died_in_segment -
-					counter->died_in_frame - counter->crossed_await - counter->died_elsewhere;
+		/* Negative where it has freed more of others' than it has made. */
+		counter->old_at_frame = (trace_counter_births_in_scopes(counter) - counter->died_in_segment -
+					 counter->died_in_frame - counter->crossed_await - counter->died_elsewhere) &
+					~TRACE_HOT_TOLD;
 		left = births_until_hot();
 	} else if (thread->frame_base && !(counter->old_at_frame & TRACE_HOT_TOLD) && runtime.hot_loop < INT32_MAX) {
 		counter->old_at_frame |= TRACE_HOT_TOLD;

@@ -29,9 +29,10 @@ void *operation_heap_in_need(struct thread *thread, size_t size, size_t align, u
 {
 	if (!region_is_limited()) /* addresses are not what is wanting */
 		return NULL;
+	while (remote_drain(thread))
+		;
 	pool_empty_caches(thread);
-	thread->spans_empty_low = thread->spans_empty;
-	frame_trim(thread);
+	frame_give_empty(thread);
 	return heap_alloc(size, align, birth, tag, zeroed);
 }
 

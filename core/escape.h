@@ -172,7 +172,6 @@ static always_inline bool escape_free_elsewhere(struct thread *thread, struct th
 	struct escape_age age = escape_age(owner, segment.frame);
 	if (unlikely(owner->end_ns) || unlikely(age.frames > runtime.long_lived))
 		return false;
-	fa_assert(slot_at(owner->slot) == home);
 	uint32_t site = block_site(block);
 	struct thread_escape key =
 		escape_key(age.open ? 201 : 205, check_lifetime_level(false), site, fp ? node_of_call(thread, fp) : 0);

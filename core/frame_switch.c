@@ -48,7 +48,8 @@ static void come_home(void *given, void *unused)
 	if (thread->frame_block_count || thread->frame_owned.newest)
 		own_end_frame(thread, NULL);
 	remote_flush(thread);
-	uint64_t backlog = remote_drain(thread);
+	uint64_t backlog = remote_backlog(thread);
+	remote_drain(thread);
 	thread->record->remote_frees_waiting = backlog;
 	if (backlog > runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG])
 		violation_threshold(thread, 204, 0, backlog, runtime.options.threshold[TRACE_THRESHOLD_REMOTE_BACKLOG]);

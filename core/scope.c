@@ -144,6 +144,11 @@ void scope_check_never_ends(struct thread *thread)
 	uint64_t limit_ns = runtime.options.threshold[TRACE_THRESHOLD_NEVER_ENDS_MS] * 1000000u;
 	if (piled <= (int64_t)limit || clock_now(&thread->clock) - record->open_begin_ns <= limit_ns)
 		return;
+	struct account_level level = account_level(); /* others may have freed what this thread has made */
+	if ((uint64_t)piled > level.live_bytes)
+		piled = (int64_t)level.live_bytes;
+	if (piled <= (int64_t)limit)
+		return;
 	thread->never_ends_frame = thread->frame;
 	violation_threshold(thread, 604, 0, (uint64_t)piled, limit);
 }

@@ -4,6 +4,7 @@
 #include "core/region/region.h"
 #include "core/runtime.h"
 #include "core/site.h"
+#include "core/tier/frame.h"
 #include "core/tier/pool.h"
 #include "core/tier/remote.h"
 #include "core/violation.h"
@@ -101,6 +102,7 @@ void slot_reclaim_idle(void)
 			continue;
 		remote_take(idle);
 		pool_empty_caches(idle);
+		frame_give_empty(idle);
 		if (base_lock(&slots.lock)) {
 			slots.in_use[slot] = 0;
 			base_unlock(&slots.lock);

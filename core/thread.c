@@ -18,6 +18,7 @@
 #include "core/own.h"
 #include "core/slot.h"
 #include "core/task.h"
+#include "core/tier/frame.h"
 #include "core/tier/heap.h"
 #include "core/tier/pool.h"
 #include "core/tier/remote.h"
@@ -82,13 +83,27 @@ static void destructor(void *value)
 	thread_busy(thread); /* to its end */
 	task_leave_api(thread, NULL);
 	remote_flush(thread);
-	remote_drain(thread);
+	while (remote_drain(thread))
+		;
 	pool_empty_caches(thread);
+	frame_give_empty(thread);
 	heap_free_rest();
 	thread->record->end_ns = trace_header->last_ns = base_now_ns();
+	thread->record->open_begin_ns = 0; /* whoever goes on in this record has no frame open */
 	thread_self = &state_ended; /* first: a handler that found the gate open anew would attach another slot */
 	thread->gate = 0;
 	slot_give(thread);
+}
+
+/* Another thread has run frames in this slot, whose numbers mean nothing to the next one. */
+static void forget_frames(struct thread *thread)
+{
+	thread->never_ends_frame = 0;
+	for (uint32_t group = 0; group < THREAD_SITE_GROUPS; group++)
+		for (uint32_t i = 0; thread->groups[group] && i < TRACE_GROUP_SITES; i++) {
+			thread->groups[group][i].frame = 0;
+			thread->groups[group][i].heap_frame_count = 0;
+		}
 }
 
 static void prepare(struct thread *thread, struct trace_thread *record, uint32_t record_index, uintptr_t start_routine)
@@ -100,6 +115,8 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	thread->role = TRACE_ROLE_NONE;
 	atomic_store(&thread->role_wanted, 0);
 	thread->in_frame = thread->in_task = thread->frame_paused = false;
+	if (thread->frame)
+		forget_frames(thread);
 	thread->frame = (uint32_t)record->frames;
 	thread->frame_base = 0;
 	if (thread->coroutine) /* the one before ended on a coroutine's stack */

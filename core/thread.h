@@ -228,6 +228,9 @@ struct thread {
 	_Alignas(64) _Atomic uint64_t remote_pushed; /* places of the ring given out so far */
 	_Atomic uint64_t remote_taken; /* and taken back, by the owner */
 	_Atomic(struct block *) remote_more; /* what found no place, chained by block.birth */
+	_Atomic uint64_t remote_chained; /* blocks that were chained there so far */
+	struct block *remote_rest; /* the owner's: what of a chain is still to be taken back */
+	uint64_t remote_unchained; /* the owner's: blocks taken back from chains */
 	_Atomic uint64_t own_deaths_remote; /* blocks of the open frame that other threads freed in it */
 
 	/* tables, last: most threads touch few of their pages */

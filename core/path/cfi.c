@@ -317,8 +317,7 @@ static bool is_put_by_hand(uintptr_t pc, uint32_t index)
 	const struct path_module *module = path_module_at(index);
 	const uint8_t *fde = module_unwind_at(index)->table ? eh_frame_find(module_unwind_at(index), pc) : NULL;
 	struct frame_info info;
-	if (!fde || !eh_frame_read(fde, module, &info) || info.start != pc ||
-	    pc - module->start < CFI_CALL_BYTES_MAX)
+	if (!fde || !eh_frame_read(fde, module, &info) || info.start != pc || pc - module->start < CFI_CALL_BYTES_MAX)
 		return false;
 	return !cfi_follows_call((const uint8_t *)pc);
 }

@@ -267,7 +267,8 @@ static void publish(void)
 }
 
 static struct {
-	_Atomic uint32_t told, looked; /* how often the loader has told, and what of it was looked at. 0: it does not tell */
+	_Atomic uint32_t told,
+		looked; /* how often the loader has told, and what of it was looked at. 0: it does not tell */
 	_Atomic bool leaving;
 } events;
 

@@ -121,5 +121,11 @@ void frame_look_for_sparse(struct thread *thread);
 
 /* Gives idle empty spans back to the region. */
 void frame_trim(struct thread *thread);
+/* All empty ones: the thread ends, or memory is wanting. */
+static inline void frame_give_empty(struct thread *thread)
+{
+	thread->spans_empty_low = thread->spans_empty;
+	frame_trim(thread);
+}
 
 #endif

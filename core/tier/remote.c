@@ -7,6 +7,7 @@
 #include "core/tier/pool.h"
 
 #define AHEAD 16u /* blocks fetched before they are looked at */
+#define CHAIN_AT_ONCE 1024u /* blocks of a chain that one operation takes back: it is not to wait for all */
 
 static struct thread *owner_of(struct block *block, enum trace_tier tier)
 {
@@ -48,16 +49,18 @@ uint64_t remote_take(struct thread *thread)
 	}
 	atomic_store_explicit(&thread->remote_taken, next, memory_order_release);
 	count = next - first;
-	struct block *block = atomic_load_explicit(&thread->remote_more, memory_order_relaxed)
-				      ? atomic_exchange_explicit(&thread->remote_more, NULL, memory_order_acquire)
-				      : NULL;
-	while (block) {
+	struct block *block = thread->remote_rest;
+	if (!block && atomic_load_explicit(&thread->remote_more, memory_order_relaxed))
+		block = atomic_exchange_explicit(&thread->remote_more, NULL, memory_order_acquire);
+	uint64_t unchained = 0;
+	for (; block && unchained < CHAIN_AT_ONCE; unchained++) {
 		struct block *following = (struct block *)block->birth;
 		give_back(thread, block);
 		block = following;
-		count++;
 	}
-	return count;
+	thread->remote_rest = block;
+	thread->remote_unchained += unchained;
+	return count + unchained;
 }
 
 void remote_push(struct thread *owner, struct block *const *blocks, uint32_t count)
@@ -73,6 +76,7 @@ void remote_push(struct thread *owner, struct block *const *blocks, uint32_t cou
 						      memory_order_release);
 			return;
 		}
+	atomic_fetch_add_explicit(&owner->remote_chained, count, memory_order_relaxed);
 	struct block *head = atomic_load_explicit(&owner->remote_more, memory_order_relaxed);
 	for (uint32_t i = 0; i < count; i++)
 		do

@@ -31,13 +31,21 @@ static always_inline void remote_gather(struct thread *thread, struct thread *ow
 		remote_flush(thread);
 }
 
-/* Takes back what waits for the calling thread's slot. Returns the number of blocks. */
+/* Blocks that wait for the slot. */
+static inline uint64_t remote_backlog(const struct thread *thread)
+{
+	return atomic_load_explicit(&thread->remote_pushed, memory_order_relaxed) -
+	       atomic_load_explicit(&thread->remote_taken, memory_order_relaxed) +
+	       atomic_load_explicit(&thread->remote_chained, memory_order_relaxed) - thread->remote_unchained;
+}
+
+/* Takes back what waits for the calling thread's slot, or much of it. Returns the number of blocks. */
 uint64_t remote_take(struct thread *thread);
 static always_inline bool remote_waits(const struct thread *thread)
 {
 	return atomic_load_explicit(&thread->remote_pushed, memory_order_relaxed) !=
 		       atomic_load_explicit(&thread->remote_taken, memory_order_relaxed) ||
-	       atomic_load_explicit(&thread->remote_more, memory_order_relaxed);
+	       atomic_load_explicit(&thread->remote_more, memory_order_relaxed) || thread->remote_rest;
 }
 
 static always_inline uint64_t remote_drain(struct thread *thread)

@@ -277,6 +277,12 @@ static inline uint64_t trace_counter_births(const struct trace_counter *counter,
 	       (trace_counter_counts_down(counter, birth) ? trace_counter_plain(counter) : 0);
 }
 
+/* Without TRACE_HOT_TOLD, in whose place the sign is repeated. */
+static inline int64_t trace_counter_old(const struct trace_counter *counter)
+{
+	return (int64_t)(counter->old_at_frame << 1) >> 1;
+}
+
 /* In frames and tasks. */
 static inline uint64_t trace_counter_births_in_scopes(const struct trace_counter *counter)
 {

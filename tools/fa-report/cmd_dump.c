@@ -74,12 +74,12 @@ static void dump_counter(FILE *out, uint32_t slot, uint32_t site, const struct t
 	for (int b = 0; b < TRACE_BIRTH_COUNT; b++)
 		fprintf(out, " %" PRIu64, trace_counter_births(c, b));
 	fprintf(out,
-		", bytes %" PRIu64 ", live %" PRId64 ", peak %" PRId64 ", frame %" PRIu32 " old %" PRIu64
+		", bytes %" PRIu64 ", live %" PRId64 ", peak %" PRId64 ", frame %" PRIu32 " old %" PRId64
 		", died in segment %" PRIu64 "+%" PRIu64 ", frame %" PRIu64 ", later %" PRIu64 ", outside %" PRIu64
 		", await %" PRIu64 ", elsewhere %" PRIu64 ", moves %" PRIu64 "\n",
-		c->bytes, trace_counter_live(c), c->peak_bytes, c->frame, (uint64_t)(c->old_at_frame & ~TRACE_HOT_TOLD),
-		c->died_in_segment, c->died_in_segment_outside, c->died_in_frame, c->outlived_frame, c->died_outside,
-		c->crossed_await, c->died_elsewhere, c->tier_moves);
+		c->bytes, trace_counter_live(c), c->peak_bytes, c->frame, trace_counter_old(c), c->died_in_segment,
+		c->died_in_segment_outside, c->died_in_frame, c->outlived_frame, c->died_outside, c->crossed_await,
+		c->died_elsewhere, c->tier_moves);
 }
 
 static void dump_thread(FILE *out, uint32_t index, const struct trace_thread *t)

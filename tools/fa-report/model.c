@@ -63,7 +63,7 @@ static void add_counter(struct model_site *site, const struct trace_counter *c, 
 	if (owner && c->frame && !owner->end_ns && owner->open_begin_ns && c->frame == (uint32_t)owner->frames) {
 		uint64_t in_scope = trace_counter_births_in_scopes(c);
 		uint64_t died = c->died_in_segment + c->died_in_frame + c->crossed_await + c->died_elsewhere;
-		*young += in_scope - died - (c->old_at_frame & ~TRACE_HOT_TOLD);
+		*young += in_scope - died - (uint64_t)trace_counter_old(c);
 	}
 }
 
@@ -125,6 +125,10 @@ static int sum_sites(struct model *model)
 	}
 	for (uint32_t i = 0; i < sites->count; i++) {
 		struct model_site *site = &model->sites[i];
+		/* The sum of what the slots say: more than there was, where one allocates what another frees. */
+		int64_t most = (int64_t)(reader->header.peak_bytes + reader->header.peak_error_bytes);
+		if (site->peak_bytes > most)
+			site->peak_bytes = most;
 		site_finish(site, young[i]);
 		add_verdicts(&model->verdicts, &site->verdicts);
 		add_level(&model->live_blocks, site->live_blocks);

@@ -9,6 +9,8 @@ import pytest
 import harness
 from test_targets import DOOM_FRAMES, TARGET, XVFB
 
+pytestmark = pytest.mark.alone  # loops are told by how regular they are
+
 
 def library(name):
     return harness.program(f"automatic/{name}", shared=True)
@@ -143,8 +145,6 @@ def test_node_turns(shim):
 
 PYGAME = """
 import ctypes, time
-
-pytestmark = pytest.mark.alone  # loops are told by how regular they are
 sdl = ctypes.CDLL("libSDL2-2.0.so.0")
 for name in ("SDL_CreateWindow", "SDL_CreateRenderer"):
     getattr(sdl, name).restype = ctypes.c_void_p

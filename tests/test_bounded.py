@@ -102,6 +102,40 @@ def test_hundreds_of_sites_leave_the_frame_tier(shim):
     assert run.report["frames"]["series"][-1]["pinned_bytes"] < MIB
 
 
+@pytest.mark.parametrize("stacks", ["full", "none"])
+def test_frame_threads_that_have_ended_give_their_spans_back(shim, stacks):
+    """They had 240 MB. A part may stay for who comes next; the 200 MB that main makes then take its place."""
+    run = shim.run([harness.program("frame_spans")], {"frame": "frame_mark@*", "stacks": stacks})
+    ended, with_more = map(int, run.stdout.split())
+    assert run.report["tiers"]["frame"]["peak_bytes"] > 230 * 10 ** 6
+    assert ended < 120 and 190 < with_more < 300
+
+
+def long_chain(shim, frames, *arguments):
+    """Another thread frees 500,000 blocks in the frame that has made them, twice. Their memory serves the next ones."""
+    count = 500000
+    run = shim.run([harness.program("long_chain"), count, frames, *arguments], {"frame": "frame_mark@*"})
+    assert run.site_sum("make", "allocs") == run.site_sum("make", "verdicts", "died_elsewhere") == 2 * count
+    assert run.site_sum("make", "live_blocks") == 0 and run.report["totals"]["live_blocks"] <= 4
+    assert sum(v["count"] for v in run.violations("FA201")) == 2 * count
+    first, second, end = map(int, run.stdout.split())
+    assert first > 50 and second < first + 16
+    return sum(v["count"] for v in run.violations("FA204")), first - end
+
+
+def test_a_long_chain_of_blocks_is_taken_back_in_pieces(shim):
+    """No frame should have to wait until all of them are home. Each that ends with more than 4,096 left tells so."""
+    frames = 600
+    told, _ = long_chain(shim, frames)
+    assert 2 * 20 <= told < 2 * frames
+
+
+def test_a_thread_that_ends_takes_back_all_of_a_long_chain(shim):
+    """No frame of its slot may come any more that does. Some of its 55 MiB at least go back to the system."""
+    told, given_back = long_chain(shim, 1, "thread")
+    assert told == 2 and given_back > 16
+
+
 @pytest.mark.parametrize("mode", ["observe", "route"])
 def test_call_paths_without_end(shim, mode):
     count = 150000

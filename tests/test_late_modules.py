@@ -26,6 +26,10 @@ def frame_markers(run):
     return [m for m in run.report["markers"] if m["kind"] in ("frame", "frame_scope", "frame-scope")]
 
 
+def functions(site):
+    return [frame.get("function") for frame in site["stack"]]
+
+
 def ticks(run):
     return int(re.search(rb"(\d+) ticks", run.stdout).group(1))
 
@@ -96,6 +100,13 @@ def test_twins_together(shim):
     run = exact(shim, "together", [*one_and_two(), plug("plug_padded.so", "INIT", "PADDED")])
     by_module = {m["module"].rsplit("/", 1)[-1]: m["calls"] for m in frame_markers(run)}
     assert by_module == {"plug_one.so": 30, "plug_two.so": 60, "plug_padded.so": 92}
+
+
+def test_twins_by_their_caller(shim):
+    """One caller's address is two functions in turn: each has its own count, though no path is walked."""
+    run = both(shim, [program(), "now", *one_and_two()], {"stacks": "caller"})
+    sites = {s["stack"][0]["module"].rsplit("/", 1)[-1]: s["allocs"] for s in run.sites("plugin_tick")}
+    assert sites == {"plug_one.so": 30, "plug_two.so": 60}
 
 
 def test_one_of_two_libraries(shim):
@@ -182,6 +193,18 @@ def test_a_file_that_is_replaced(shim, twin):
     assert ticks(run) == 40 + (4 if "padded" in twin else 0)
 
 
+def test_a_file_that_is_replaced_under_its_build_id(shim):
+    """Other code by the same name, at the same place, with the same build-id: its paths go by its own unwind tables."""
+    same = ["-Wl,--build-id=0x0123456789abcdef"]
+    one, padded = plug("same_one.so", flags=same), plug("same_padded.so", "INIT", "PADDED", flags=same)
+    run = both(shim, [program(), "reloaded", one, padded], None)
+    sites = [s for s in run.report["sites"] if (s["stack"][0].get("module") or "").endswith("/reloaded.so")]
+    paths = [(s["allocs"], functions(s)) for s in sites]
+    assert sum(allocs for allocs, _ in paths) == ticks(run) == 44
+    assert all("main" in names for _, names in paths), paths
+    assert sorted(allocs for allocs, names in paths if names[1:4] == ["tick", "kind_reloaded", "main"]) == [20, 20], paths
+
+
 def test_children_count_for_nobody(shim):
     run = both(shim, [program(), "fork", plug("plug_init.so", "INIT"), plug("plug_plain.so")], {"frame": "plugin_tick@*"})
     assert_exact(run, 2 + 20)
@@ -191,3 +214,54 @@ def test_a_library_kept_to_the_end(shim):
     """Its destructor runs at exit, when the recording may be closed: what it calls need not count."""
     run = both(shim, [program(), "kept", plug("plug_fini.so", "INIT", "FINI")], {"frame": "plugin_tick@*"})
     assert sum(m["calls"] for m in frame_markers(run)) in (12, 13)
+
+
+def callback():
+    """A library that calls back."""
+    return harness.program("calls_back", shared=True)
+
+
+def closed(shim, kind, *libraries, options=None):
+    """Runs closed_library. Returns the sites of what was called back: through the library, and through no module's code."""
+    run = shim.run([harness.program("closed_library"), kind, callback(), *libraries], options, expect=None)
+    if run.status == 77:
+        pytest.skip("the closed library's place cannot be had")
+    assert run.status == 0, (harness.status_text(run.status), run.stderr)
+    sites = run.sites("work")
+    own = [s for s in sites if s["stack"][1].get("module")]
+    assert all(s["stack"][1]["module"].endswith("/calls_back.so") for s in own), sites
+    return run, own, [s for s in sites if s not in own]
+
+
+@pytest.mark.parametrize("kind", ["same", "other", "page"])
+def test_generated_code_where_a_library_was(shim, kind):
+    """The closed library's unwind tables say nothing of it: its frame pointer leads on to main."""
+    _, own, generated = closed(shim, kind)
+    assert [s["allocs"] for s in own] == [s["allocs"] for s in generated] == [4], (own, generated)
+    for site in own + generated:
+        assert functions(site)[2:5] == ["run", "generate", "main"], site
+
+
+def test_a_library_comes_back_where_other_code_ran(shim):
+    """What ran there meanwhile stays apart from it, by answers of the cache that are all right."""
+    large = harness.compile_to(FOLDER / "large.so", [harness.PROGRAMS / "calls_back.c"], [*FLAGS, "-DLARGE"])
+    run, own, between = closed(shim, "again", large, options={"stack-check": 1})
+    assert sum(s["allocs"] for s in between) == 7
+    assert [(s["allocs"], functions(s)[1:5]) for s in own] == [(104, ["enter", "run", "come_back", "main"])], own
+    assert run.report["call_paths"]["wrong"] == 0
+
+
+def test_malloc_does_not_wait_for_who_looks_at_modules(shim):
+    """A thread inside dl_iterate_phdr may wait for a lock whose holder allocates: the program ends, as it does without us."""
+    run = shim.run([harness.program("looks_at_modules"), callback()], {"stacks": "full"})
+    assert [functions(s)[:2] for s in run.sites("meanwhile")] == [["meanwhile", "allocates"]]
+
+
+@pytest.mark.parametrize("follow", [0, 1])
+def test_children_while_others_allocate_through_generated_code(shim, follow):
+    """Another thread may have been looking at the modules when the fork came: the child, where it is not, looks at them and
+    opens a library all the same."""
+    run = shim.run([harness.program("fork_in_generated"), callback(), 60], {"follow": follow}, expect=None)
+    if run.status == 77:
+        pytest.skip("no code may be made here")
+    assert (run.status, run.stdout) == (0, b"0\n"), run.stderr

@@ -196,6 +196,29 @@ def test_the_library_verifies_itself(shim):
     assert paths["checked"] > 5000 and paths["checked"] >= paths["hits"] * 0.9 and paths["captured"] > 1000
 
 
+@pytest.mark.parametrize("kind", ["numbers", "data", "hole"])
+def test_data_is_no_return_address(shim, kind):
+    """Code without unwind tables that points at data with rbp: what lies there neither makes a path nor is read as code."""
+    command = [harness.program("odd_frames"), kind]
+    if kind == "hole":
+        command.append(harness.compile_to(harness.OUT / "hole.so", [harness.PROGRAMS / "calls_back.c"],
+                                          ["-fPIC", "-shared", "-Wl,-z,separate-code,-z,max-page-size=0x200000"]))
+    run = shim.run(command, expect=None)
+    if run.status == 77:
+        pytest.skip("the linker leaves no hole between segments")
+    assert run.status == 0, (harness.status_text(run.status), run.stderr)
+    assert [s["allocs"] for s in run.sites("work")] == [1000]
+    if kind != "hole": # the loader allocates too
+        assert run.report["call_paths"]["captured"] == 1, run.report["call_paths"]
+
+
+def test_an_ordinary_function_said_to_be_a_signals(shim):
+    """.cfi_signal_frame says where its caller's instruction is, not that registers lie on the stack."""
+    run = shim.run([harness.program("odd_frames"), "signal"])
+    paths = [(s["allocs"], [frame.get("function") for frame in s["stack"]][:4]) for s in run.sites("work")]
+    assert paths == [(1000, ["work", "said_to_be_a_signals", "signals", "main"])]
+
+
 def test_verification_is_on_by_default(shim):
     run = shim.run([harness.program("known"), *"1 2000 100 5 2 3 2 4 6 mark exit".split()], options={"frame": "frame_mark@*"})
     paths = run.report["call_paths"]

@@ -267,8 +267,8 @@ static void publish(void)
 }
 
 static struct {
-	_Atomic uint32_t told,
-		looked; /* how often the loader has told, and what of it was looked at. 0: it does not tell */
+	_Atomic uint32_t told; /* how often the loader has; 0: it does not tell */
+	_Atomic uint32_t looked; /* at all that it had told by then */
 	_Atomic bool leaving;
 } events;
 

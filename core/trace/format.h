@@ -231,7 +231,7 @@ struct trace_counter {
 	uint32_t next_seen; /* the shim's own: sites that were seen since its frame began, chained */
 	/* line 1: once a frame, and deaths in another segment */
 	uint64_t births[TRACE_BIRTH_COUNT]; /* each with a phase: trace_counter_births */
-	uint64_t old_at_frame; /* in-scope blocks alive when that frame began, plus `outlived`; and TRACE_HOT_TOLD */
+	uint64_t old_at_frame; /* in-scope blocks alive when that frame began, plus `outlived`: trace_counter_old */
 	uint64_t outlived_frame; /* FA601 and FA205 together */
 	uint32_t frame; /* number of the last frame with a birth in it (low 32 bits), 0: none */
 	uint32_t task_alive; /* (level) blocks born in tasks less those that died, wherever; modulo 2^32 */

@@ -14,7 +14,10 @@
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
 #endif
+#define FILL_AHEAD_LEAST (2 * PAGE_BYTES) /* in use: the first two pages come by themselves */
+#define FILL_AHEAD_MOST (16 * PAGE_BYTES)
 
 /* libc's, but for whoever asks within this library, jemalloc too: another preloaded library may have one of its own (torsocks),
    which allocates, or waits for what it does while we are asked for memory. */
@@ -211,6 +214,29 @@ void base_spare_calls(void)
 bool base_spares_calls(void)
 {
 	return atomic_load_explicit(&spares_calls, memory_order_relaxed);
+}
+
+static _Atomic bool fills_one_by_one;
+
+void base_fill(void *memory, size_t bytes)
+{
+	if (atomic_load_explicit(&fills_one_by_one, memory_order_relaxed) || base_spares_calls())
+		return;
+	uintptr_t start = (uintptr_t)memory & -PAGE_BYTES, end = round_up((uintptr_t)memory + bytes, PAGE_BYTES);
+	if (raw_call(SYS_madvise, (long)start, (long)(end - start), MADV_POPULATE_WRITE, 0) == -EINVAL)
+		atomic_store_explicit(&fills_one_by_one, true, memory_order_relaxed);
+}
+
+size_t base_fill_ahead(void *memory, size_t used, size_t filled, size_t most)
+{
+	used = round_up(used, PAGE_BYTES);
+	if (used < FILL_AHEAD_LEAST || used < filled || used >= most)
+		return filled;
+	size_t more = used < FILL_AHEAD_MOST ? used : FILL_AHEAD_MOST;
+	if (more > most - used)
+		more = most - used;
+	base_fill((uint8_t *)memory + used, more);
+	return used + more;
 }
 
 void base_keep_small(void *memory, size_t bytes)

@@ -94,6 +94,15 @@ void base_maps_are_locked(void);
 /* What lies there is sparse: pages stay small, also where the system's default are huge ones. Whole pages. */
 void base_keep_small(void *memory, size_t bytes);
 
+/* Asks for memory that is about to be written all at once, with the pages that it begins and ends in: a fault for each takes
+   longer. No effect where the kernel is older than 5.14, where there is not enough, and in a sandbox. Async-signal-safe, errno
+   is preserved. */
+void base_fill(void *memory, size_t bytes);
+/* The same for what is used from its start on, a page or two at a time, and may not be used to its end: as much as is in use
+   already, of `most` bytes in all and 64 KiB at once. `filled`: what this said before, or 0. Returns where the next call has
+   something to do. */
+size_t base_fill_ahead(void *memory, size_t used, size_t filled, size_t most);
+
 /* Whether the page of an address can be read; one system call. Async-signal-safe. */
 bool base_page_readable(uintptr_t address);
 

@@ -132,8 +132,10 @@ static void hash_grow(void)
 	uint32_t *hash = base_map(bytes);
 	if (!hash)
 		return;
+	base_fill(hash, bytes);
 	memset(table.hash, 0, table.places * sizeof table.hash[0]);
 	table.places = table.places * 4 < HASH_MAX ? table.places * 4 : HASH_MAX;
+	base_fill(table.hash, table.places * sizeof table.hash[0]);
 	for (uint32_t i = 1; i < count; i++) {
 		const struct trace_node *node = trace_at(&trace_nodes, i);
 		hash[i] = node_hash(hash[node->parent], node); /* parents come before */

@@ -56,13 +56,14 @@ static uint32_t intern_barred(const struct path_cache *cache, path_intern_fn int
 	return value;
 }
 
-/* In the room that `last` is not in. */
-static struct walk walk_from(struct path_cache *cache, const uintptr_t *fp, const struct walk *last)
+/* In the room that `last` is not in. `readable`: of the walk (walk.h). */
+static struct walk walk_from(struct path_cache *cache, const uintptr_t *fp, const struct walk *last, uint64_t readable)
 {
 	for (;; cache->deep = true) {
 		struct walk walk = cache->deep ? WALK_IN(cache->deep_room[cache->turn])
 					       : WALK_IN(cache->shallow_room[cache->turn]);
 		walk.last = last;
+		walk.readable = readable;
 		walk_run(fp, &walk);
 		if (likely(!walk.cut || walk.max < PATH_SHALLOW || cache->deep))
 			return walk;
@@ -140,7 +141,7 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 	bool by_loader = module_is_loader(fp[1]);
 	if (by_loader)
 		path_modules_refresh();
-	struct walk walk = walk_from(cache, fp, cache->last.count ? &cache->last : NULL);
+	struct walk walk = walk_from(cache, fp, cache->last.count ? &cache->last : NULL, 0);
 	cache->stats.captures++;
 	cache->stats.failed += walk.failed;
 	size_t kept;
@@ -187,7 +188,7 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	cache->stats.hits += cache->hits_given + 1;
 	cache->hits_given = (uint32_t)((uint64_t)cache->random * (2 * check_interval - 1) >> 32);
 	cache->hits_left = (int32_t)cache->hits_given;
-	struct walk walk = walk_from(cache, fp, NULL);
+	struct walk walk = walk_from(cache, fp, NULL, tree_pages(tree, run, fp));
 	cache->stats.checks++;
 	uint32_t value = run->answer;
 	size_t count = tree_path(tree, run, cache->checked_pcs, PATH_DEPTH_MAX);

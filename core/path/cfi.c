@@ -331,8 +331,10 @@ static uint32_t rows_with_room(void)
 		return rows;
 	if (rows == CFI_ROWS_LAST)
 		return 0;
-	if (atomic_compare_exchange_strong(&cfi_rows_in_use, &rows, rows * 4))
+	if (atomic_compare_exchange_strong(&cfi_rows_in_use, &rows, rows * 4)) {
 		atomic_store(&rows_used, 0);
+		base_fill(&cfi_rows[rows * 4], rows * 4 * sizeof *cfi_rows);
+	}
 	return atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed);
 }
 

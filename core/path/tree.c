@@ -126,6 +126,7 @@ static bool table_grow(struct tree *tree)
 		memset(tree->table, 0, count * sizeof *had);
 	}
 	tree->mask = (count ? 2 * count : TREE_TABLE_FIRST) - 1;
+	base_fill(tree->table, (tree->mask + 1) * sizeof *tree->table);
 	tree->places = 0;
 	for (uint32_t i = 0; i < count; i++)
 		if (had[i] >= TREE_FIRST)
@@ -141,6 +142,7 @@ static bool has_room(struct tree *tree, size_t bytes)
 	while (tree->mask + 1 < TREE_TABLE && (tree->places + 5) * FULL_SHARE > tree->mask + 1)
 		if (!table_grow(tree))
 			break;
+	tree->filled = (uint32_t)base_fill_ahead(tree, TREE_FIRST + tree->used, tree->filled, TREE_BYTES);
 	return TREE_FIRST + tree->used + bytes <= TREE_BYTES && tree->mask &&
 	       tree->places + 5 <= (tree->mask + 1) / 4 * 3;
 }
@@ -391,6 +393,28 @@ size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, 
 		pcs[count - 1 - i] = pc;
 	}
 	return count;
+}
+
+/* The page of a check, as a bit from that of `fp` on; 0: it lies too far away for one. */
+static uint64_t page_bit(const uintptr_t *fp, int32_t offset)
+{
+	uintptr_t slot = (uintptr_t)fp + (uintptr_t)(intptr_t)checks_place(offset);
+	uintptr_t page = slot / PAGE_BYTES - (uintptr_t)fp / PAGE_BYTES;
+	return page < 64 ? 1ull << page : 0;
+}
+
+uint64_t tree_pages(struct tree *tree, const struct tree_run *run, const uintptr_t *fp)
+{
+	uint64_t pages = 0;
+	for (;; run = tree_run_at(tree, run->owner)) {
+		struct checks held = run_unpack(tree, run, NULL);
+		while (held.count--)
+			pages |= page_bit(fp, held.offset[held.count]);
+		if (run->owner & TREE_ROOT)
+			break;
+		pages |= page_bit(fp, tree_run_at(tree, run->owner)->branch);
+	}
+	return pages;
 }
 
 /* Neither the table nor the run before it leads there any more. */

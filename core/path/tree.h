@@ -97,6 +97,7 @@ struct tree {
 		uint32_t checks, link;
 	} last_tail[TREE_LAST_TAILS];
 	uint32_t last_tail_next;
+	uint32_t filled; /* base_fill_ahead */
 };
 
 static_assert(sizeof(((struct tree *)NULL)->checks) <= TREE_CHECKS_PAGES, "whole pages");
@@ -233,6 +234,9 @@ void tree_insert_at_any_depth(struct tree *tree, const uintptr_t *fp, uint32_t r
 			      uint32_t answer);
 /* The return addresses that `run` stands for, innermost first; returns how many. */
 size_t tree_path(struct tree *tree, const struct tree_run *run, uintptr_t *pcs, size_t max);
+/* The pages with a word that the path of `run` was proven by: a bit each, from the page of `fp` on. Who has just found it may read
+   them. */
+uint64_t tree_pages(struct tree *tree, const struct tree_run *run, const uintptr_t *fp);
 void tree_remove(struct tree *tree, const struct tree_run *run);
 /* Drops every path through (start, end]. */
 void tree_drop_range(struct tree *tree, uintptr_t start, uintptr_t end);

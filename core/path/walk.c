@@ -20,7 +20,15 @@ static size_t depth_limit = PATH_DEPTH_MAX;
 
 struct window {
 	uintptr_t low, high;
+	uintptr_t first; /* page */
+	uint64_t known; /* pages from the first on, a bit each */
 };
+
+static bool is_known(const struct window *window, uintptr_t address)
+{
+	uintptr_t page = (address - window->first) / PAGE_BYTES;
+	return page < 64 && window->known >> page & 1;
+}
 
 /* Cost: two compares for a page that is known, one system call for each new one. */
 static bool readable(struct window *window, uintptr_t address)
@@ -28,7 +36,8 @@ static bool readable(struct window *window, uintptr_t address)
 	if (likely(address >= window->low && address < window->high))
 		return !(address & 7);
 	uintptr_t page = address & ~(uintptr_t)(PAGE_BYTES - 1);
-	if (address & 7 || address < PAGE_BYTES || address >> WALK_ADDRESS_BITS || !base_page_readable(address))
+	if (address & 7 || address < PAGE_BYTES || address >> WALK_ADDRESS_BITS ||
+	    (!is_known(window, address) && !base_page_readable(address)))
 		return false;
 	if (page == window->high) {
 		window->high += PAGE_BYTES;
@@ -46,7 +55,7 @@ static void window_note(struct window *window, uintptr_t address)
 	if (page == window->high)
 		window->high += PAGE_BYTES;
 	else if (page < window->low || page > window->high)
-		*window = (struct window){page, page + PAGE_BYTES};
+		window->low = page, window->high = page + PAGE_BYTES;
 }
 
 static uintptr_t load(uintptr_t address)
@@ -169,7 +178,7 @@ static bool plausible(struct window *window, uintptr_t sp, uintptr_t rbp)
 
 bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp)
 {
-	struct window window = {0, 0};
+	struct window window = {0};
 	return plausible(&window, sp, rbp);
 }
 
@@ -332,7 +341,8 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 	size_t steps = 0, at = 0, last_count = walk->last ? walk->last->count : 0;
 	const struct walk_frame *last_frames = last_count ? walk->last->frames : NULL;
 	uintptr_t here = (uintptr_t)fp & ~(uintptr_t)(PAGE_BYTES - 1);
-	struct window window = {here, ((uintptr_t)(fp + 1) & ~(uintptr_t)(PAGE_BYTES - 1)) + PAGE_BYTES};
+	struct window window = {here, ((uintptr_t)(fp + 1) & ~(uintptr_t)(PAGE_BYTES - 1)) + PAGE_BYTES, here,
+				walk->readable};
 	struct frame frame = {.pc = fp[1], .sp = (uintptr_t)(fp + 2), .rbp = fp[0], .rbp_at = (uintptr_t)fp};
 	walk->count = walk->checks = walk->common = 0;
 	walk->base = (uintptr_t)fp;

@@ -42,6 +42,7 @@ struct walk {
 	uint64_t *values;
 	struct walk_frame *frames;
 	const struct walk *last;
+	uint64_t readable; /* pages from that of the frame address on that were just read, a bit each */
 	uintptr_t base; /* what offsets count from: the frame address */
 	size_t checks;
 	bool cacheable; /* the checks determine the path */

@@ -89,8 +89,9 @@ void *region_heap_move(void *start, size_t bytes, size_t new_bytes);
 
 /* So many threads have spans of their own; huge pages are used where each has many. */
 void region_span_users(uint32_t users);
-/* Takes one committed 64 KiB span, its chunk marked `owner`; contents undefined. NULL when memory is denied. */
-void *region_span_take(enum region_owner owner);
+/* Takes one committed 64 KiB span, its chunk marked `owner`; contents undefined. `has_pages`: it was used before, and is resident.
+   NULL when memory is denied. */
+void *region_span_take(enum region_owner owner, bool *has_pages);
 void region_span_give(void *span);
 /* Releases the pages of spans that no one needed since the last call. Called about once a second at frame ends, and when
    many spans were given back. */

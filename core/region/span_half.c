@@ -150,12 +150,13 @@ static void commit_spans(void)
 	}
 }
 
-void *region_span_take(enum region_owner owner)
+void *region_span_take(enum region_owner owner, bool *has_pages)
 {
 	if (!base_lock(&spans.lock))
 		return NULL;
 	uint32_t index = chain_take(&spans.free);
-	if (index != NO_SPAN) {
+	*has_pages = index != NO_SPAN;
+	if (*has_pages) {
 		if (spans.free.count < spans.free_low)
 			spans.free_low = spans.free.count;
 	} else if ((index = chain_take(&spans.purged)) == NO_SPAN && (index = take_unmapped()) == NO_SPAN) {

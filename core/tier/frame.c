@@ -87,9 +87,12 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 	} else {
 		if ((uint64_t)(thread->spans_owned + 1) << REGION_CHUNK_BITS > runtime.frame_limit)
 			return NULL;
-		span = region_span_take(REGION_FRAME);
+		bool has_pages;
+		span = region_span_take(REGION_FRAME, &has_pages);
 		if (!span)
 			return NULL;
+		if (!has_pages && thread->spans_owned)
+			base_fill(span, REGION_CHUNK_BYTES);
 		span->owner = thread;
 		thread->spans_owned++;
 		account_footprint(TRACE_TIER_FRAME, REGION_CHUNK_BYTES);

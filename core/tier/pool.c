@@ -52,6 +52,8 @@ static void ring_remove(struct pool_slab **head, struct pool_slab *slab)
 /* Threads a stretch of never used room onto the free list: a page at a time, so that untouched pages stay untouched. */
 static void extend(struct pool_slab *slab)
 {
+	slab->filled = (uint32_t)base_fill_ahead(slab, (size_t)(slab->bump - (uint8_t *)slab), slab->filled,
+						 REGION_CHUNK_BYTES);
 	uint8_t *end = (uint8_t *)slab + REGION_CHUNK_BYTES;
 	uint32_t count = slab->stride < 2048 ? 4096 / slab->stride : 1;
 	struct block *first = NULL, **link = &first;
@@ -144,14 +146,20 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 		*ring = slab->next;
 	}
 	slot_reclaim_idle();
-	struct pool_slab *slab = region_span_take(REGION_POOL);
+	bool has_pages;
+	struct pool_slab *slab = region_span_take(REGION_POOL, &has_pages);
 	if (!slab)
 		return NULL;
+	if (!has_pages && current) { /* which has filled up: so will this one */
+		base_fill(slab, REGION_CHUNK_BYTES);
+		has_pages = true;
+	}
 	*slab = (struct pool_slab){.owner = thread,
 				   .bump = (uint8_t *)slab + POOL_SLAB_FIRST,
 				   .stride = (uint32_t)pool_class_bytes(class_index) + BLOCK_HEADER_BYTES,
 				   .class_index = class_index,
-				   .tier = tier};
+				   .tier = tier,
+				   .filled = has_pages ? REGION_CHUNK_BYTES : 0};
 	account_footprint(tier, REGION_CHUNK_BYTES);
 	heap_other_taken(REGION_CHUNK_BYTES);
 	return take_from_now(slabs, slab);

@@ -26,6 +26,7 @@ struct pool_slab {
 	uint32_t class_index;
 	uint32_t born, dead; /* wrap around: only their difference means something */
 	uint32_t tier; /* enum trace_tier that its blocks are accounted to */
+	uint32_t filled; /* base_fill_ahead */
 };
 #define POOL_SLAB_FIRST 64u
 _Static_assert(sizeof(struct pool_slab) <= POOL_SLAB_FIRST, "header room");

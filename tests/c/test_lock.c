@@ -105,7 +105,9 @@ static void test_who_holds_a_lock_limits_nothing(void)
 	base_unlock(&heap_half.lock);
 	region_limit(1ul << 30);
 	assert(region_is_limited() && heap_half.half.unreserved && region.span_end < region.bytes);
-	assert(region_heap_map(REGION_CHUNK_BYTES, PROT_READ | PROT_WRITE) && region_span_take(REGION_FRAME));
+	bool has_pages = true;
+	assert(region_heap_map(REGION_CHUNK_BYTES, PROT_READ | PROT_WRITE));
+	assert(region_span_take(REGION_FRAME, &has_pages) && !has_pages);
 }
 
 int main(void)

@@ -255,6 +255,15 @@ static void check_tail(const struct path *path, const struct tree_run *run)
 	tails[tail_count++].from = from;
 }
 
+/* The pages of what a walk checks, as the tree tells them to the one that checks it again. */
+static uint64_t pages_of(const struct path *path)
+{
+	uint64_t pages = 0;
+	for (size_t i = 0; i < path->checks; i++)
+		pages |= 1ull << ((uintptr_t)slot_of(path, i) / PAGE_BYTES - (uintptr_t)path->fp / PAGE_BYTES);
+	return pages;
+}
+
 /* The tree says what is in it, and nothing else. */
 static struct path *check_here(void)
 {
@@ -269,6 +278,7 @@ static struct path *check_here(void)
 	uintptr_t pcs[FRAMES];
 	CHECK(tree_path(tree, run, pcs, FRAMES) == mine->count);
 	CHECK(!memcmp(pcs, mine->pcs, mine->count * sizeof pcs[0]));
+	CHECK(tree_pages(tree, run, path.fp) == pages_of(&path));
 	CHECK(mine->guessed == (!run->is_plain && !run->has_tail));
 	alive++;
 	if (run->has_tail) {

@@ -42,6 +42,7 @@ static cold_path void look_at_clock(void)
 	uint64_t now = base_now_ns();
 	trace_header->last_ns = now;
 	heap_later(now);
+	region_span_later(now);
 }
 
 static __attribute__((noinline)) void *birth(struct thread *thread, struct trace_counter *counter, size_t size,

@@ -187,15 +187,17 @@ static void look_around(void *given, void *now)
 		frame_trim(thread);
 	}
 	uint64_t now_ns = *(uint64_t *)now;
-	if (now_ns <= thread->trim_at_ns)
+	if (now_ns <= thread->look_at_ns)
 		return;
-	if (thread->trim_at_ns)
-		frame_trim(thread);
-	thread->trim_at_ns = now_ns + TRIM_PERIOD_NS;
+	if (now_ns > thread->trim_at_ns) {
+		if (thread->trim_at_ns)
+			frame_trim(thread);
+		thread->trim_at_ns = now_ns + TRIM_PERIOD_NS;
+	}
 	static _Atomic uint64_t purge_at;
 	uint64_t due = atomic_load_explicit(&purge_at, memory_order_relaxed);
-	if (now_ns > due && atomic_compare_exchange_strong(&purge_at, &due, now_ns + TRIM_PERIOD_NS) && due)
-		region_span_purge();
+	bool looks = now_ns > due && atomic_compare_exchange_strong(&purge_at, &due, now_ns + TRIM_PERIOD_NS) && due;
+	thread->look_at_ns = region_span_purge(now_ns, looks) ? now_ns : thread->trim_at_ns;
 }
 
 void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_t *fp)
@@ -217,7 +219,7 @@ void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_
 	begin_frame(thread, now, edge);
 	trace_header->last_ns = now;
 	if (unlikely(!(thread->frame % LOOK_FRAMES) || thread->at_frame.live_bytes > thread->boundary_live_max ||
-		     now > thread->trim_at_ns))
+		     now > thread->look_at_ns))
 		patch_guarded(look_around, thread, &now);
 }
 

@@ -186,7 +186,8 @@ struct thread {
 	uint32_t pins_looked_at; /* full spans that there were when `pins_much` was decided */
 	bool spans_sparse; /* as the current span was taken: sites that are new begin in the pool */
 	bool pins_much; /* what is dead in full spans is much of what they hold: sites that pin them must go */
-	uint64_t trim_at_ns;
+	uint64_t trim_at_ns; /* spans that nobody has needed since are given back */
+	uint64_t look_at_ns; /* not later, and sooner while the region has some to purge */
 	/* pool tier */
 	uint32_t slabs_left; /* that had nothing alive in them any more */
 	struct thread_slabs slabs[TRACE_TIERS]; /* of the pool tier, and of the heap tier for small blocks */

@@ -70,7 +70,7 @@ EXPORT int malloc_trim(size_t pad)
 	size_t allocated, active, before, after;
 	heap_stats(&allocated, &before, &active);
 	heap_trim();
-	region_span_purge();
+	region_span_keep((uint32_t)(pad >> REGION_CHUNK_BITS));
 	heap_stats(&allocated, &after, &active);
 	return after < before;
 }

@@ -111,6 +111,40 @@ def test_frame_threads_that_have_ended_give_their_spans_back(shim, stacks):
     assert ended < 120 and 190 < with_more < 300
 
 
+def phases(shim, mode, megabytes, **options):
+    """What the program prints, with these options and without the shim."""
+    program = [harness.program("phases"), mode, str(megabytes)]
+    plain = subprocess.run(program, capture_output=True, text=True, check=True, timeout=100).stdout
+    run = shim.run(program, options, timeout=100)
+    return list(map(int, run.stdout.split())), list(map(int, plain.split()))
+
+
+@pytest.mark.parametrize("stacks", ["full", "none"])
+def test_small_blocks_keep_their_pages_from_round_to_round(shim, stacks):
+    """The pages of 40 MB that are freed and made again at once are not given back in between."""
+    faults, _ = phases(shim, "rounds", 40, frame="none", stacks=stacks)
+    assert faults[0] > 40 * 10 ** 6 / 4096 / 2 and sum(faults[1:]) < faults[0] / 10
+
+
+@pytest.mark.parametrize("stacks", ["full", "none"])
+def test_what_small_blocks_leave_makes_room_for_large_ones(shim, stacks):
+    """M1 holds when a program turns from one to the other: pages that are kept are not beside those that it needs now."""
+    [most], [plain] = phases(shim, "turn", 150, frame="none", stacks=stacks)
+    assert most < 1.3 * plain + 8
+
+
+@pytest.mark.parametrize("stacks", ["full", "none"])
+def test_no_frame_waits_until_all_pages_are_given_back(shim, stacks):
+    """100 MB that one frame has freed go to the system in the frames that follow, a MiB in each."""
+    (before, most, after), _ = phases(shim, "unload", 100, frame="frame_mark", stacks=stacks)
+    assert before > 100 * 10 ** 6 / 1024 and most <= 1536 and after < 0.3 * before
+
+
+def test_what_nobody_needs_is_given_back_without_frames(shim):
+    (before, _, after), _ = phases(shim, "once", 100, frame="none")
+    assert before > 100 * 10 ** 6 / 1024 and after < 0.3 * before
+
+
 def long_chain(shim, frames, *arguments):
     """Another thread frees 500,000 blocks in the frame that has made them, twice. Their memory serves the next ones."""
     count = 500000

@@ -93,9 +93,15 @@ void region_span_users(uint32_t users);
    NULL when memory is denied. */
 void *region_span_take(enum region_owner owner, bool *has_pages);
 void region_span_give(void *span);
-/* Releases the pages of spans that no one needed since the last call. Called about once a second at frame ends, and when
-   many spans were given back. */
-void region_span_purge(void);
+/* Releases the pages of spans that no one has needed for a second, some of them: at a frame's end, which is now. `looks`: about
+   once a second it is found which these are. True: there are more. */
+bool region_span_purge(uint64_t now_ns, bool looks);
+/* The same, to be called now and then, where no frames end: after some time. Cost: mostly a load and a compare. */
+void region_span_later(uint64_t now_ns);
+/* Releases those of all free spans but so many, at once. */
+void region_span_keep(uint32_t most);
+/* Bytes of free spans that have their pages. */
+size_t region_span_kept(void);
 /* Bytes of spans committed and not purged, both tiers and free ones. */
 size_t region_span_committed(void);
 

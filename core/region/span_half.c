@@ -10,8 +10,12 @@
 #define COMMIT_SPANS 16u /* spans made accessible by one system call, */
 #define SMALL_SPANS 512u /* as long as there are no more than these: huge pages would be felt in what is resident */
 #define USER_SPANS 64u /* nor so many for each thread, which has slabs of some thirty sizes, most of them hardly used */
-#define PURGE_AFTER                                                                                                    \
-	128u /* spans given back: what nobody needed meanwhile goes to the system, also where no frame ends */
+#define GIVEN_TO_LOOK 128u /* spans given back, for one look at the clock */
+#define PURGE_BATCH 128u
+#define PURGE_BATCHES 8u /* at once, where no frame ends */
+#define PURGE_A_FRAME 16u /* spans, of many: no frame should wait for all of them */
+#define IDLE_NS 1000000000u /* what has been free for so long is not wanted */
+#define FRAMES_SILENT_NS 3000000000u /* frames that do not end for so long leave it to who allocates */
 #define NO_SPAN UINT32_MAX
 
 static struct {
@@ -23,8 +27,10 @@ static struct {
 		uint32_t head, count;
 	} free, purged, unmapped; /* free spans: with their pages, without, and not even mapped */
 	uint32_t skipped; /* of `taken`: somebody else's mappings lie there */
-	uint32_t free_low; /* lowest free.count since the last purge */
-	uint32_t given; /* since then */
+	uint32_t free_low; /* lowest free.count since it was looked at last */
+	uint32_t given; /* since the last look at the clock */
+	uint32_t idle; /* of the free ones: what nobody needed between two looks, and is to be purged */
+	_Atomic uint64_t purge_at_ns; /* not before, where no frame ends; written under the lock */
 	uint32_t *next; /* chain links, by span index */
 } spans;
 
@@ -72,6 +78,15 @@ static void unmap_chain(struct chain *chain)
 	}
 }
 
+/* Lock held. */
+static void fewer_are_free(void)
+{
+	if (spans.free.count < spans.free_low)
+		spans.free_low = spans.free.count;
+	if (spans.free.count < spans.idle)
+		spans.idle = spans.free.count;
+}
+
 bool span_half_unmap_free(void)
 {
 	if (!base_lock(&spans.lock))
@@ -80,7 +95,7 @@ bool span_half_unmap_free(void)
 	if (spans.half.unreserved) {
 		unmap_chain(&spans.free);
 		unmap_chain(&spans.purged);
-		spans.free_low = 0;
+		fewer_are_free();
 	}
 	bool some = spans.unmapped.count != before;
 	base_unlock(&spans.lock);
@@ -157,8 +172,7 @@ void *region_span_take(enum region_owner owner, bool *has_pages)
 	uint32_t index = chain_take(&spans.free);
 	*has_pages = index != NO_SPAN;
 	if (*has_pages) {
-		if (spans.free.count < spans.free_low)
-			spans.free_low = spans.free.count;
+		fewer_are_free();
 	} else if ((index = chain_take(&spans.purged)) == NO_SPAN && (index = take_unmapped()) == NO_SPAN) {
 		if (spans.taken == spans.committed)
 			commit_spans();
@@ -172,6 +186,47 @@ void *region_span_take(enum region_owner owner, bool *has_pages)
 	return span_at(index);
 }
 
+/* Lock held. */
+static void look_for_idle(void)
+{
+	spans.idle = spans.free_low;
+	spans.free_low = spans.free.count;
+}
+
+/* Lock held. Up to so many of the idle ones, and of a batch, lose their pages: those that lie side by side by one system call, which
+   takes longer than their pages do. */
+static void purge(uint32_t most)
+{
+	uint32_t batch[PURGE_BATCH], count = 0;
+	for (; count < most && count < PURGE_BATCH && spans.idle; count++, spans.idle--) {
+		uint32_t index = chain_take(&spans.free), at = count;
+		fa_assert(index != NO_SPAN);
+		for (; at && batch[at - 1] > index; at--)
+			batch[at] = batch[at - 1];
+		batch[at] = index;
+	}
+	for (uint32_t from = 0, to; from < count; from = to) {
+		for (to = from + 1; to < count && batch[to] == batch[to - 1] + 1;)
+			to++;
+		madvise(span_at(batch[from]), (size_t)(to - from) << REGION_CHUNK_BITS, MADV_DONTNEED);
+		for (uint32_t at = from; at < to; at++)
+			chain_put(&spans.purged, batch[at]);
+	}
+	fewer_are_free();
+}
+
+/* Lock held. What goes by the time. */
+static void purge_idle(uint64_t now_ns)
+{
+	if (now_ns < atomic_load_explicit(&spans.purge_at_ns, memory_order_relaxed))
+		return;
+	if (!spans.idle)
+		look_for_idle();
+	for (uint32_t i = 0; i < PURGE_BATCHES && spans.idle; i++)
+		purge(PURGE_BATCH);
+	atomic_store_explicit(&spans.purge_at_ns, spans.idle ? now_ns : now_ns + IDLE_NS, memory_order_relaxed);
+}
+
 void region_span_give(void *span)
 {
 	uint32_t index = (uint32_t)(((uintptr_t)span - spans.start) >> REGION_CHUNK_BITS);
@@ -181,24 +236,46 @@ void region_span_give(void *span)
 		return;
 	}
 	chain_put(&spans.free, index);
-	bool due = ++spans.given >= PURGE_AFTER;
+	if (unlikely(++spans.given >= GIVEN_TO_LOOK)) {
+		spans.given = 0;
+		purge_idle(base_now_ns());
+	}
 	base_unlock(&spans.lock);
-	if (unlikely(due))
-		region_span_purge();
 }
 
-void region_span_purge(void)
+void region_span_later(uint64_t now_ns)
+{
+	if (now_ns < atomic_load_explicit(&spans.purge_at_ns, memory_order_relaxed) || !base_lock(&spans.lock))
+		return;
+	purge_idle(now_ns);
+	base_unlock(&spans.lock);
+}
+
+bool region_span_purge(uint64_t now_ns, bool looks)
 {
 	if (!base_lock(&spans.lock))
-		return;
-	uint32_t idle = spans.free_low;
-	for (uint32_t index; idle-- && (index = chain_take(&spans.free)) != NO_SPAN;) {
-		madvise(span_at(index), REGION_CHUNK_BYTES, MADV_DONTNEED);
-		chain_put(&spans.purged, index);
-	}
-	spans.free_low = spans.free.count;
-	spans.given = 0;
+		return false;
+	atomic_store_explicit(&spans.purge_at_ns, now_ns + FRAMES_SILENT_NS, memory_order_relaxed);
+	if (looks)
+		look_for_idle();
+	purge(PURGE_A_FRAME);
+	bool more = spans.idle != 0;
 	base_unlock(&spans.lock);
+	return more;
+}
+
+void region_span_keep(uint32_t most)
+{
+	for (bool more = true; more && base_lock(&spans.lock); base_unlock(&spans.lock)) {
+		spans.idle = spans.free.count > most ? spans.free.count - most : 0;
+		purge(PURGE_BATCH);
+		more = spans.idle != 0;
+	}
+}
+
+size_t region_span_kept(void)
+{
+	return (size_t)spans.free.count << REGION_CHUNK_BITS;
 }
 
 size_t region_span_committed(void)

@@ -121,11 +121,15 @@ void frame_look_for_sparse(struct thread *thread);
 
 /* Gives idle empty spans back to the region. */
 void frame_trim(struct thread *thread);
-/* All empty ones: the thread ends, or memory is wanting. */
+/* All empty ones: the thread ends, or memory is wanting. Some keep their pages, for who comes next. */
+#define FRAME_SPANS_KEPT 128u
 static inline void frame_give_empty(struct thread *thread)
 {
+	bool many = thread->spans_empty > FRAME_SPANS_KEPT;
 	thread->spans_empty_low = thread->spans_empty;
 	frame_trim(thread);
+	if (many)
+		region_span_keep(FRAME_SPANS_KEPT);
 }
 
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/account.h"
+#include "core/region/region.h"
 #include "core/runtime.h"
 #include "core/tier/jemalloc.h"
 #include "core/trace/writer.h"
@@ -127,9 +128,12 @@ static void judge(size_t more)
 	uint64_t live = level.live_bytes + more, below = level.peak_bytes > live ? level.peak_bytes - live : 0;
 	uint64_t spare = SPARE_BYTES + (is_huge(more) ? 0 : level.peak_bytes / SPARE_SHARE);
 	uint64_t kept = free_bytes(), now_ms = base_now_ns() / 1000000;
+	uint64_t most = in_pages(below) + spare;
+	if (kept + region_span_kept() > most) /* what lives now is of another tier than what did */
+		region_span_keep(kept < most ? (uint32_t)((most - kept) >> REGION_CHUNK_BITS) : 0);
 	earn(now_ms);
 	uint64_t idle = idle_bytes(kept, now_ms);
-	bool too_much = !state.eager_until_ms && kept > in_pages(below) + spare;
+	bool too_much = !state.eager_until_ms && kept > most;
 	bool gone = too_much || (kept > SPARE_BYTES && spend(kept - idle, in_pages(level.peak_bytes) + spare));
 	if (gone)
 		heap_pages_give_back();

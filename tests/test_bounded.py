@@ -121,9 +121,10 @@ def phases(shim, mode, megabytes, **options):
 
 @pytest.mark.parametrize("stacks", ["full", "none"])
 def test_small_blocks_keep_their_pages_from_round_to_round(shim, stacks):
-    """The pages of 40 MB that are freed and made again at once are not given back in between."""
+    """40 MB that are freed and made again, at once and by turns: their pages go back once, and then no more."""
     faults, _ = phases(shim, "rounds", 40, frame="none", stacks=stacks)
-    assert faults[0] > 40 * 10 ** 6 / 4096 / 2 and sum(faults[1:]) < faults[0] / 10
+    assert faults[0] > 40 * 10 ** 6 / 4096 / 2
+    assert sum(faults[1:]) < 1.5 * faults[0] and sum(faults[3:]) < faults[0] / 10
 
 
 @pytest.mark.parametrize("stacks", ["full", "none"])

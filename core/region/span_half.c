@@ -10,12 +10,13 @@
 #define COMMIT_SPANS 16u /* spans made accessible by one system call, */
 #define SMALL_SPANS 512u /* as long as there are no more than these: huge pages would be felt in what is resident */
 #define USER_SPANS 64u /* nor so many for each thread, which has slabs of some thirty sizes, most of them hardly used */
-#define GIVEN_TO_LOOK 128u /* spans given back, for one look at the clock */
+#define GIVEN_TO_LOOK 128u /* spans given back, for one look at what nobody needed meanwhile */
+#define CREDIT_NS (1000000000u / 64) /* for a span: 4 MiB a second may be given back again and again */
 #define PURGE_BATCH 128u
 #define PURGE_BATCHES 8u /* at once, where no frame ends */
 #define PURGE_A_FRAME 16u /* spans, of many: no frame should wait for all of them */
 #define IDLE_NS 1000000000u /* what has been free for so long is not wanted */
-#define FRAMES_SILENT_NS 3000000000u /* frames that do not end for so long leave it to who allocates */
+#define FRAMES_SILENT_NS (2ull * IDLE_NS) /* frames that do not end for so long leave it to who allocates */
 #define NO_SPAN UINT32_MAX
 
 static struct {
@@ -27,10 +28,13 @@ static struct {
 		uint32_t head, count;
 	} free, purged, unmapped; /* free spans: with their pages, without, and not even mapped */
 	uint32_t skipped; /* of `taken`: somebody else's mappings lie there */
-	uint32_t free_low; /* lowest free.count since it was looked at last */
-	uint32_t given; /* since the last look at the clock */
-	uint32_t idle; /* of the free ones: what nobody needed between two looks, and is to be purged */
-	_Atomic uint64_t purge_at_ns; /* not before, where no frame ends; written under the lock */
+	uint32_t free_low; /* lowest free.count in this second, or a frame's end's */
+	uint32_t given_low; /* lowest free.count since so many were given back, */
+	uint32_t given; /* which are counted here */
+	uint32_t idle; /* of the free ones: what is to be purged */
+	uint32_t spent; /* spans purged that were not free for a second, but for those that time has earned since */
+	uint64_t earned_ns;
+	_Atomic uint64_t look_at_ns; /* a second begins; not while frames end; written under the lock */
 	uint32_t *next; /* chain links, by span index */
 } spans;
 
@@ -83,6 +87,8 @@ static void fewer_are_free(void)
 {
 	if (spans.free.count < spans.free_low)
 		spans.free_low = spans.free.count;
+	if (spans.free.count < spans.given_low)
+		spans.given_low = spans.free.count;
 	if (spans.free.count < spans.idle)
 		spans.idle = spans.free.count;
 }
@@ -215,16 +221,36 @@ static void purge(uint32_t most)
 	fewer_are_free();
 }
 
-/* Lock held. What goes by the time. */
-static void purge_idle(uint64_t now_ns)
+/* Lock held. Of so many spans that may be needed again how many can be purged all the same: what a program frees once goes back at
+   once, what it frees and takes by turns stays, since each of its pages would cost a fault each time. */
+static uint32_t spend(uint32_t count, uint64_t now_ns)
 {
-	if (now_ns < atomic_load_explicit(&spans.purge_at_ns, memory_order_relaxed))
-		return;
-	if (!spans.idle)
-		look_for_idle();
+	uint64_t earned = (now_ns - spans.earned_ns) / CREDIT_NS;
+	spans.earned_ns += earned * CREDIT_NS;
+	spans.spent -= earned < spans.spent ? (uint32_t)earned : spans.spent;
+	uint32_t most = spans.taken > spans.spent ? spans.taken - spans.spent : 0; /* as many as there ever were */
+	count = count < most ? count : most;
+	spans.spent += count;
+	return count;
+}
+
+/* Lock held. Where no frames end: what nobody has needed for a second; `given`: since many were given back. */
+static void purge_idle(uint64_t now_ns, bool given)
+{
+	uint64_t look_at_ns = atomic_load_explicit(&spans.look_at_ns, memory_order_relaxed);
+	if (now_ns < look_at_ns && look_at_ns - now_ns > IDLE_NS)
+		return; /* frames do */
+	if (now_ns >= look_at_ns) {
+		if (!spans.idle) /* else these are what the last look has found */
+			look_for_idle();
+		look_at_ns = now_ns + IDLE_NS;
+	}
+	if (given && spans.given_low > spans.idle)
+		spans.idle += spend(spans.given_low - spans.idle, now_ns);
 	for (uint32_t i = 0; i < PURGE_BATCHES && spans.idle; i++)
 		purge(PURGE_BATCH);
-	atomic_store_explicit(&spans.purge_at_ns, spans.idle ? now_ns : now_ns + IDLE_NS, memory_order_relaxed);
+	spans.given_low = spans.free.count;
+	atomic_store_explicit(&spans.look_at_ns, spans.idle ? now_ns : look_at_ns, memory_order_relaxed);
 }
 
 void region_span_give(void *span)
@@ -238,16 +264,16 @@ void region_span_give(void *span)
 	chain_put(&spans.free, index);
 	if (unlikely(++spans.given >= GIVEN_TO_LOOK)) {
 		spans.given = 0;
-		purge_idle(base_now_ns());
+		purge_idle(base_now_ns(), true);
 	}
 	base_unlock(&spans.lock);
 }
 
 void region_span_later(uint64_t now_ns)
 {
-	if (now_ns < atomic_load_explicit(&spans.purge_at_ns, memory_order_relaxed) || !base_lock(&spans.lock))
+	if (now_ns < atomic_load_explicit(&spans.look_at_ns, memory_order_relaxed) || !base_lock(&spans.lock))
 		return;
-	purge_idle(now_ns);
+	purge_idle(now_ns, false);
 	base_unlock(&spans.lock);
 }
 
@@ -255,7 +281,7 @@ bool region_span_purge(uint64_t now_ns, bool looks)
 {
 	if (!base_lock(&spans.lock))
 		return false;
-	atomic_store_explicit(&spans.purge_at_ns, now_ns + FRAMES_SILENT_NS, memory_order_relaxed);
+	atomic_store_explicit(&spans.look_at_ns, now_ns + FRAMES_SILENT_NS + IDLE_NS, memory_order_relaxed);
 	if (looks)
 		look_for_idle();
 	purge(PURGE_A_FRAME);

@@ -9,7 +9,7 @@ static struct {
 	uintptr_t start, end;
 	bool there; /* seen in the present look */
 } modules[MODULES_MAX];
-static uint32_t count, known;
+static uint32_t count, known, beyond; /* no room, in the present look */
 
 static bool meet(void *context, const struct image *image)
 {
@@ -20,7 +20,7 @@ static bool meet(void *context, const struct image *image)
 			return true;
 		}
 	if (count == MODULES_MAX) {
-		trace_loss(TRACE_LOSS_MODULES, 1);
+		beyond++;
 		return true;
 	}
 	modules[count].start = image->start;
@@ -34,7 +34,10 @@ bool newcomers_look(void (*gone)(uintptr_t start, uintptr_t end))
 	uint32_t kept = 0, still_known = known;
 	for (uint32_t i = 0; i < count; i++)
 		modules[i].there = false;
+	beyond = 0;
 	image_each(meet, NULL);
+	if (trace_header)
+		trace_raise(&trace_header->losses[TRACE_LOSS_MODULES], beyond);
 	for (uint32_t i = 0; i < count; i++) {
 		if (modules[i].there) {
 			modules[kept++] = modules[i];

@@ -70,14 +70,17 @@ void node_modules_sync(void)
 		for (uint32_t i = 0; i < record.build_id_bytes; i++)
 			record.build_id[i] = module->build_id[i];
 		base_text_copy(record.path, sizeof record.path, module->path ? module->path : "");
-		if (!trace_append(&trace_modules, &record, NULL)) {
-			trace_loss(TRACE_LOSS_MODULES, 1);
+		if (!trace_append(&trace_modules, &record, NULL))
 			break;
-		}
 	}
+	size_t recorded = trace_count(&trace_modules), missing = count > recorded ? count - recorded : 0;
+	if (trace_header)
+		trace_raise(&trace_header->losses[TRACE_LOSS_MODULES], path_modules_beyond() + missing);
 	for (uint32_t i = 0; i < trace_count(&trace_modules); i++) {
 		struct trace_module *record = trace_at(&trace_modules, i);
-		if (!record->unloaded_ns && path_module_at(i)->unloaded)
+		if (!path_module_at(i)->unloaded)
+			record->unloaded_ns = 0;
+		else if (!record->unloaded_ns)
 			record->unloaded_ns = base_now_ns();
 	}
 }

@@ -1,6 +1,8 @@
 """Markers in libraries that come and go: bound before the library's constructors run, unbound when it is closed, bound
 again wherever it comes next; the counts are exact each time. And dlopen itself stays what it was for its caller."""
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -205,6 +207,19 @@ def test_a_file_that_is_replaced_under_its_build_id(shim):
     assert sorted(allocs for allocs, names in paths if names[1:4] == ["tick", "kind_reloaded", "main"]) == [20, 20], paths
 
 
+@pytest.mark.parametrize("name", ["./here.so", "./sub/../here.so"])
+@pytest.mark.parametrize("build_id", ["sha1", "none"])
+def test_a_plugin_by_a_name_from_the_current_folder(shim, build_id, name):
+    """Its functions have their lines in a report that is made elsewhere; while others come and go it is one module."""
+    (shim.folder / "sub").mkdir()
+    shutil.copy(plug(f"relative_{build_id}.so", flags=[f"-Wl,--build-id={build_id}"]), shim.folder / "here.so")
+    run = both(shim, [program(), "stays", name, *one_and_two(), *one_and_two()], None)
+    made = [site for site in run.report["sites"] if functions(site)[0] == "plugin_tick" and
+            site["stack"][0]["module"].endswith("here.so")]
+    assert made and all(site["stack"][0]["file"].endswith("plug.c") for site in made)
+    assert [site["allocs"] for site in made] == [40] and ticks(run) == 80
+
+
 def test_children_count_for_nobody(shim):
     run = both(shim, [program(), "fork", plug("plug_init.so", "INIT"), plug("plug_plain.so")], {"frame": "plugin_tick@*"})
     assert_exact(run, 2 + 20)
@@ -231,6 +246,40 @@ def closed(shim, kind, *libraries, options=None):
     own = [s for s in sites if s["stack"][1].get("module")]
     assert all(s["stack"][1]["module"].endswith("/calls_back.so") for s in own), sites
     return run, own, [s for s in sites if s not in own]
+
+
+def losses(run, text):
+    return sum(int(reason.split()[0]) for reason in run.report["losses"]["reasons"] if text in reason)
+
+
+@pytest.mark.parametrize("kind, lost", [("pointer", 0), ("none", 1)])
+def test_a_path_that_ends_at_generated_code_is_told(shim, kind, lost):
+    run = shim.run([harness.program("generated"), kind])
+    [site] = run.sites("work")
+    assert site["allocs"] == 100 and ("main" in functions(site)) != bool(lost)
+    assert losses(run, "end early") == lost
+
+
+@pytest.mark.parametrize("count", [100, 1100])
+def test_modules_beyond_the_bound_are_told(shim, count):
+    """There are 1,024 entries; some have the program and what it is linked with."""
+    plugin = plug("one_of_many.so", flags=["-Wl,--build-id=none"])
+    for i in range(count):
+        shutil.copy(plugin, shim.folder / f"{i}.so")
+    run = shim.run([harness.program("many_modules"), shim.folder, count])
+    beyond = losses(run, "modules beyond the bound")
+    assert beyond == 0 if count == 100 else 76 < beyond < 90
+    assert sum(site["allocs"] for site in run.report["sites"] if site["stack"] and functions(site)[0] == "plugin_tick") == 10 * (count - beyond)
+    assert (losses(run, "end early") > 0) == (beyond > 0)
+
+
+def test_a_library_that_is_back_is_not_unloaded(shim):
+    one, two = one_and_two()
+    run = both(shim, [program(), "returns", one, two], None)
+    dump = subprocess.run([harness.FA_REPORT, "dump", run.recording], capture_output=True, text=True, check=True).stdout
+    told = {name: [line.endswith(", unloaded") for line in dump.splitlines() if line.startswith("module") and str(name) in line]
+            for name in (one, two)}
+    assert not all(told[one]) and told[two] and all(told[two])
 
 
 @pytest.mark.parametrize("kind", ["same", "other", "page"])

@@ -143,7 +143,8 @@ static cold_path uint32_t value_miss(struct path_cache *cache, const uintptr_t *
 		path_modules_refresh();
 	struct walk walk = walk_from(cache, fp, cache->last.count ? &cache->last : NULL, 0);
 	cache->stats.captures++;
-	cache->stats.failed += walk.failed;
+	cache->stats.failed +=
+		walk.failed || (walk.guessed && !module_is_loader(walk.pcs[walk.count - 1])); /* its first frame */
 	size_t kept;
 	uint32_t value = intern_barred(cache, intern, &walk, tag, &kept);
 	/* The loader allocates whenever it maps: its own calls are never cached, so each of them comes by here and makes

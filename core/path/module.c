@@ -43,6 +43,7 @@ static struct {
 
 static _Atomic int32_t refreshing; /* pid of the process that refreshes: after a fork the child is not it */
 static _Atomic uint64_t known_adds, known_subs;
+static _Atomic uint32_t beyond; /* modules that there was no room for, as found by the last visit */
 static uintptr_t loader_start, loader_bytes;
 static uint8_t *text;
 static size_t text_used;
@@ -62,19 +63,45 @@ static const void *text_keep(const void *from, size_t bytes)
 	return copy;
 }
 
+/* As the loader found it, from the folder that was current then (dlopen("./plugin.so")): without the dot. */
+static const char *without_dot(const char *name)
+{
+	return name[0] == '.' && name[1] == '/' ? name + 2 : name;
+}
+
 static const char *name_keep(const struct dl_phdr_info *info, uintptr_t start)
 {
-	char exe[4096];
+	char path[4096];
 	const char *name = info->dlpi_name;
 	if (start == getauxval(AT_SYSINFO_EHDR)) {
 		name = "[vdso]";
 	} else if (!name || !*name) {
-		ssize_t bytes = readlink("/proc/self/exe", exe, sizeof exe - 1);
-		exe[bytes > 0 ? bytes : 0] = 0;
-		name = exe;
+		ssize_t bytes = readlink("/proc/self/exe", path, sizeof path - 1);
+		path[bytes > 0 ? bytes : 0] = 0;
+		name = path;
+	} else if (name[0] != '/') { /* whoever looks for it does so from elsewhere */
+		long bytes =
+			syscall(SYS_getcwd, path, sizeof path); /* with the 0; not below the root: "(unreachable)" */
+		if (bytes > 1 && path[0] == '/') {
+			char *end = path + bytes - 1;
+			if (end[-1] != '/')
+				*end++ = '/';
+			base_text_copy(end, (size_t)(path + sizeof path - end), without_dot(name));
+			name = path;
+		}
 	}
 	const char *kept = text_keep(name, base_text_length(name) + 1);
 	return kept ? kept : "";
+}
+
+/* Whether `path` is what name_keep has made of `name`. */
+static bool is_path_of(const char *path, const char *name)
+{
+	size_t bytes = base_text_length(path), end = base_text_length(without_dot(name));
+	bool found_by_folder = name[0] != '/' && path[0] == '/';
+	return found_by_folder ? bytes > end && path[bytes - end - 1] == '/' &&
+					 base_text_equal(path + bytes - end, without_dot(name))
+			       : base_text_equal(path, name);
 }
 
 static void build_id_keep(struct path_module *module, const uint8_t *note, size_t bytes)
@@ -159,7 +186,7 @@ static bool module_is(const struct path_module *known, const struct path_module 
 			return true;
 	}
 	const char *name = info->dlpi_name;
-	return !known->build_id && !known->unloaded && (!name || !*name || base_text_equal(name, known->path));
+	return !known->build_id && !known->unloaded && (!name || !*name || is_path_of(known->path, name));
 }
 
 static void note_change(const struct path_module *module)
@@ -188,8 +215,10 @@ static void note_arrival(const struct path_module *module)
 static void module_add(const struct dl_phdr_info *info, struct path_module *found)
 {
 	size_t index = atomic_load_explicit(&module_count, memory_order_relaxed);
-	if (index == PATH_MODULES_MAX)
+	if (index == PATH_MODULES_MAX) {
+		beyond++;
 		return;
+	}
 	found->path = name_keep(info, found->start);
 	for (size_t i = 0; i < info->dlpi_phnum && !found->build_id; i++)
 		if (info->dlpi_phdr[i].p_type == PT_NOTE)
@@ -214,6 +243,7 @@ static int visit(struct dl_phdr_info *info, size_t bytes, void *context)
 		if (info->dlpi_adds == atomic_load(&known_adds) && info->dlpi_subs == atomic_load(&known_subs))
 			return 1;
 		*changed = true;
+		beyond = 0;
 		atomic_store(&known_adds, info->dlpi_adds);
 		atomic_store(&known_subs, info->dlpi_subs);
 	}
@@ -329,6 +359,11 @@ void path_modules_refresh(void)
 size_t path_modules_count(void)
 {
 	return atomic_load_explicit(&module_count, memory_order_acquire);
+}
+
+size_t path_modules_beyond(void)
+{
+	return beyond;
 }
 
 const struct path_module *path_module_at(size_t index)

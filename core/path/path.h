@@ -27,7 +27,8 @@ typedef uint32_t (*path_intern_fn)(void *owner, const uintptr_t *pcs, size_t cou
 struct path_cache; /* opaque; path_cache_bytes() long, page aligned */
 
 struct path_stats {
-	uint64_t captures, hits, checks, wrong, failed;
+	uint64_t captures, hits, checks, wrong;
+	uint64_t failed; /* of the captures: they end at code that nothing says how to leave */
 };
 
 /* Once, from the shim's constructor: reads module tables, and opens libunwind.so.8.
@@ -77,6 +78,8 @@ void path_modules_told(void);
 /* The event before that: some are about to be unmapped. Until path_modules_told each refresh looks. */
 void path_modules_leaving(void);
 size_t path_modules_count(void);
+/* Those that are mapped and have no entry: there were so many others before. */
+size_t path_modules_beyond(void);
 const struct path_module *path_module_at(size_t index);
 /* Index of the module that holds pc now, or UINT32_MAX. Lock-free. */
 uint32_t path_module_of(uintptr_t pc);

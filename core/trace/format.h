@@ -153,8 +153,8 @@ enum trace_automatic {
 static_assert(sizeof(struct trace_header) <= TRACE_PAGE_BYTES, "header fits its page");
 static_assert(TRACE_LOSS_COUNT <= 32 && TRACE_THRESHOLD_COUNT <= 64, "header arrays");
 
-/* A mapped object. Never removed: an unloaded module keeps its record with `unloaded_ns` set, and a module that
-   comes back (perhaps elsewhere) gets a new record. */
+/* A mapped object. Never removed: an unloaded module keeps its record with `unloaded_ns` set. One that comes back to where it was
+   has the same record, with 0 there; elsewhere it gets a new one. */
 struct trace_module {
 	uint64_t base; /* load bias */
 	uint64_t start, end; /* lowest and highest mapped address */

@@ -240,6 +240,24 @@ static void kind_kept(void)
 	tick(open_as(plugin[0], RTLD_NOW), "plugin_tick", 10);
 }
 
+static void kind_returns(void)
+{
+	in_turn(2, RTLD_NOW);
+	kind_kept();
+}
+
+/* The first one does, the others come and go. */
+static void kind_stays(void)
+{
+	void *first = open_as(plugin[0], RTLD_NOW);
+	for (int i = 1; i < plugins; i++) {
+		void *other = open_as(plugin[i], RTLD_NOW);
+		tick(other, "plugin_tick", 10);
+		tick(first, "plugin_tick", 10);
+		CHECK(!dlclose(other));
+	}
+}
+
 /* Nothing: what the program is linked with does it all. */
 static void kind_nothing(void)
 {
@@ -255,7 +273,8 @@ int main(int argc, char **argv)
 		     {"together", kind_together}, {"counted", kind_counted},     {"threads", kind_threads},
 		     {"inside", kind_inside},     {"namespace", kind_namespace}, {"chosen", kind_chosen},
 		     {"search", kind_search},     {"reloaded", kind_reloaded},   {"refused", kind_refused},
-		     {"fork", kind_fork},         {"kept", kind_kept},           {"nothing", kind_nothing}};
+		     {"fork", kind_fork},         {"kept", kind_kept},           {"nothing", kind_nothing},
+		     {"returns", kind_returns},   {"stays", kind_stays}};
 	bool known = false;
 	plugin = argv + 2;
 	plugins = argc - 2;

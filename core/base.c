@@ -223,7 +223,9 @@ void base_fill(void *memory, size_t bytes)
 	if (atomic_load_explicit(&fills_one_by_one, memory_order_relaxed) || base_spares_calls())
 		return;
 	uintptr_t start = (uintptr_t)memory & -PAGE_BYTES, end = round_up((uintptr_t)memory + bytes, PAGE_BYTES);
-	if (raw_call(SYS_madvise, (long)start, (long)(end - start), MADV_POPULATE_WRITE, 0) == -EINVAL)
+	long result = raw_call(SYS_madvise, (long)start, (long)(end - start), MADV_POPULATE_WRITE, 0);
+	/* -EINVAL also where the program has protected some of it: for nothing at all it tells of the kernel */
+	if (result && result != -ENOMEM && raw_call(SYS_madvise, 0, 0, MADV_POPULATE_WRITE, 0))
 		atomic_store_explicit(&fills_one_by_one, true, memory_order_relaxed);
 }
 

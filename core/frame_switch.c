@@ -189,15 +189,16 @@ static void look_around(void *given, void *now)
 	uint64_t now_ns = *(uint64_t *)now;
 	if (now_ns <= thread->look_at_ns)
 		return;
+	static _Atomic uint64_t looks_at;
+	uint64_t due = atomic_load_explicit(&looks_at, memory_order_relaxed);
+	bool looks = now_ns > due && atomic_compare_exchange_strong(&looks_at, &due, now_ns + TRIM_PERIOD_NS) && due,
+	     more = region_span_purge(now_ns, looks);
 	if (now_ns > thread->trim_at_ns) {
 		if (thread->trim_at_ns)
 			frame_trim(thread);
 		thread->trim_at_ns = now_ns + TRIM_PERIOD_NS;
 	}
-	static _Atomic uint64_t purge_at;
-	uint64_t due = atomic_load_explicit(&purge_at, memory_order_relaxed);
-	bool looks = now_ns > due && atomic_compare_exchange_strong(&purge_at, &due, now_ns + TRIM_PERIOD_NS) && due;
-	thread->look_at_ns = region_span_purge(now_ns, looks) ? now_ns : thread->trim_at_ns;
+	thread->look_at_ns = more ? now_ns : thread->trim_at_ns;
 }
 
 void scope_frame_boundary(struct thread *thread, uint32_t marker, const uintptr_t *fp)

@@ -146,6 +146,21 @@ def test_what_nobody_needs_is_given_back_without_frames(shim):
     assert before > 100 * 10 ** 6 / 1024 and after < 0.3 * before
 
 
+def test_slow_frames_give_back_as_much_in_a_second(shim):
+    (before, most, after), _ = phases(shim, "slow", 100, frame="frame_mark")
+    assert before > 100 * 10 ** 6 / 1024 and most > 2048 and after < 0.3 * before
+
+
+def test_a_locked_page_keeps_its_span_only(shim):
+    (before, after), (_, plain) = phases(shim, "locked", 50, frame="none")
+    assert before > 50 * 10 ** 6 / 1024 and after < plain + 30 * 1024
+
+
+def test_threads_with_little_have_little(shim):
+    (used, resident), (_, plain) = phases(shim, "threads", 200, frame="none")
+    assert used > 38000 and resident < plain + 0.5 * used
+
+
 def long_chain(shim, frames, *arguments):
     """Another thread frees 500,000 blocks in the frame that has made them, twice. Their memory serves the next ones."""
     count = 500000

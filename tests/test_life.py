@@ -420,6 +420,12 @@ def test_small_memory_goes_back(shim, stacks):
     assert with_it > 100 and without < with_it / 2 and other < 300
 
 
+def test_a_clock_with_a_lock_of_its_own(shim):
+    """It may allocate under that: who asks for the time while memory goes back holds no lock of ours."""
+    churned, asked = map(int, shim.run([harness.program("clock_of_its_own")], {"frame": "none"}).stdout.split())
+    assert churned > 3 and asked > 10
+
+
 @pytest.mark.parametrize("stacks", ["none", "full"])
 def test_memory_of_a_thread_that_has_ended_serves_others(shim, stacks):
     with_it, _, other = map(int, shim.run([harness.program("give_back"), "thread"], {"stacks": stacks}).stdout.split())

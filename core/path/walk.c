@@ -1,7 +1,8 @@
 /*
  * The walk: from frame to frame by the rows of cfi.c, through signal frames by their ucontext, through code without
  * unwind information by its frame pointer; libunwind takes over where a rule does not fit a row. Invariant: nothing is
- * read from the stack before the kernel has confirmed its page readable, and the stack pointer only ever grows.
+ * read from the stack before its page is known to be readable, by the kernel or since who asks has just read it, and the stack
+ * pointer only ever grows.
  */
 #define _GNU_SOURCE
 #include "core/path/walk.h"
@@ -30,7 +31,7 @@ static bool is_known(const struct window *window, uintptr_t address)
 	return page < 64 && window->known >> page & 1;
 }
 
-/* Cost: two compares for a page that is known, one system call for each new one. */
+/* Cost: two compares for the pages that were asked about last, one system call for each that nobody has told of. */
 static bool readable(struct window *window, uintptr_t address)
 {
 	if (likely(address >= window->low && address < window->high))

@@ -89,7 +89,7 @@ void *region_heap_move(void *start, size_t bytes, size_t new_bytes);
 
 /* So many threads have spans of their own; huge pages are used where each has many. */
 void region_span_users(uint32_t users);
-/* Takes one committed 64 KiB span, its chunk marked `owner`; contents undefined. `has_pages`: it was used before, and is resident.
+/* Takes one committed 64 KiB span, its chunk marked `owner`; contents undefined. `has_pages`: it was used before, and not purged.
    NULL when memory is denied. */
 void *region_span_take(enum region_owner owner, bool *has_pages);
 void region_span_give(void *span);

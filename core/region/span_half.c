@@ -13,8 +13,9 @@
 #define GIVEN_TO_LOOK 128u /* spans given back, for one look at what nobody needed meanwhile */
 #define CREDIT_NS (1000000000u / 64) /* for a span: 4 MiB a second may be given back again and again */
 #define PURGE_BATCH 128u
-#define PURGE_BATCHES 8u /* at once, where no frame ends */
+#define PURGE_MOST (8 * PURGE_BATCH) /* at once */
 #define PURGE_A_FRAME 16u /* spans, of many: no frame should wait for all of them */
+#define FRAME_NS 16000000u /* of a longer one as many times as many */
 #define IDLE_NS 1000000000u /* what has been free for so long is not wanted */
 #define FRAMES_SILENT_NS (2ull * IDLE_NS) /* frames that do not end for so long leave it to who allocates */
 #define NO_SPAN UINT32_MAX
@@ -34,6 +35,7 @@ static struct {
 	uint32_t idle; /* of the free ones: what is to be purged */
 	uint32_t spent; /* spans purged that were not free for a second, but for those that time has earned since */
 	uint64_t earned_ns;
+	uint64_t framed_ns; /* when a frame's end purged last */
 	_Atomic uint64_t look_at_ns; /* a second begins; not while frames end; written under the lock */
 	uint32_t *next; /* chain links, by span index */
 } spans;
@@ -199,26 +201,52 @@ static void look_for_idle(void)
 	spans.free_low = spans.free.count;
 }
 
-/* Lock held. Up to so many of the idle ones, and of a batch, lose their pages: those that lie side by side by one system call, which
-   takes longer than their pages do. */
-static void purge(uint32_t most)
+/* Lock held. The pages of spans that lie side by side go by one system call, which takes longer than they do; where some of them
+   are locked it does not reach those behind. */
+static void release(uint32_t from, uint32_t count)
+{
+	int saved_errno = errno;
+	if (madvise(span_at(from), (size_t)count << REGION_CHUNK_BITS, MADV_DONTNEED) && count > 1)
+		for (uint32_t i = 0; i < count; i++)
+			madvise(span_at(from + i), REGION_CHUNK_BYTES, MADV_DONTNEED);
+	errno = saved_errno;
+}
+
+/* Lock held. Up to so many of the idle ones, and of a batch, lose their pages; returns how many. */
+static uint32_t purge_batch(uint32_t most)
 {
 	uint32_t batch[PURGE_BATCH], count = 0;
 	for (; count < most && count < PURGE_BATCH && spans.idle; count++, spans.idle--) {
 		uint32_t index = chain_take(&spans.free), at = count;
-		fa_assert(index != NO_SPAN);
+		if (index == NO_SPAN) { /* a fork, or a cancellation, came in the midst of another thread's */
+			spans.idle = spans.free.count = 0;
+			break;
+		}
 		for (; at && batch[at - 1] > index; at--)
 			batch[at] = batch[at - 1];
 		batch[at] = index;
 	}
 	for (uint32_t from = 0, to; from < count; from = to) {
-		for (to = from + 1; to < count && batch[to] == batch[to - 1] + 1;)
-			to++;
-		madvise(span_at(batch[from]), (size_t)(to - from) << REGION_CHUNK_BITS, MADV_DONTNEED);
-		for (uint32_t at = from; at < to; at++)
-			chain_put(&spans.purged, batch[at]);
+		for (to = from; to < count && batch[to] == batch[from] + (to - from); to++)
+			chain_put(&spans.purged, batch[to]);
+		release(batch[from], to - from);
 	}
 	fewer_are_free();
+	return count;
+}
+
+/* The same of up to so many; others have the lock in between. True: some are left. */
+static bool purge(uint32_t most)
+{
+	bool more = true;
+	for (uint32_t some = 1; more && some && most; most -= some) {
+		if (!base_lock(&spans.lock))
+			return false;
+		some = purge_batch(most);
+		more = spans.idle != 0;
+		base_unlock(&spans.lock);
+	}
+	return more;
 }
 
 /* Lock held. Of so many spans that may be needed again how many can be purged all the same: what a program frees once goes back at
@@ -234,23 +262,31 @@ static uint32_t spend(uint32_t count, uint64_t now_ns)
 	return count;
 }
 
-/* Lock held. Where no frames end: what nobody has needed for a second; `given`: since many were given back. */
-static void purge_idle(uint64_t now_ns, bool given)
+/* Lock held. Where no frames end: what nobody has needed for a second is idle; `given`: since many were given back. */
+static void look_without_frames(uint64_t now_ns, bool given)
 {
 	uint64_t look_at_ns = atomic_load_explicit(&spans.look_at_ns, memory_order_relaxed);
-	if (now_ns < look_at_ns && look_at_ns - now_ns > IDLE_NS)
-		return; /* frames do */
 	if (now_ns >= look_at_ns) {
 		if (!spans.idle) /* else these are what the last look has found */
 			look_for_idle();
-		look_at_ns = now_ns + IDLE_NS;
+		atomic_store_explicit(&spans.look_at_ns, now_ns + IDLE_NS, memory_order_relaxed);
+	} else if (look_at_ns - now_ns > IDLE_NS) {
+		return; /* frames do end */
 	}
 	if (given && spans.given_low > spans.idle)
 		spans.idle += spend(spans.given_low - spans.idle, now_ns);
-	for (uint32_t i = 0; i < PURGE_BATCHES && spans.idle; i++)
-		purge(PURGE_BATCH);
 	spans.given_low = spans.free.count;
-	atomic_store_explicit(&spans.look_at_ns, spans.idle ? now_ns : look_at_ns, memory_order_relaxed);
+}
+
+static void purge_without_frames(uint64_t now_ns, bool given)
+{
+	if (!base_lock(&spans.lock))
+		return;
+	look_without_frames(now_ns, given);
+	bool frames_end = atomic_load_explicit(&spans.look_at_ns, memory_order_relaxed) > now_ns + IDLE_NS;
+	base_unlock(&spans.lock);
+	if (!frames_end && purge(PURGE_MOST))
+		atomic_store_explicit(&spans.look_at_ns, now_ns, memory_order_relaxed);
 }
 
 void region_span_give(void *span)
@@ -262,40 +298,41 @@ void region_span_give(void *span)
 		return;
 	}
 	chain_put(&spans.free, index);
-	if (unlikely(++spans.given >= GIVEN_TO_LOOK)) {
+	bool looks = ++spans.given >= GIVEN_TO_LOOK;
+	if (looks)
 		spans.given = 0;
-		purge_idle(base_now_ns(), true);
-	}
 	base_unlock(&spans.lock);
+	if (unlikely(looks)) /* without the lock: the clock may be another library's, with a lock of its own */
+		purge_without_frames(base_now_ns(), true);
 }
 
 void region_span_later(uint64_t now_ns)
 {
-	if (now_ns < atomic_load_explicit(&spans.look_at_ns, memory_order_relaxed) || !base_lock(&spans.lock))
-		return;
-	purge_idle(now_ns, false);
-	base_unlock(&spans.lock);
+	if (now_ns >= atomic_load_explicit(&spans.look_at_ns, memory_order_relaxed))
+		purge_without_frames(now_ns, false);
 }
 
 bool region_span_purge(uint64_t now_ns, bool looks)
 {
 	if (!base_lock(&spans.lock))
 		return false;
+	uint64_t frames = spans.idle && now_ns > spans.framed_ns ? (now_ns - spans.framed_ns) / FRAME_NS : 0;
+	spans.framed_ns = now_ns;
 	atomic_store_explicit(&spans.look_at_ns, now_ns + FRAMES_SILENT_NS + IDLE_NS, memory_order_relaxed);
 	if (looks)
 		look_for_idle();
-	purge(PURGE_A_FRAME);
-	bool more = spans.idle != 0;
 	base_unlock(&spans.lock);
-	return more;
+	uint64_t most = PURGE_A_FRAME * (frames + 1);
+	return purge(most < PURGE_MOST ? (uint32_t)most : PURGE_MOST);
 }
 
 void region_span_keep(uint32_t most)
 {
 	for (bool more = true; more && base_lock(&spans.lock); base_unlock(&spans.lock)) {
+		uint32_t idle = spans.idle;
 		spans.idle = spans.free.count > most ? spans.free.count - most : 0;
-		purge(PURGE_BATCH);
-		more = spans.idle != 0;
+		more = purge_batch(PURGE_BATCH) && spans.idle;
+		spans.idle = idle < spans.free.count ? idle : spans.free.count;
 	}
 }
 

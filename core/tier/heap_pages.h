@@ -8,7 +8,8 @@
  * for a second jemalloc does as it likes. They also go as long as what has gone, should it all have been wanted again, has
  * cost no more page faults than the peak took, and 4 MiB a second since; what nobody wanted for a second costs nothing. A
  * program that frees all it has, once, and waits has them no longer; one that frees and allocates without end, and then only
- * small blocks, soon after; one that then allocates nothing at all keeps them.
+ * small blocks, soon after; one that then allocates nothing at all keeps them. Spans are kept by rules like these (region.h);
+ * what both keep is bounded here, where free spans go first.
  */
 #ifndef FA_TIER_HEAP_PAGES_H
 #define FA_TIER_HEAP_PAGES_H

@@ -150,7 +150,7 @@ struct block *pool_take_slow(struct thread *thread, enum trace_tier tier, uint32
 	struct pool_slab *slab = region_span_take(REGION_POOL, &has_pages);
 	if (!slab)
 		return NULL;
-	if (!has_pages && current) { /* which has filled up: so will this one */
+	if (!has_pages && slabs->others[class_index]) { /* two have filled up: so will this one */
 		base_fill(slab, REGION_CHUNK_BYTES);
 		has_pages = true;
 	}

@@ -3,7 +3,11 @@
    turn MB     the same once, then the large ones: the most that was resident, in MiB
    unload MB   frees them in one frame of many: resident KiB before; the most that a frame lost, but for the one that freed; resident
                at the end, which comes when three quarters are gone, or after 20,000 frames
-   once MB     the same without frames, with new paths to malloc meanwhile */
+   slow MB     the same in frames of 200 ms, 40 at most
+   once MB     the same without frames, with new paths to malloc meanwhile
+   locked MB   the same, some of their pages locked, then malloc_trim: resident KiB before, and after
+   threads N   so many threads make a few blocks more than one slab of some sizes has: KiB that they use, and that are resident */
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -57,25 +61,65 @@ SITE void *at_depth(int depth) /* NOLINT(misc-no-recursion) */
 	return memset(made, 1, 1); /* after the call: it is none of the last thing done */
 }
 
-static void unload(bool frames)
+static void unload(bool frames, int most_frames, long frame_ns)
 {
-	struct timespec millisecond = {0, 1000000};
+	struct timespec pause = {0, frame_ns};
 	make_all();
 	long begin = resident_kib(), most = 0, now = begin;
-	for (int i = 0; i < 20000 && now > begin / 4; i++) {
+	for (int i = 0; i < most_frames && now > begin / 4; i++) {
 		if (frames)
 			frame_mark();
 		if (i == 10)
 			free_all();
 		for (int depth = 0; !frames && i > 10 && depth < 100; depth++)
 			free(at_depth(depth));
-		nanosleep(&millisecond, NULL);
+		nanosleep(&pause, NULL);
 		long last = now;
 		now = resident_kib();
 		if (i != 10 && last - now > most)
 			most = last - now;
 	}
 	printf("%ld %ld %ld", begin, most, now);
+}
+
+static void locked(void)
+{
+	make_all();
+	long begin = resident_kib();
+	for (size_t i = 0; i < blocks; i += blocks / 64)
+		CHECK(mlock(block[i], 64) == 0);
+	free_all();
+	malloc_trim(0);
+	printf("%ld %ld", begin, resident_kib());
+}
+
+static const size_t sizes[] = {32, 64, 128};
+static pthread_barrier_t made, told;
+
+static void *use(void *unused)
+{
+	for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+		for (size_t used = 0; used < 66000; used += sizes[s] + 16)
+			memset(malloc(sizes[s]), 1, sizes[s]);
+	pthread_barrier_wait(&made);
+	pthread_barrier_wait(&told);
+	return unused;
+}
+
+static void threads(unsigned count)
+{
+	pthread_t thread[1000];
+	CHECK(count <= 1000);
+	pthread_barrier_init(&made, NULL, count + 1);
+	pthread_barrier_init(&told, NULL, count + 1);
+	long begin = resident_kib();
+	for (unsigned i = 0; i < count; i++)
+		CHECK(pthread_create(&thread[i], NULL, use, NULL) == 0);
+	pthread_barrier_wait(&made);
+	printf("%zu %ld", count * 3 * (size_t)66000 / 1024, resident_kib() - begin);
+	pthread_barrier_wait(&told);
+	for (unsigned i = 0; i < count; i++)
+		pthread_join(thread[i], NULL);
 }
 
 int main(int argc, char **argv)
@@ -90,8 +134,14 @@ int main(int argc, char **argv)
 		rounds();
 	else if (!strcmp(argv[1], "turn"))
 		turn(mb);
+	else if (!strcmp(argv[1], "locked"))
+		locked();
+	else if (!strcmp(argv[1], "threads"))
+		threads((unsigned)mb);
+	else if (!strcmp(argv[1], "slow"))
+		unload(true, 40, 200000000);
 	else
-		unload(!strcmp(argv[1], "unload"));
+		unload(!strcmp(argv[1], "unload"), 20000, 1000000);
 	puts("");
 	return failures != 0;
 }

@@ -219,6 +219,14 @@ def test_an_ordinary_function_said_to_be_a_signals(shim):
     assert paths == [(1000, ["work", "said_to_be_a_signals", "signals", "main"])]
 
 
+def test_who_is_verified_again_asks_nobody(shim):
+    """The pages of its stack have just been read: that the kernel calls none of them readable changes nothing."""
+    run = shim.run([harness.program("rechecked")], options={"stack-check": 1})
+    paths = run.report["call_paths"]
+    assert [site["allocs"] for site in run.sites("work")] == [1000]
+    assert paths["wrong"] == 0 and paths["checked"] >= 900
+
+
 def test_verification_is_on_by_default(shim):
     run = shim.run([harness.program("known"), *"1 2000 100 5 2 3 2 4 6 mark exit".split()], options={"frame": "frame_mark@*"})
     paths = run.report["call_paths"]

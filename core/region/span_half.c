@@ -15,7 +15,7 @@
 #define PURGE_BATCH 128u
 #define PURGE_MOST (8 * PURGE_BATCH) /* at once */
 #define PURGE_A_FRAME 16u /* spans, of many: no frame should wait for all of them */
-#define FRAME_NS 16000000u /* of a longer one as many times as many */
+#define FRAME_NS 16000000u /* a frame that takes so long as many again, and so on */
 #define IDLE_NS 1000000000u /* what has been free for so long is not wanted */
 #define FRAMES_SILENT_NS (2ull * IDLE_NS) /* frames that do not end for so long leave it to who allocates */
 #define NO_SPAN UINT32_MAX
@@ -29,7 +29,7 @@ static struct {
 		uint32_t head, count;
 	} free, purged, unmapped; /* free spans: with their pages, without, and not even mapped */
 	uint32_t skipped; /* of `taken`: somebody else's mappings lie there */
-	uint32_t free_low; /* lowest free.count in this second, or a frame's end's */
+	uint32_t free_low; /* lowest free.count since the last look for idle ones */
 	uint32_t given_low; /* lowest free.count since so many were given back, */
 	uint32_t given; /* which are counted here */
 	uint32_t idle; /* of the free ones: what is to be purged */
@@ -253,7 +253,7 @@ static bool purge(uint32_t most)
    once, what it frees and takes by turns stays, since each of its pages would cost a fault each time. */
 static uint32_t spend(uint32_t count, uint64_t now_ns)
 {
-	uint64_t earned = (now_ns - spans.earned_ns) / CREDIT_NS;
+	uint64_t earned = now_ns > spans.earned_ns ? (now_ns - spans.earned_ns) / CREDIT_NS : 0;
 	spans.earned_ns += earned * CREDIT_NS;
 	spans.spent -= earned < spans.spent ? (uint32_t)earned : spans.spent;
 	uint32_t most = spans.taken > spans.spent ? spans.taken - spans.spent : 0; /* as many as there ever were */

@@ -189,10 +189,7 @@ static void look_around(void *given, void *now)
 	uint64_t now_ns = *(uint64_t *)now;
 	if (now_ns <= thread->look_at_ns)
 		return;
-	static _Atomic uint64_t looks_at;
-	uint64_t due = atomic_load_explicit(&looks_at, memory_order_relaxed);
-	bool looks = now_ns > due && atomic_compare_exchange_strong(&looks_at, &due, now_ns + TRIM_PERIOD_NS) && due,
-	     more = region_span_purge(now_ns, looks);
+	bool more = region_span_purge(now_ns);
 	if (now_ns > thread->trim_at_ns) {
 		if (thread->trim_at_ns)
 			frame_trim(thread);

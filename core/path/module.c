@@ -1,7 +1,7 @@
 /*
- * What is mapped where: a registry of the process's ELF modules, filled from dl_iterate_phdr when the loader tells of a change; where
- * it does not, by the unwinder at misses and by the recording at markers. Invariants: an index, once given, means the same file at the same address for
- * the process's life; slots are never moved or reused for another module; lookups take no lock.
+ * What is mapped where: a registry of the process's ELF modules, filled from dl_iterate_phdr when the loader tells of a change;
+ * where it does not, by the unwinder at misses and by the recording at markers. Invariants: an index, once given, means the same
+ * file at the same address for the process's life; slots are never moved or reused for another module; lookups take no lock.
  */
 #define _GNU_SOURCE
 #include "core/path/module.h"

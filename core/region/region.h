@@ -93,9 +93,9 @@ void region_span_users(uint32_t users);
    NULL when memory is denied. */
 void *region_span_take(enum region_owner owner, bool *has_pages);
 void region_span_give(void *span);
-/* Releases the pages of spans that no one has needed for a second, some of them: at a frame's end, which is now. `looks`: about
-   once a second it is found which these are. True: there are more. */
-bool region_span_purge(uint64_t now_ns, bool looks);
+/* Releases the pages of spans that no one has needed for a second, some of them: at a frame's end, which is now. True: there are
+   more. */
+bool region_span_purge(uint64_t now_ns);
 /* The same, to be called now and then, where no frames end: after some time. Cost: mostly a load and a compare. */
 void region_span_later(uint64_t now_ns);
 /* Releases those of all free spans but so many, at once. */

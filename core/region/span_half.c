@@ -35,7 +35,7 @@ static struct {
 	uint32_t idle; /* of the free ones: what is to be purged */
 	uint32_t spent; /* spans purged that were not free for a second, but for those that time has earned since */
 	uint64_t earned_ns;
-	uint64_t framed_ns; /* when a frame's end purged last */
+	uint64_t framed_ns, framed_look_ns; /* when a frame's end purged last, and when one looked for idle ones */
 	_Atomic uint64_t look_at_ns; /* a second begins; not while frames end; written under the lock */
 	uint32_t *next; /* chain links, by span index */
 } spans;
@@ -201,7 +201,7 @@ static void look_for_idle(void)
 	spans.free_low = spans.free.count;
 }
 
-/* Lock held. The pages of spans that lie side by side go by one system call, which takes longer than they do; where some of them
+/* The pages of spans that lie side by side go by one system call, which takes longer than they do; where some of them
    are locked it does not reach those behind. */
 static void release(uint32_t from, uint32_t count)
 {
@@ -262,8 +262,8 @@ static uint32_t spend(uint32_t count, uint64_t now_ns)
 	return count;
 }
 
-/* Lock held. Where no frames end: what nobody has needed for a second is idle; `given`: since many were given back. */
-static void look_without_frames(uint64_t now_ns, bool given)
+/* Lock held. Where no frames end: what nobody has needed for a second is idle; `given`: since many were given back. False: they do. */
+static bool look_without_frames(uint64_t now_ns, bool given)
 {
 	uint64_t look_at_ns = atomic_load_explicit(&spans.look_at_ns, memory_order_relaxed);
 	if (now_ns >= look_at_ns) {
@@ -271,21 +271,21 @@ static void look_without_frames(uint64_t now_ns, bool given)
 			look_for_idle();
 		atomic_store_explicit(&spans.look_at_ns, now_ns + IDLE_NS, memory_order_relaxed);
 	} else if (look_at_ns - now_ns > IDLE_NS) {
-		return; /* frames do end */
+		return false;
 	}
 	if (given && spans.given_low > spans.idle)
 		spans.idle += spend(spans.given_low - spans.idle, now_ns);
 	spans.given_low = spans.free.count;
+	return true;
 }
 
 static void purge_without_frames(uint64_t now_ns, bool given)
 {
 	if (!base_lock(&spans.lock))
 		return;
-	look_without_frames(now_ns, given);
-	bool frames_end = atomic_load_explicit(&spans.look_at_ns, memory_order_relaxed) > now_ns + IDLE_NS;
+	bool purges = look_without_frames(now_ns, given);
 	base_unlock(&spans.lock);
-	if (!frames_end && purge(PURGE_MOST))
+	if (purges && purge(PURGE_MOST))
 		atomic_store_explicit(&spans.look_at_ns, now_ns, memory_order_relaxed);
 }
 
@@ -294,7 +294,7 @@ void region_span_give(void *span)
 	uint32_t index = (uint32_t)(((uintptr_t)span - spans.start) >> REGION_CHUNK_BITS);
 	/* The chunk stays readable, so a stale pointer into it is still judged by its header. */
 	if (!base_lock(&spans.lock)) {
-		madvise(span, REGION_CHUNK_BYTES, MADV_DONTNEED); /* its addresses are lost, its memory is not */
+		release(index, 1); /* its addresses are lost, its memory is not */
 		return;
 	}
 	chain_put(&spans.free, index);
@@ -312,15 +312,17 @@ void region_span_later(uint64_t now_ns)
 		purge_without_frames(now_ns, false);
 }
 
-bool region_span_purge(uint64_t now_ns, bool looks)
+bool region_span_purge(uint64_t now_ns)
 {
 	if (!base_lock(&spans.lock))
 		return false;
 	uint64_t frames = spans.idle && now_ns > spans.framed_ns ? (now_ns - spans.framed_ns) / FRAME_NS : 0;
 	spans.framed_ns = now_ns;
 	atomic_store_explicit(&spans.look_at_ns, now_ns + FRAMES_SILENT_NS + IDLE_NS, memory_order_relaxed);
-	if (looks)
+	if (now_ns > spans.framed_look_ns + IDLE_NS) {
 		look_for_idle();
+		spans.framed_look_ns = now_ns;
+	}
 	base_unlock(&spans.lock);
 	uint64_t most = PURGE_A_FRAME * (frames + 1);
 	return purge(most < PURGE_MOST ? (uint32_t)most : PURGE_MOST);

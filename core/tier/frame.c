@@ -91,7 +91,7 @@ uint8_t *frame_refill(struct thread *thread, size_t need)
 		span = region_span_take(REGION_FRAME, &has_pages);
 		if (!span)
 			return NULL;
-		if (!has_pages && thread->spans_owned > 1)
+		if (!has_pages && thread->spans_owned > 1) /* its third: it will fill up as those did */
 			base_fill(span, REGION_CHUNK_BYTES);
 		span->owner = thread;
 		thread->spans_owned++;

@@ -121,8 +121,8 @@ void frame_look_for_sparse(struct thread *thread);
 
 /* Gives idle empty spans back to the region. */
 void frame_trim(struct thread *thread);
-/* All empty ones: the thread ends, or memory is wanting. Some keep their pages, for who comes next. */
 #define FRAME_SPANS_KEPT 128u
+/* All empty ones: the thread ends, or memory is wanting. Some keep their pages, for who comes next. */
 static inline void frame_give_empty(struct thread *thread)
 {
 	bool many = thread->spans_empty > FRAME_SPANS_KEPT;

@@ -39,6 +39,7 @@ static uint32_t enabled_state(void)
 	return low;
 }
 
+/* Each question to the processor takes microseconds in a virtual machine. */
 static void measure_xsave(uint32_t mask)
 {
 	uint32_t bytes, offset, unused_c, unused_d;
@@ -68,8 +69,6 @@ const struct stub_guard *stub_pick(void)
 	available[AVX] = avx && !(state & (XCR0_AVX512 & ~XCR0_AVX));
 	available[SSE] = !avx;
 	available[XSAVE] = state != 0;
-	if (available[XSAVE])
-		measure_xsave(state & XCR0_KEPT);
 	return available[AVX512] ? &guards[AVX512]
 	       : available[AVX]  ? &guards[AVX]
 	       : available[SSE]  ? &guards[SSE]
@@ -83,6 +82,8 @@ const struct stub_guard *stub_at(size_t index)
 
 void stub_use(const struct stub_guard *guard)
 {
+	if (guard == &guards[XSAVE] && !stub_xsave_mask)
+		measure_xsave(enabled_state() & XCR0_KEPT);
 	used = guard;
 }
 

@@ -87,7 +87,7 @@ JEMALLOC_PIC ?= /usr/lib/x86_64-linux-gnu/libjemalloc_pic.a
 $(BUILD)/jemalloc.a: $(JEMALLOC_PIC) shim/jemalloc.syms shim/jemalloc.weak
 	$(if $(V),,@echo "  JE   $@")
 	$(Q)mkdir -p $(BUILD) && cp $(JEMALLOC_PIC) $@.tmp && chmod u+w $@.tmp && ar d $@.tmp jemalloc_cpp.pic.o
-	$(Q)$(OBJCOPY) --redefine-syms=shim/jemalloc.syms --weaken-symbols=shim/jemalloc.weak $@.tmp && mv $@.tmp $@
+	$(Q)$(OBJCOPY) --redefine-syms=shim/jemalloc.syms --weaken-symbols=shim/jemalloc.weak --remove-section=.init_array --remove-section=.rela.init_array $@.tmp && mv $@.tmp $@
 
 $(BUILD)/fa-report: $(REPORT_OBJ)
 	$(if $(V),,@echo "  LD   $@")

@@ -298,6 +298,8 @@ void runtime_finish_start(bool served_by_us)
 {
 	runtime_start();
 	enum runtime_phase phase = (enum runtime_phase)atomic_load(&runtime_phase);
+	if (phase != RUNTIME_ASIDE)
+		heap_begin();
 	if (phase != RUNTIME_RECORDING)
 		return;
 	thread_internal_begin();

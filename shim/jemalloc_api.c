@@ -2,12 +2,14 @@
    and thread cache choices belong to an allocator that is not in charge. Statistics are those of the heap tier. */
 #include "shim/jemalloc_api.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "core/alloc.h"
 #include "core/block.h"
+#include "core/tier/heap.h"
 #include "core/tier/jemalloc.h"
 #include "shim/hooks.h"
 
@@ -78,21 +80,28 @@ EXPORT size_t fa_nallocx(size_t size, int flags)
 
 EXPORT int fa_mallctl(const char *name, void *old, size_t *old_bytes, void *value, size_t value_bytes)
 {
+	if (!heap_set_up())
+		return EAGAIN;
 	return fa_je_mallctl(name, old, old_bytes, value, value_bytes);
 }
 
 EXPORT int fa_mallctlnametomib(const char *name, size_t *mib, size_t *mib_length)
 {
+	if (!heap_set_up())
+		return EAGAIN;
 	return fa_je_mallctlnametomib(name, mib, mib_length);
 }
 
 EXPORT int fa_mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *value,
 			   size_t value_bytes)
 {
+	if (!heap_set_up())
+		return EAGAIN;
 	return fa_je_mallctlbymib(mib, mib_length, old, old_bytes, value, value_bytes);
 }
 
 EXPORT void fa_malloc_stats_print(void (*write)(void *context, const char *text), void *context, const char *options)
 {
-	fa_je_malloc_stats_print(write, context, options);
+	if (heap_set_up())
+		fa_je_malloc_stats_print(write, context, options);
 }

@@ -10,6 +10,7 @@
 
 #include "core/region/region.h"
 #include "core/runtime.h"
+#include "core/tier/heap.h"
 #include "core/trace/writer.h"
 #include "shim/hooks.h"
 
@@ -20,8 +21,11 @@ static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, stru
 	    runtime_current() == RUNTIME_RECORDING)
 		trace_keep_room();
 	bool of_memory = resource == RLIMIT_AS || resource == RLIMIT_DATA;
-	if (limit && own && of_memory && runtime_owns_memory()) /* first: what is reserved counts */
+	if (limit && own && of_memory && runtime_owns_memory()) { /* first: what is reserved counts */
+		if (region.bytes)
+			heap_set_up();
 		region_limit(limit->rlim_cur == RLIM64_INFINITY ? SIZE_MAX : limit->rlim_cur);
+	}
 	return (int)syscall(SYS_prlimit64, pid, resource, limit, old);
 }
 
@@ -38,8 +42,11 @@ EXPORT int mlockall(int flags)
 	bool valid = flags && !(flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)),
 	     ours = valid && runtime_owns_memory();
 	int saved = errno;
-	if (ours)
+	if (ours) {
+		if (region.bytes)
+			heap_set_up();
 		region_lock(machine_bytes());
+	}
 	errno = saved;
 	int error = (int)syscall(SYS_mlockall, flags);
 	if (ours && !error && flags & MCL_FUTURE)

@@ -174,7 +174,7 @@ def test_a_program_that_may_make_an_allocators_calls_only(shim, arguments, optio
 
 
 @pytest.mark.parametrize("mode", ["observe", "route"])
-@pytest.mark.parametrize("what", ["forks", "keys", "calls", "stack"])
+@pytest.mark.parametrize("what", ["forks", "keys", "calls", "stack", "memory", "fork"])
 def test_the_first_large_block_comes_late(shim, mode, what):
     """What jemalloc needs to begin is there still."""
     run = shim.run([harness.program("late_heap"), what], {"mode": mode})

@@ -8,8 +8,6 @@
 
 #include "core/region/region.h"
 
-#define HUGE_BYTES (2ul << 20)
-
 /* Under the half's lock. */
 struct half {
 	bool unreserved; /* what nobody uses of it is not mapped */

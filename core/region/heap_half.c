@@ -147,7 +147,8 @@ static struct taken take_addresses(size_t bytes)
 	fill_reserve();
 	struct taken taken = {take_free_range(bytes), heap_half.half.unreserved};
 	if (!taken.start) {
-		uintptr_t next = bytes >= HUGE_BYTES ? round_up(heap_half.next, HUGE_BYTES) : heap_half.next;
+		uintptr_t next =
+			bytes >= REGION_HUGE_BYTES ? round_up(heap_half.next, REGION_HUGE_BYTES) : heap_half.next;
 		if (next <= heap_half.end && bytes <= heap_half.end - next) {
 			if (next > heap_half.next)
 				put_free_range(heap_half.next, next - heap_half.next);

@@ -90,11 +90,11 @@ static bool begin_reserved(size_t bytes)
 {
 	/* Up to 2 MiB of slack align the base; the tables follow the blocks so that one mapping serves all. Without
 	   MAP_NORESERVE: a request beyond the machine's memory is then refused as glibc's would be. */
-	size_t tables = tables_bytes(bytes), total = bytes + HUGE_BYTES + tables;
+	size_t tables = tables_bytes(bytes), total = bytes + REGION_HUGE_BYTES + tables;
 	char *start = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (start == MAP_FAILED)
 		return false;
-	uintptr_t base = round_up((uintptr_t)start, HUGE_BYTES);
+	uintptr_t base = round_up((uintptr_t)start, REGION_HUGE_BYTES);
 	if (mprotect((char *)base + bytes, tables, PROT_READ | PROT_WRITE)) {
 		munmap(start, total);
 		return false;
@@ -113,7 +113,7 @@ static bool begin_unreserved(size_t bytes)
 	void *tables = base_map(tables_length);
 	if (!tables)
 		return false;
-	struct taken first = {((uintptr_t)tables - UNRESERVED_BELOW - bytes) & ~(HUGE_BYTES - 1), true};
+	struct taken first = {((uintptr_t)tables - UNRESERVED_BELOW - bytes) & ~(REGION_HUGE_BYTES - 1), true};
 	if ((uintptr_t)tables < UNRESERVED_BELOW + bytes || half_map(first, REGION_CHUNK_BYTES, PROT_NONE)) {
 		munmap(tables, tables_length);
 		return false;

@@ -18,6 +18,7 @@
 
 #define REGION_CHUNK_BITS 16
 #define REGION_CHUNK_BYTES (1ul << REGION_CHUNK_BITS)
+#define REGION_HUGE_BYTES (2ul << 20) /* a huge page */
 
 enum region_owner { REGION_NONE = 0, REGION_HEAP = 1, REGION_FRAME = 2, REGION_POOL = 3 };
 

@@ -6,7 +6,7 @@
 
 #include "core/region/half.h"
 
-#define HUGE_SPANS (uint32_t)(HUGE_BYTES >> REGION_CHUNK_BITS)
+#define HUGE_SPANS (uint32_t)(REGION_HUGE_BYTES >> REGION_CHUNK_BITS)
 #define COMMIT_SPANS 16u /* spans made accessible by one system call, */
 #define SMALL_SPANS 512u /* as long as there are no more than these: huge pages would be felt in what is resident */
 #define USER_SPANS 64u /* nor so many for each thread, which has slabs of some thirty sizes, most of them hardly used */

@@ -1,6 +1,5 @@
-/* jemalloc behind our header. The functions named heap_sys_* are what objcopy put in place of the libc calls that
-   jemalloc makes (shim/jemalloc.syms): its memory comes from the region, and it obeys FA_MALLOC_CONF instead of the
-   target's MALLOC_CONF. */
+/* jemalloc behind our header. It is set up with the first block that lies here, or never: its constructor is taken out, since most
+   small programs have no use for it. What it then calls instead of libc is in heap_sys.c. */
 #define _GNU_SOURCE
 #include "core/tier/heap.h"
 
@@ -9,34 +8,26 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/single_threaded.h>
-#include <sys/types.h>
 
 #include "core/region/region.h"
 #include "core/runtime.h"
 #include "core/tier/direct.h"
+#include "core/tier/early.h"
 #include "core/tier/heap_pages.h"
+#include "core/tier/heap_sys.h"
 #include "core/tier/jemalloc.h"
 
-void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset);
-int heap_sys_munmap(void *address, size_t bytes);
-char *heap_sys_getenv(const char *name);
-ssize_t heap_sys_readlink(const char *path, char *out, size_t bytes);
-void *heap_sys_sbrk(intptr_t increment);
-double heap_sys_log(double x);
-double heap_sys_exp(double x);
-double heap_sys_round(double x);
-int heap_sys_unwind_backtrace(void *callback, void *context);
-uintptr_t heap_sys_unwind_getip(void *context);
-void heap_sys_stack_chk_fail(void);
-int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
-			    void *argument);
-int heap_sys_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
-int heap_sys_pthread_key_create(pthread_key_t *key, void (*destructor)(void *value));
+#define SET_UP_STACK_BYTES ((size_t)1 << 20)
 
 /* jemalloc cannot be entered twice by a thread: its caches would be found half changed, its locks taken. A signal handler that
    interrupted it gets pages of its own, and leaves what it frees to be freed afterwards. */
 static __thread bool inside;
 static __thread _Atomic(struct block *) waiting; /* chained by `birth`: they are dead */
+
+/* jemalloc is set up. The lock is of who does it: a fork meanwhile would leave the child with one of jemalloc's. */
+static _Atomic bool is_set_up;
+static struct base_lock set_up_lock;
+static enum { SET_UP_NOT, SET_UP_WELL, SET_UP_BADLY } set_up_how; /* by who has the lock */
 
 static void free_now(struct block *block)
 {
@@ -72,10 +63,61 @@ static always_inline void leave(void)
 
 cold_path void heap_free_later(struct block *block)
 {
+	if (early_holds(block))
+		return;
 	struct block *head = atomic_load(&waiting);
 	do
 		block->birth = (uint64_t)head;
 	while (!atomic_compare_exchange_weak(&waiting, &head, block));
+}
+
+static void set_up_here(void)
+{
+	set_up_how = SET_UP_BADLY; /* for a child made past fork meanwhile */
+	if (fa_je_nallocx(1, 0))
+		set_up_how = SET_UP_WELL;
+}
+
+/* `top` is a multiple of 16. In assembler, so that unwinders find the way back to the other stack. */
+void heap_call_on_stack(void (*work)(void), void *top);
+__asm__(".text\n.globl heap_call_on_stack\n.hidden heap_call_on_stack\n.type heap_call_on_stack, @function\n"
+	"heap_call_on_stack:\n.cfi_startproc\nendbr64\npush %rbp\n.cfi_def_cfa_offset 16\n.cfi_offset 6, -16\n"
+	"mov %rsp, %rbp\n.cfi_def_cfa_register 6\nmov %rsi, %rsp\ncall *%rdi\nleave\n.cfi_def_cfa 7, 8\nret\n"
+	".cfi_endproc\n.size heap_call_on_stack, . - heap_call_on_stack\n");
+
+/* On a stack of its own: the first block here may be a coroutine's, whose stack has no room for the 10 KiB that this takes. Large, for
+   handlers of signals that come meanwhile. Pages that nobody touches are none. */
+static void set_up_apart(void)
+{
+	char *stack = base_map(SET_UP_STACK_BYTES);
+	if (!stack)
+		return;
+	heap_call_on_stack(set_up_here, stack + SET_UP_STACK_BYTES);
+	munmap(stack, SET_UP_STACK_BYTES);
+}
+
+/* Not inside. False: it cannot be entered, for want of memory, or since another thread is at it and this one must not wait. */
+static cold_path bool set_up(void)
+{
+	heap_begin();
+	enter();
+	int saved = errno;
+	if (base_lock(&set_up_lock)) {
+		if (set_up_how == SET_UP_NOT && heap_sys_room_take()) {
+			set_up_apart();
+			heap_sys_room_give_back();
+			is_set_up = set_up_how == SET_UP_WELL; /* others may enter it from now on */
+		}
+		base_unlock(&set_up_lock);
+	}
+	errno = saved;
+	leave();
+	return is_set_up;
+}
+
+static always_inline bool is_ready(void)
+{
+	return atomic_load_explicit(&is_set_up, memory_order_acquire);
 }
 
 static void *start_at(void *base, size_t offset, uint64_t birth, uint32_t tag, size_t size)
@@ -101,7 +143,14 @@ void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool z
 {
 	if (unlikely(inside))
 		return direct_alloc(size, align, birth, tag);
-	void *pointer = unlikely(size >= region.exact_min) ? direct_alloc(size, align, birth, tag) : NULL;
+	void *pointer;
+	if (unlikely(!is_ready())) {
+		if (tag & BLOCK_UNCOUNTED && (pointer = early_alloc(size, align, birth, tag)))
+			return pointer;
+		if (!set_up())
+			return direct_alloc(size, align, birth, tag);
+	}
+	pointer = unlikely(size >= region.exact_min) ? direct_alloc(size, align, birth, tag) : NULL;
 	if (unlikely(pointer != NULL))
 		return pointer;
 	enter();
@@ -122,6 +171,8 @@ void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool z
 
 void heap_free(struct block *block)
 {
+	if (unlikely(early_holds(block)))
+		return;
 	if (unlikely(inside)) {
 		heap_free_later(block);
 		return;
@@ -133,7 +184,7 @@ void heap_free(struct block *block)
 
 void heap_other_taken(size_t bytes)
 {
-	if (inside)
+	if (inside || !is_ready())
 		return;
 	enter();
 	heap_pages_taken(bytes);
@@ -142,7 +193,7 @@ void heap_other_taken(size_t bytes)
 
 void heap_later(uint64_t now_ns)
 {
-	if (inside || !atomic_load_explicit(&heap_pages_watched, memory_order_relaxed))
+	if (inside || !atomic_load_explicit(&heap_pages_watched, memory_order_relaxed)) /* so it is set up */
 		return;
 	enter();
 	heap_pages_later(now_ns);
@@ -160,7 +211,7 @@ void heap_free_rest(void)
 void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t tag)
 {
 	fa_assert(!(block_tag(block) & BLOCK_ALIGNED));
-	if (unlikely(inside))
+	if (unlikely(inside) || early_holds(block))
 		return NULL;
 	enter();
 	/* Marked dead first: where the block moves, its old header must not pass for a live one. */
@@ -179,7 +230,7 @@ void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t ta
 void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_bytes)
 {
 	*allocated_bytes = *active_bytes = *mapped_bytes = 0;
-	if (inside)
+	if (inside || !is_ready())
 		return;
 	enter();
 	jemalloc_refresh();
@@ -191,7 +242,7 @@ void heap_stats(size_t *allocated_bytes, size_t *active_bytes, size_t *mapped_by
 
 void heap_trim(void)
 {
-	if (inside)
+	if (inside || !is_ready())
 		return;
 	enter();
 	fa_je_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
@@ -203,6 +254,7 @@ void heap_trim(void)
    it there, or in one that interrupted fork itself. Such a child goes on with the locks that its thread has, which are given
    back in the end; those of other threads nobody gives back. */
 static __thread uint32_t forks_inside;
+static __thread bool fork_locked, fork_set_up; /* what before_fork found */
 
 static void before_fork(void)
 {
@@ -210,8 +262,20 @@ static void before_fork(void)
 		forks_inside++;
 		return;
 	}
-	enter(); /* until the locks are free again */
-	je_jemalloc_prefork();
+	inside = true; /* until the locks are free again */
+	atomic_signal_fence(memory_order_seq_cst);
+	fork_locked = base_lock(&set_up_lock);
+	fork_set_up = is_set_up;
+	if (fork_set_up)
+		je_jemalloc_prefork();
+}
+
+static void after_fork(void (*free_locks)(void))
+{
+	if (fork_set_up)
+		free_locks();
+	if (fork_locked)
+		base_unlock(&set_up_lock);
 }
 
 static void after_fork_in_parent(void)
@@ -220,13 +284,13 @@ static void after_fork_in_parent(void)
 		forks_inside--;
 		return;
 	}
-	je_jemalloc_postfork_parent();
+	after_fork(je_jemalloc_postfork_parent);
 	leave();
 }
 
 void heap_child(void)
 {
-	if (!inside || !__libc_single_threaded)
+	if (is_set_up && (!inside || !__libc_single_threaded))
 		je_jemalloc_postfork_child();
 }
 
@@ -237,108 +301,14 @@ static void after_fork_in_child(void)
 		heap_child();
 		return;
 	}
-	je_jemalloc_postfork_child();
+	after_fork(je_jemalloc_postfork_child);
 	inside = false; /* what waits to be freed waits on: this process's own accounts are not there yet */
-}
-
-void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset)
-{
-	/* Without a region the shim stands aside; jemalloc's own constructor runs all the same. */
-	if (flags & MAP_FIXED || !region.bytes)
-		return mmap(address, bytes, prot, flags, fd, offset);
-	if (address) { /* a wish for neighbouring addresses: jemalloc gives back what does not fit */
-		errno = ENOMEM;
-		return MAP_FAILED;
-	}
-	void *start = region_heap_map(bytes, prot);
-	if (start)
-		return start;
-	errno = ENOMEM;
-	return MAP_FAILED;
-}
-
-int heap_sys_munmap(void *address, size_t bytes)
-{
-	if (!region_holds(address))
-		return munmap(address, bytes);
-	region_heap_unmap(address, bytes);
-	return 0;
-}
-
-char *heap_sys_getenv(const char *name)
-{
-	/* Only the variable that names jemalloc's options is ever asked for. */
-	char *options = base_text_equal(name, "MALLOC_CONF") ? (char *)runtime_environment("FA_MALLOC_CONF") : NULL;
-	/* A thread whose arena cannot be made, for want of addresses, crashes; the first is there. */
-	static char one_arena[] = "narenas:1";
-	return !options && region_is_limited() ? one_arena : options;
-}
-
-ssize_t heap_sys_readlink(const char *path, char *out, size_t bytes)
-{
-	(void)path, (void)out, (void)bytes;
-	errno = ENOENT; /* /etc/malloc.conf is the target's */
-	return -1;
-}
-
-void *heap_sys_sbrk(intptr_t increment)
-{
-	(void)increment;
-	errno = ENOMEM;
-	return (void *)-1;
-}
-
-/* jemalloc's statistics and sampling want three functions of libm, which would be another library to load. */
-double heap_sys_log(double x)
-{
-	long double result;
-	__asm__("fldln2\n\tfldt %1\n\tfyl2x" : "=t"(result) : "m"((long double){x}) : "st(1)");
-	return (double)result;
-}
-
-double heap_sys_exp(double x)
-{
-	long double scaled = (long double)x * 1.442695040888963407359924681L; /* log2(e) */
-	long long whole = (long long)(scaled < 0 ? scaled - 0.5L : scaled + 0.5L);
-	long double fraction = scaled - (long double)whole, power;
-	__asm__("f2xm1" : "=t"(power) : "0"(fraction));
-	power += 1.0L;
-	__asm__("fscale" : "+t"(power) : "u"((long double)whole));
-	return (double)power;
-}
-
-double heap_sys_round(double x)
-{
-	double whole = (double)(long long)(x < 0 ? x - 0.5 : x + 0.5);
-	return x > 9e15 || x < -9e15 ? x : whole;
-}
-
-/* Its own heap profiler is off: the shim knows the call paths. */
-int heap_sys_unwind_backtrace(void *callback, void *context)
-{
-	(void)callback, (void)context;
-	return 0;
-}
-
-uintptr_t heap_sys_unwind_getip(void *context)
-{
-	(void)context;
-	return 0;
-}
-
-void heap_sys_stack_chk_fail(void)
-{
-	__builtin_trap();
-}
-
-int heap_sys_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
-{
-	(void)prepare, (void)parent, (void)child;
-	return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 /* jemalloc has one key, by which it sees a thread end. It takes its locks then, with the signals that come. */
 static void (*thread_destructor)(void *value);
+static pthread_key_t thread_key;
+static bool has_thread_key;
 
 static void thread_ends(void *value)
 {
@@ -349,14 +319,32 @@ static void thread_ends(void *value)
 		leave();
 }
 
+void heap_begin(void)
+{
+	static _Atomic bool begun;
+	if (atomic_exchange(&begun, true))
+		return;
+	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+	has_thread_key = !pthread_key_create(&thread_key, thread_ends);
+	heap_sys_note_machine();
+	if (region_is_limited() || heap_sys_has_options())
+		heap_set_up();
+}
+
+bool heap_set_up(void)
+{
+	return is_ready() || (!inside && set_up());
+}
+
+int heap_sys_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+	(void)prepare, (void)parent, (void)child;
+	return 0; /* heap_begin has seen to it */
+}
+
 int heap_sys_pthread_key_create(pthread_key_t *key, void (*destructor)(void *value))
 {
 	thread_destructor = destructor;
-	return pthread_key_create(key, thread_ends);
-}
-
-int heap_sys_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
-{
-	(void)thread, (void)attributes, (void)start, (void)argument;
-	return EAGAIN; /* background_thread stays off */
+	*key = thread_key;
+	return has_thread_key ? 0 : pthread_key_create(key, thread_ends);
 }

@@ -8,6 +8,12 @@
 
 #include "core/block.h"
 
+/* At the start: what must come before the program's own. jemalloc's handlers of forks, its thread key. It is set up now if the
+   process's memory is limited, else by the first block that lies here. */
+void heap_begin(void);
+/* Sets jemalloc up, if it is not: the process is about to limit its memory. False: it must not be entered, for want of memory. */
+bool heap_set_up(void);
+
 /* A block of `size` bytes; `align` is a power of two. `tag` without tier bits; zeroed when asked. */
 void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool zeroed);
 

@@ -9,6 +9,7 @@ void *fa_je_malloc(size_t size);
 void *fa_je_calloc(size_t count, size_t size);
 void *fa_je_aligned_alloc(size_t align, size_t size);
 void fa_je_free(void *base);
+size_t fa_je_nallocx(size_t size, int flags); /* 0: it could not be set up */
 void *fa_je_rallocx(void *base, size_t size, int flags);
 int fa_je_mallctl(const char *name, void *old, size_t *old_bytes, void *new_value, size_t new_bytes);
 int fa_je_mallctlnametomib(const char *name, size_t *mib, size_t *length);

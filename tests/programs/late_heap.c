@@ -1,13 +1,20 @@
 /* A program whose first block that lies in jemalloc comes late, so that it must be ready for that. The argument says after what:
-   forks (handlers of fork allocate), keys (there are no more), calls (who opens a file is killed), stack (on one of 12 KiB). */
+   forks (handlers of fork allocate), keys (there are no more), calls (who makes others than an allocator's is killed, which no
+   library sees coming), stack (on one of 8 KiB), memory (there is none), fork (as another thread forks). */
 #include "sandbox.h"
 
+#include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
+#include <threads.h>
 #include <ucontext.h>
 
 #define LARGE 100000u
-#define STACK (12 << 10)
+#define STACK (8 << 10)
+#define FORKS 150
+#define MEMORY (20u << 20)
+#define MEMORY_STEP (256u << 10)
 
 SITE void large(void)
 {
@@ -17,6 +24,12 @@ SITE void large(void)
 		return;
 	memset(block, 0x5a, LARGE);
 	CHECK(block[0] == 0x5a && block[LARGE - 1] == 0x5a);
+	free(block);
+}
+
+SITE void small(void)
+{
+	void *volatile block = malloc(10);
 	free(block);
 }
 
@@ -50,17 +63,15 @@ static void keys(void)
 	CHECK(!pthread_create(&thread, NULL, large_in_thread, NULL) && !pthread_join(thread, NULL));
 }
 
+#define MAY(call) IF_IS(SYS_##call, 0, 1), RETURN(SECCOMP_RET_ALLOW)
+
 static void calls(void)
 {
 	struct sock_filter filter[] = {
-		LOAD(nr),
-		IF_IS(SYS_openat, 3, 0),
-		IF_IS(SYS_open, 2, 0),
-		IF_IS(SYS_sched_getaffinity, 1, 0),
-		RETURN(SECCOMP_RET_ALLOW),
-		RETURN(SECCOMP_RET_KILL_PROCESS),
-	};
-	SANDBOX(filter);
+		LOAD(nr), MAY(mmap),       MAY(munmap), MAY(mprotect), MAY(madvise),
+		MAY(brk), MAY(exit_group), MAY(write),  MAY(getpid),   RETURN(SECCOMP_RET_KILL_PROCESS)};
+	small(); /* which also glibc makes others for */
+	SANDBOX_UNSEEN(filter);
 	large();
 }
 
@@ -76,6 +87,79 @@ static void stack(void)
 	CHECK(!swapcontext(&here, &there));
 }
 
+/* There are so many bytes more to be had, by a limit of which no library is told. What cannot be had is said; it comes once there is
+   memory. */
+static void memory_of(size_t more)
+{
+	struct rlimit unlimited, limit;
+	CHECK(!getrlimit(RLIMIT_DATA, &unlimited));
+	limit = (struct rlimit){((size_t)status_kib("VmData:") << 10) + more, unlimited.rlim_max};
+	CHECK(!syscall(SYS_setrlimit, RLIMIT_DATA, &limit));
+	void *block = malloc(LARGE);
+	CHECK(block || errno == ENOMEM);
+	free(block);
+	CHECK(!syscall(SYS_setrlimit, RLIMIT_DATA, &unlimited));
+}
+
+static void memory(void)
+{
+	for (size_t more = 0; more < MEMORY; more += MEMORY_STEP) {
+		int status = -1;
+		pid_t child = fork();
+		if (!child) {
+			alarm(20);
+			memory_of(more);
+			large();
+			_exit(failures);
+		}
+		CHECK(waitpid(child, &status, 0) == child && status == 0);
+	}
+}
+
+static atomic_bool go;
+
+static int large_at_once(void *unused)
+{
+	(void)unused;
+	while (!go)
+		;
+	large();
+	return 0;
+}
+
+/* The thread is one that comes past pthread_create. Each time anew: in a child of a process that has had no large block. */
+static void fork_meanwhile(unsigned turn)
+{
+	thrd_t thread;
+	int status = -1;
+	CHECK(thrd_create(&thread, large_at_once, NULL) == thrd_success);
+	usleep(100);
+	go = true;
+	for (volatile unsigned i = 0; i < turn * 300; i++)
+		;
+	pid_t child = fork();
+	if (!child) {
+		alarm(20);
+		large();
+		_exit(failures);
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	CHECK(thrd_join(thread, NULL) == thrd_success);
+}
+
+static void forks_meanwhile(void)
+{
+	for (unsigned i = 0; i < FORKS; i++) {
+		int status = -1;
+		pid_t child = fork();
+		if (!child) {
+			fork_meanwhile(i);
+			_exit(failures);
+		}
+		CHECK(waitpid(child, &status, 0) == child && status == 0);
+	}
+}
+
 int main(int count, char **arguments)
 {
 	const char *what = count > 1 ? arguments[1] : "";
@@ -87,6 +171,10 @@ int main(int count, char **arguments)
 		calls();
 	else if (!strcmp(what, "stack"))
 		stack();
+	else if (!strcmp(what, "memory"))
+		memory();
+	else if (!strcmp(what, "fork"))
+		forks_meanwhile();
 	else
 		return 2;
 	large();

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "core/credit.h"
 #include "core/region/half.h"
 
 #define HUGE_SPANS (uint32_t)(REGION_HUGE_BYTES >> REGION_CHUNK_BITS)
@@ -11,7 +12,6 @@
 #define SMALL_SPANS 512u /* as long as there are no more than these: huge pages would be felt in what is resident */
 #define USER_SPANS 64u /* nor so many for each thread, which has slabs of some thirty sizes, most of them hardly used */
 #define GIVEN_TO_LOOK 128u /* spans given back, for one look at what nobody needed meanwhile */
-#define CREDIT_NS (1000000000u / 64) /* for a span: 4 MiB a second may be given back again and again */
 #define PURGE_BATCH 128u
 #define PURGE_MOST (8 * PURGE_BATCH) /* at once */
 #define PURGE_A_FRAME 16u /* spans, of many: no frame should wait for all of them */
@@ -33,8 +33,7 @@ static struct {
 	uint32_t given_low; /* lowest free.count since so many were given back, */
 	uint32_t given; /* which are counted here */
 	uint32_t idle; /* of the free ones: what is to be purged */
-	uint32_t spent; /* spans purged that were not free for a second, but for those that time has earned since */
-	uint64_t earned_ns;
+	struct credit credit; /* for spans that are purged before they were free for a second */
 	uint64_t framed_ns, framed_look_ns; /* when a frame's end purged last, and when one looked for idle ones */
 	_Atomic uint64_t look_at_ns; /* a second begins; not while frames end; written under the lock */
 	uint32_t *next; /* chain links, by span index */
@@ -249,16 +248,13 @@ static bool purge(uint32_t most)
 	return more;
 }
 
-/* Lock held. Of so many spans that may be needed again how many can be purged all the same: what a program frees once goes back at
-   once, what it frees and takes by turns stays, since each of its pages would cost a fault each time. */
+/* Lock held. Of so many spans that may be needed again how many can be purged all the same. */
 static uint32_t spend(uint32_t count, uint64_t now_ns)
 {
-	uint64_t earned = now_ns > spans.earned_ns ? (now_ns - spans.earned_ns) / CREDIT_NS : 0;
-	spans.earned_ns += earned * CREDIT_NS;
-	spans.spent -= earned < spans.spent ? (uint32_t)earned : spans.spent;
-	uint32_t most = spans.taken > spans.spent ? spans.taken - spans.spent : 0; /* as many as there ever were */
-	count = count < most ? count : most;
-	spans.spent += count;
+	uint64_t most =
+		credit_left(&spans.credit, (uint64_t)spans.taken << REGION_CHUNK_BITS, now_ns) >> REGION_CHUNK_BITS;
+	count = count < most ? count : (uint32_t)most;
+	spans.credit.spent += (uint64_t)count << REGION_CHUNK_BITS;
 	return count;
 }
 

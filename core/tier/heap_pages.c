@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/account.h"
+#include "core/credit.h"
 #include "core/region/region.h"
 #include "core/runtime.h"
 #include "core/tier/jemalloc.h"
@@ -32,7 +33,6 @@ __attribute__((visibility("hidden"))) const char *fa_je_malloc_conf =
 #define EAGER_BYTES (8u << 20) /* jemalloc's own threshold, */
 #define EAGER_MS 1000u /* and how long it holds after so much was kept that some had to go */
 #define IDLE_MS 1000u /* what has been free for so long is not wanted */
-#define CREDIT_PER_MS (4u << 10) /* 4 MiB a second; a MiB's page faults take some 0.2 ms */
 
 _Atomic bool heap_pages_watched;
 
@@ -43,9 +43,8 @@ static struct {
 	bool begun;
 	_Atomic bool left_alone; /* FA_MALLOC_CONF says otherwise */
 	uint64_t eager_until_ms; /* 0: jemalloc does not give back by itself */
-	/* what may be given back, beyond what must be: bytes that time has earned, and those that are gone */
-	_Atomic uint64_t looked_ms;
-	uint64_t earned, spent;
+	_Atomic uint64_t looked_ms; /* 0: nobody has */
+	struct credit credit; /* for what need not be given back */
 	uint64_t low, low_since_ms; /* the fewest free bytes that a look has found since */
 } state;
 
@@ -79,23 +78,12 @@ static uint64_t in_pages(uint64_t bytes)
 	return bytes + bytes / 4;
 }
 
-/* By the looker. What time has earned since the last look; as much as is spent, at most. */
-static void earn(uint64_t now_ms)
-{
-	uint64_t looked_ms = atomic_load_explicit(&state.looked_ms, memory_order_relaxed);
-	if (looked_ms)
-		state.earned += (now_ms - looked_ms) * CREDIT_PER_MS;
-	atomic_store_explicit(&state.looked_ms, now_ms, memory_order_relaxed);
-	if (state.earned > state.spent)
-		state.earned = state.spent;
-}
-
 /* By the looker. Whether `bytes` can be given back; then they are spent. As much as the peak can be saved. */
-static bool spend(uint64_t bytes, uint64_t peak)
+static bool spend(uint64_t bytes, uint64_t peak, uint64_t now_ns)
 {
-	if (state.spent - state.earned + bytes > peak)
+	if (bytes > credit_left(&state.credit, peak, now_ns))
 		return false;
-	state.spent += bytes;
+	state.credit.spent += bytes;
 	return true;
 }
 
@@ -127,14 +115,14 @@ static void judge(size_t more)
 	struct account_level level = account_level();
 	uint64_t live = level.live_bytes + more, below = level.peak_bytes > live ? level.peak_bytes - live : 0;
 	uint64_t spare = SPARE_BYTES + (is_huge(more) ? 0 : level.peak_bytes / SPARE_SHARE);
-	uint64_t kept = free_bytes(), now_ms = base_now_ns() / 1000000;
+	uint64_t kept = free_bytes(), now_ns = base_now_ns(), now_ms = now_ns / 1000000;
 	uint64_t most = in_pages(below) + spare;
 	if (kept + region_span_kept() > most) /* what lives now is of another tier than what did */
 		region_span_keep(kept < most ? (uint32_t)((most - kept) >> REGION_CHUNK_BITS) : 0);
-	earn(now_ms);
+	atomic_store_explicit(&state.looked_ms, now_ms, memory_order_relaxed);
 	uint64_t idle = idle_bytes(kept, now_ms);
 	bool too_much = !state.eager_until_ms && kept > most;
-	bool gone = too_much || (kept > SPARE_BYTES && spend(kept - idle, in_pages(level.peak_bytes) + spare));
+	bool gone = too_much || (kept > SPARE_BYTES && spend(kept - idle, in_pages(level.peak_bytes) + spare, now_ns));
 	if (gone)
 		heap_pages_give_back();
 	atomic_store_explicit(&heap_pages_watched, !gone && kept > SPARE_BYTES, memory_order_relaxed);

@@ -306,6 +306,8 @@ static struct coroutine *coroutine_of(struct thread *thread, uintptr_t to)
 
 static void change(struct thread *thread, struct coroutine *target, uintptr_t from, const char *by)
 {
+	if (!thread->coroutine) /* now: a coroutine's stack may have no room to ask on */
+		(void)scope_on_own_stack(thread, from);
 	suspend(thread, from);
 	if (target)
 		resume(thread, target, by);

@@ -22,8 +22,7 @@ static int set_limit(pid_t pid, int resource, const struct rlimit64 *limit, stru
 		trace_keep_room();
 	bool of_memory = resource == RLIMIT_AS || resource == RLIMIT_DATA;
 	if (limit && own && of_memory && runtime_owns_memory()) { /* first: what is reserved counts */
-		if (region.bytes)
-			heap_set_up();
+		heap_before_limits();
 		region_limit(limit->rlim_cur == RLIM64_INFINITY ? SIZE_MAX : limit->rlim_cur);
 	}
 	return (int)syscall(SYS_prlimit64, pid, resource, limit, old);
@@ -43,8 +42,7 @@ EXPORT int mlockall(int flags)
 	     ours = valid && runtime_owns_memory();
 	int saved = errno;
 	if (ours) {
-		if (region.bytes)
-			heap_set_up();
+		heap_before_limits();
 		region_lock(machine_bytes());
 	}
 	errno = saved;

@@ -174,10 +174,10 @@ def test_a_program_that_may_make_an_allocators_calls_only(shim, arguments, optio
 
 
 @pytest.mark.parametrize("mode", ["observe", "route"])
-@pytest.mark.parametrize("what", ["forks", "keys", "calls", "stack", "memory", "fork"])
+@pytest.mark.parametrize("what", ["forks", "keys", "calls", "stack", "task", "memory", "fork"])
 def test_the_first_large_block_comes_late(shim, mode, what):
     """What jemalloc needs to begin is there still."""
-    run = shim.run([harness.program("late_heap"), what], {"mode": mode})
+    run = shim.run([harness.program("late_heap"), what], {"mode": mode, **({"preset": "ucontext"} if what in ("stack", "task") else {})})
     assert run.violations("FA901") == run.violations("FA902") == []
 
 

@@ -1,7 +1,7 @@
 /*
- * Blocks for the library itself while it starts: what the loader allocates as it opens libunwind for us. They lie together in a
- * chunk of the region and are not used again, so that jemalloc need not be there yet. They count as heap tier.
- * Thread-safe without locks.
+ * Blocks that are in no count, while jemalloc is not set up: what the loader allocates as it opens libunwind for us, what children
+ * that are not recorded allocate at first. They lie together in a chunk of the region and are not used again. They count as heap
+ * tier. Thread-safe without locks.
  */
 #ifndef FA_TIER_EARLY_H
 #define FA_TIER_EARLY_H

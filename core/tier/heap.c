@@ -17,17 +17,21 @@
 #include "core/tier/heap_sys.h"
 #include "core/tier/jemalloc.h"
 
-#define SET_UP_STACK_BYTES ((size_t)1 << 20)
-
 /* jemalloc cannot be entered twice by a thread: its caches would be found half changed, its locks taken. A signal handler that
    interrupted it gets pages of its own, and leaves what it frees to be freed afterwards. */
 static __thread bool inside;
 static __thread _Atomic(struct block *) waiting; /* chained by `birth`: they are dead */
 
-/* jemalloc is set up. The lock is of who does it: a fork meanwhile would leave the child with one of jemalloc's. */
-static _Atomic bool is_set_up;
+/* SET_UP_BEGUN is by who has the lock: a fork meanwhile would leave the child with jemalloc's. It stays where that cannot be helped,
+   in a child made past fork, and if it fails. */
+static _Atomic enum { SET_UP_NOT, SET_UP_BEGUN, SET_UP_DONE } set_up_state;
 static struct base_lock set_up_lock;
-static enum { SET_UP_NOT, SET_UP_WELL, SET_UP_BADLY } set_up_how; /* by who has the lock */
+
+/* jemalloc may be entered. */
+static always_inline bool is_ready(void)
+{
+	return likely(atomic_load_explicit(&set_up_state, memory_order_acquire) == SET_UP_DONE);
+}
 
 static void free_now(struct block *block)
 {
@@ -71,53 +75,49 @@ cold_path void heap_free_later(struct block *block)
 	while (!atomic_compare_exchange_weak(&waiting, &head, block));
 }
 
-static void set_up_here(void)
+static bool begin_jemalloc(void)
 {
-	set_up_how = SET_UP_BADLY; /* for a child made past fork meanwhile */
-	if (fa_je_nallocx(1, 0))
-		set_up_how = SET_UP_WELL;
+	return fa_je_nallocx(1, 0);
 }
 
 /* `top` is a multiple of 16. In assembler, so that unwinders find the way back to the other stack. */
-void heap_call_on_stack(void (*work)(void), void *top);
+bool heap_call_on_stack(bool (*work)(void), void *top);
 __asm__(".text\n.globl heap_call_on_stack\n.hidden heap_call_on_stack\n.type heap_call_on_stack, @function\n"
 	"heap_call_on_stack:\n.cfi_startproc\nendbr64\npush %rbp\n.cfi_def_cfa_offset 16\n.cfi_offset 6, -16\n"
-	"mov %rsp, %rbp\n.cfi_def_cfa_register 6\nmov %rsi, %rsp\ncall *%rdi\nleave\n.cfi_def_cfa 7, 8\nret\n"
-	".cfi_endproc\n.size heap_call_on_stack, . - heap_call_on_stack\n");
+	"mov %rsp, %rbp\n.cfi_def_cfa_register 6\nmov %rsi, %rsp\ncall *%rdi\nleave\n.cfi_def_cfa 7, 8\n"
+	".cfi_restore 6\nret\n.cfi_endproc\n.size heap_call_on_stack, . - heap_call_on_stack\n");
 
-/* On a stack of its own: the first block here may be a coroutine's, whose stack has no room for the 10 KiB that this takes. Large, for
-   handlers of signals that come meanwhile. Pages that nobody touches are none. */
-static void set_up_apart(void)
+/* On a stack of its own: the first block here may be a coroutine's, whose stack has no room for the 10 KiB that this takes. */
+static bool begin_apart(void)
 {
-	char *stack = base_map(SET_UP_STACK_BYTES);
-	if (!stack)
-		return;
-	heap_call_on_stack(set_up_here, stack + SET_UP_STACK_BYTES);
-	munmap(stack, SET_UP_STACK_BYTES);
+	void *stack = heap_sys_room_stack();
+	bool well = stack ? heap_call_on_stack(begin_jemalloc, stack) : begin_jemalloc();
+	heap_sys_room_give_back();
+	return well;
 }
 
-/* Not inside. False: it cannot be entered, for want of memory, or since another thread is at it and this one must not wait. */
+/* Not inside. False: it cannot be entered. Signals are kept out, but where a filter may know no such call: a handler is to find
+   itself on the program's stack, which collectors look through, and is not to fork while this waits, nor to jump from here. */
 static cold_path bool set_up(void)
 {
+	int saved = errno;
 	heap_begin();
 	enter();
-	int saved = errno;
+	bool shuts = !base_spares_calls();
+	uint64_t signals = shuts ? base_shut_signals() : 0;
 	if (base_lock(&set_up_lock)) {
-		if (set_up_how == SET_UP_NOT && heap_sys_room_take()) {
-			set_up_apart();
-			heap_sys_room_give_back();
-			is_set_up = set_up_how == SET_UP_WELL; /* others may enter it from now on */
+		if (set_up_state == SET_UP_NOT) {
+			set_up_state = SET_UP_BEGUN;
+			if (begin_apart())
+				atomic_store_explicit(&set_up_state, SET_UP_DONE, memory_order_release);
 		}
 		base_unlock(&set_up_lock);
 	}
-	errno = saved;
+	if (shuts)
+		base_let_signals(signals);
 	leave();
-	return is_set_up;
-}
-
-static always_inline bool is_ready(void)
-{
-	return atomic_load_explicit(&is_set_up, memory_order_acquire);
+	errno = saved;
+	return is_ready();
 }
 
 static void *start_at(void *base, size_t offset, uint64_t birth, uint32_t tag, size_t size)
@@ -145,7 +145,7 @@ void *heap_alloc(size_t size, size_t align, uint64_t birth, uint32_t tag, bool z
 		return direct_alloc(size, align, birth, tag);
 	void *pointer;
 	if (unlikely(!is_ready())) {
-		if (tag & BLOCK_UNCOUNTED && (pointer = early_alloc(size, align, birth, tag)))
+		if ((tag & BLOCK_SCOPE) == BLOCK_UNCOUNTED && (pointer = early_alloc(size, align, birth, tag)))
 			return pointer;
 		if (!set_up())
 			return direct_alloc(size, align, birth, tag);
@@ -208,11 +208,25 @@ void heap_free_rest(void)
 	leave();
 }
 
+/* The same for a block that never was jemalloc's. */
+static cold_path void *realloc_early(struct block *block, size_t size, uint64_t birth, uint32_t tag)
+{
+	size_t before = block_usable(block_size(block));
+	void *pointer = heap_alloc(size, 0, birth, tag, false);
+	if (!pointer)
+		return NULL;
+	memcpy(pointer, block + 1, before < size ? before : size);
+	block_kill(block);
+	return pointer;
+}
+
 void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t tag)
 {
 	fa_assert(!(block_tag(block) & BLOCK_ALIGNED));
-	if (unlikely(inside) || early_holds(block))
+	if (unlikely(inside))
 		return NULL;
+	if (unlikely(early_holds(block)))
+		return realloc_early(block, size, birth, tag);
 	enter();
 	/* Marked dead first: where the block moves, its old header must not pass for a live one. */
 	size_t before = block_size(block);
@@ -254,7 +268,7 @@ void heap_trim(void)
    it there, or in one that interrupted fork itself. Such a child goes on with the locks that its thread has, which are given
    back in the end; those of other threads nobody gives back. */
 static __thread uint32_t forks_inside;
-static __thread bool fork_locked, fork_set_up; /* what before_fork found */
+static __thread bool fork_locked, fork_ready; /* what before_fork found */
 
 static void before_fork(void)
 {
@@ -265,14 +279,14 @@ static void before_fork(void)
 	inside = true; /* until the locks are free again */
 	atomic_signal_fence(memory_order_seq_cst);
 	fork_locked = base_lock(&set_up_lock);
-	fork_set_up = is_set_up;
-	if (fork_set_up)
+	fork_ready = is_ready();
+	if (fork_ready)
 		je_jemalloc_prefork();
 }
 
 static void after_fork(void (*free_locks)(void))
 {
-	if (fork_set_up)
+	if (fork_ready)
 		free_locks();
 	if (fork_locked)
 		base_unlock(&set_up_lock);
@@ -290,7 +304,7 @@ static void after_fork_in_parent(void)
 
 void heap_child(void)
 {
-	if (is_set_up && (!inside || !__libc_single_threaded))
+	if (is_ready() && (!inside || !__libc_single_threaded))
 		je_jemalloc_postfork_child();
 }
 
@@ -302,6 +316,8 @@ static void after_fork_in_child(void)
 		return;
 	}
 	after_fork(je_jemalloc_postfork_child);
+	if (!fork_ready && is_ready()) /* it was set up during the fork: the lock could not be waited for */
+		je_jemalloc_postfork_child();
 	inside = false; /* what waits to be freed waits on: this process's own accounts are not there yet */
 }
 
@@ -327,7 +343,13 @@ void heap_begin(void)
 	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 	has_thread_key = !pthread_key_create(&thread_key, thread_ends);
 	heap_sys_note_machine();
-	if (region_is_limited() || heap_sys_has_options())
+	if (region_is_limited() || heap_sys_has_options() || !heap_sys_room_take())
+		heap_set_up();
+}
+
+void heap_before_limits(void)
+{
+	if (region.bytes)
 		heap_set_up();
 }
 

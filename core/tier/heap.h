@@ -8,10 +8,12 @@
 
 #include "core/block.h"
 
-/* At the start: what must come before the program's own. jemalloc's handlers of forks, its thread key. It is set up now if the
-   process's memory is limited, else by the first block that lies here. */
+/* At the start: what must be had before the program's own code takes it: handlers of forks that come before the program's, a thread
+   key, memory. jemalloc is set up by the first block that lies here; now, where memory is limited or somebody has options for it. */
 void heap_begin(void);
-/* Sets jemalloc up, if it is not: the process is about to limit its memory. False: it must not be entered, for want of memory. */
+/* The process is about to limit its memory, or to lock it: jemalloc is set up before. */
+void heap_before_limits(void);
+/* Sets jemalloc up, if it is not. False: it must not be entered. */
 bool heap_set_up(void);
 
 /* A block of `size` bytes; `align` is a power of two. `tag` without tier bits; zeroed when asked. */

@@ -14,7 +14,8 @@
 #include "core/region/region.h"
 #include "core/runtime.h"
 
-#define ROOM_BYTES ((size_t)16 << 20)
+#define ROOM_BYTES ((size_t)12 << 20) /* it takes 10 */
+#define ROOM_STACK_BYTES ((size_t)1 << 20) /* the last of them, meanwhile */
 #define OPTIONS "FA_MALLOC_CONF"
 #define OVERCOMMIT "/proc/sys/vm/overcommit_memory"
 #define OVERCOMMIT_FD (1 << 30) /* what answers for it */
@@ -68,24 +69,27 @@ long heap_sys_syscall(long number, long a, long b, long c)
 	return syscall(number, a, b, c);
 }
 
-/* While jemalloc is set up: what it maps, in a row, taken before. It does not expect to be refused then. */
+/* What jemalloc maps while it is set up, in a row, taken at the start: it does not expect to be refused then. Its pages are none until
+   it writes to them. */
 static struct {
-	char *start, *next; /* NULL: nothing is being set up, or the region is limited */
+	char *start, *next; /* NULL: there is none, or not any more */
 } room;
 
 bool heap_sys_room_take(void)
 {
-	if (!region.bytes || region_is_limited())
-		return true;
 	room.start = room.next = region_heap_map(ROOM_BYTES, PROT_READ | PROT_WRITE);
 	return room.start;
 }
 
+void *heap_sys_room_stack(void)
+{
+	return room.start ? room.start + ROOM_BYTES : NULL;
+}
+
 void heap_sys_room_give_back(void)
 {
-	char *next = room.next;
-	if (next)
-		region_heap_unmap(next, ROOM_BYTES - (size_t)(next - room.start));
+	if (room.next)
+		region_heap_unmap(room.next, ROOM_BYTES - (size_t)(room.next - room.start));
 	room.start = room.next = NULL;
 }
 
@@ -95,7 +99,7 @@ static void *room_take(size_t bytes)
 	size_t align = bytes >= REGION_HUGE_BYTES ? REGION_HUGE_BYTES : REGION_CHUNK_BYTES;
 	bytes = round_up(bytes, REGION_CHUNK_BYTES);
 	char *start = (char *)round_up((uintptr_t)room.next, align);
-	if (!room.next || (size_t)(start - room.start) + bytes > ROOM_BYTES)
+	if (!room.next || (size_t)(start - room.start) + bytes > ROOM_BYTES - ROOM_STACK_BYTES)
 		return NULL;
 	if (start != room.next)
 		region_heap_unmap(room.next, (size_t)(start - room.next));

@@ -1,6 +1,6 @@
 /*
  * What stands between jemalloc and the system, and what it is given before it is set up, so that nothing can be refused then. By
- * one thread at a time.
+ * one thread at a time, but for what jemalloc calls.
  */
 #ifndef FA_TIER_HEAP_SYS_H
 #define FA_TIER_HEAP_SYS_H
@@ -16,8 +16,11 @@
 void heap_sys_note_machine(void);
 /* Somebody has said how jemalloc is to work, and wants to be told of mistakes in that at once. */
 bool heap_sys_has_options(void);
-/* Memory for all that it maps as it is set up; what is left of that goes back. False: there is none. */
+/* At the start: memory for all that it maps as it is set up. False: there is none. */
 bool heap_sys_room_take(void);
+/* A MiB of stack for that, its top; NULL: no room was taken. */
+void *heap_sys_room_stack(void);
+/* It is set up: the stack and what is left go back. */
 void heap_sys_room_give_back(void);
 
 void *heap_sys_mmap(void *address, size_t bytes, int prot, int flags, int fd, off_t offset);

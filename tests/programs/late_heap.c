@@ -1,6 +1,7 @@
 /* A program whose first block that lies in jemalloc comes late, so that it must be ready for that. The argument says after what:
    forks (handlers of fork allocate), keys (there are no more), calls (who makes others than an allocator's is killed, which no
-   library sees coming), stack (on one of 8 KiB), memory (there is none), fork (as another thread forks). */
+   library sees coming), stack (on one of 8 KiB), task (it has small ones that grow), memory (there is little), fork (as another thread
+   forks). */
 #include "sandbox.h"
 
 #include <stdatomic.h>
@@ -14,6 +15,7 @@
 #define STACK (8 << 10)
 #define FORKS 150
 #define MEMORY (20u << 20)
+#define MEMORY_ENOUGH (2u << 20)
 #define MEMORY_STEP (256u << 10)
 
 SITE void large(void)
@@ -67,9 +69,17 @@ static void keys(void)
 
 static void calls(void)
 {
-	struct sock_filter filter[] = {
-		LOAD(nr), MAY(mmap),       MAY(munmap), MAY(mprotect), MAY(madvise),
-		MAY(brk), MAY(exit_group), MAY(write),  MAY(getpid),   RETURN(SECCOMP_RET_KILL_PROCESS)};
+	struct sock_filter filter[] = {LOAD(nr),
+				       MAY(mmap),
+				       MAY(munmap),
+				       MAY(mprotect),
+				       MAY(madvise),
+				       MAY(brk),
+				       MAY(exit_group),
+				       MAY(write),
+				       MAY(getpid),
+				       MAY(rt_sigprocmask),
+				       RETURN(SECCOMP_RET_KILL_PROCESS)};
 	small(); /* which also glibc makes others for */
 	SANDBOX_UNSEEN(filter);
 	large();
@@ -87,8 +97,32 @@ static void stack(void)
 	CHECK(!swapcontext(&here, &there));
 }
 
-/* There are so many bytes more to be had, by a limit of which no library is told. What cannot be had is said; it comes once there is
-   memory. */
+/* Small blocks of a coroutine, which is a task where markers say so, grow before there is a large one. */
+SITE void grow(void)
+{
+	for (size_t i = 0; i < 100; i++) {
+		char *block = malloc(40);
+		block[39] = (char)i;
+		block = realloc(block, 300 + i);
+		CHECK(block && block[39] == (char)i);
+		free(block);
+	}
+}
+
+static void task(void)
+{
+	static ucontext_t here, there;
+	static char room[64 << 10];
+	CHECK(!getcontext(&there));
+	there.uc_stack.ss_sp = room;
+	there.uc_stack.ss_size = sizeof room;
+	there.uc_link = &here;
+	makecontext(&there, grow, 0);
+	CHECK(!swapcontext(&here, &there));
+}
+
+/* There are so many bytes more to be had, by a limit of which no library is told. What cannot be had is said; it comes where there is
+   enough, and later, also where the program limits itself by a call that libraries see. */
 static void memory_of(size_t more)
 {
 	struct rlimit unlimited, limit;
@@ -96,8 +130,10 @@ static void memory_of(size_t more)
 	limit = (struct rlimit){((size_t)status_kib("VmData:") << 10) + more, unlimited.rlim_max};
 	CHECK(!syscall(SYS_setrlimit, RLIMIT_DATA, &limit));
 	void *block = malloc(LARGE);
-	CHECK(block || errno == ENOMEM);
+	CHECK(block ? true : errno == ENOMEM && more < MEMORY_ENOUGH);
 	free(block);
+	CHECK(!setrlimit(RLIMIT_AS, &(struct rlimit){1ul << 45, RLIM_INFINITY}));
+	free(malloc(LARGE));
 	CHECK(!syscall(SYS_setrlimit, RLIMIT_DATA, &unlimited));
 }
 
@@ -171,6 +207,8 @@ int main(int count, char **arguments)
 		calls();
 	else if (!strcmp(what, "stack"))
 		stack();
+	else if (!strcmp(what, "task"))
+		task();
 	else if (!strcmp(what, "memory"))
 		memory();
 	else if (!strcmp(what, "fork"))

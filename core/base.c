@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "core/base.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -174,9 +175,13 @@ void base_close(int fd)
 
 #define SIGNALS_OF_GLIBC (3ull << 31) /* 32 and 33: SIGCANCEL, also its timers', and SIGSETXID */
 
-uint64_t base_shut_signals(void)
+static_assert(BASE_SIGNALS_OF_CODE == (1u << (SIGILL - 1) | 1u << (SIGTRAP - 1) | 1u << (SIGBUS - 1) |
+				       1u << (SIGFPE - 1) | 1u << (SIGSEGV - 1) | 1u << (SIGSYS - 1)),
+	      "a bit each");
+
+uint64_t base_shut_signals(uint32_t but)
 {
-	uint64_t shut = ~SIGNALS_OF_GLIBC, before = 0;
+	uint64_t shut = ~(SIGNALS_OF_GLIBC | but), before = 0;
 	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &shut, &before, sizeof shut);
 	return before;
 }

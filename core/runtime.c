@@ -410,7 +410,8 @@ void runtime_child(void)
 {
 	int saved = errno;
 	uint32_t nobody = 0, self = (uint32_t)syscall(SYS_gettid);
-	uint64_t signals = base_shut_signals(); /* a handler would find some of it as the parent has left it */
+	uint64_t signals =
+		base_shut_signals(BASE_NO_SIGNALS); /* a handler would find some of it as the parent has left it */
 	bool is_noticer = atomic_compare_exchange_strong(&fork_page->noticer, &nobody, self);
 	if (is_noticer) {
 		if (atomic_load(&runtime_phase) == RUNTIME_RECORDING)

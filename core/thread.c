@@ -185,7 +185,7 @@ struct thread *thread_attach(uintptr_t start_routine, enum trace_role creator)
 {
 	struct thread *before = thread_self;
 	thread_self = &state_ended; /* what is marked may be a function that this calls */
-	uint64_t signals = base_shut_signals();
+	uint64_t signals = base_shut_signals(BASE_NO_SIGNALS);
 	struct thread *thread = attach(start_routine, creator);
 	if (!thread) {
 		thread_self = before;
@@ -249,7 +249,7 @@ void thread_internal_end(void)
 
 void thread_internal_shielded(void (*work)(void *a, void *b), void *a, void *b)
 {
-	uint64_t signals = base_shut_signals();
+	uint64_t signals = base_shut_signals(BASE_NO_SIGNALS);
 	thread_internal_begin();
 	work(a, b);
 	thread_internal_end();

@@ -82,7 +82,7 @@ const struct stub_guard *stub_at(size_t index)
 
 void stub_use(const struct stub_guard *guard)
 {
-	if (guard == &guards[XSAVE] && !stub_xsave_mask)
+	if (guard == &guards[XSAVE])
 		measure_xsave(enabled_state() & XCR0_KEPT);
 	used = guard;
 }

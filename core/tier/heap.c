@@ -104,7 +104,7 @@ static cold_path bool set_up(void)
 	heap_begin();
 	enter();
 	bool shuts = !base_spares_calls();
-	uint64_t signals = shuts ? base_shut_signals() : 0;
+	uint64_t signals = shuts ? base_shut_signals(BASE_SIGNALS_OF_CODE) : 0;
 	if (base_lock(&set_up_lock)) {
 		if (set_up_state == SET_UP_NOT) {
 			set_up_state = SET_UP_BEGUN;

@@ -75,7 +75,7 @@ struct stub_guard {
 /* The fitting guard; tests ask for each that the machine can run by index, NULL past the last. */
 const struct stub_guard *stub_pick(void);
 const struct stub_guard *stub_at(size_t index);
-/* Chosen for patch_guarded from now on; stub_pick has been asked before. */
+/* Chosen for patch_guarded from now on. */
 void stub_use(const struct stub_guard *guard);
 const struct stub_guard *stub_used(void);
 

@@ -35,6 +35,12 @@ SITE void small(void)
 	free(block);
 }
 
+static void await(pid_t child)
+{
+	int status = -1;
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 static void forks(void)
 {
 	CHECK(!pthread_atfork(large, large, large));
@@ -44,8 +50,7 @@ static void forks(void)
 			large();
 			_exit(failures);
 		}
-		int status;
-		CHECK(waitpid(child, &status, 0) == child && status == 0);
+		await(child);
 	}
 }
 
@@ -140,7 +145,6 @@ static void memory_of(size_t more)
 static void memory(void)
 {
 	for (size_t more = 0; more < MEMORY; more += MEMORY_STEP) {
-		int status = -1;
 		pid_t child = fork();
 		if (!child) {
 			alarm(20);
@@ -148,7 +152,7 @@ static void memory(void)
 			large();
 			_exit(failures);
 		}
-		CHECK(waitpid(child, &status, 0) == child && status == 0);
+		await(child);
 	}
 }
 
@@ -167,7 +171,6 @@ static int large_at_once(void *unused)
 static void fork_meanwhile(unsigned turn)
 {
 	thrd_t thread;
-	int status = -1;
 	CHECK(thrd_create(&thread, large_at_once, NULL) == thrd_success);
 	usleep(100);
 	go = true;
@@ -179,20 +182,19 @@ static void fork_meanwhile(unsigned turn)
 		large();
 		_exit(failures);
 	}
-	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	await(child);
 	CHECK(thrd_join(thread, NULL) == thrd_success);
 }
 
 static void forks_meanwhile(void)
 {
 	for (unsigned i = 0; i < FORKS; i++) {
-		int status = -1;
 		pid_t child = fork();
 		if (!child) {
 			fork_meanwhile(i);
 			_exit(failures);
 		}
-		CHECK(waitpid(child, &status, 0) == child && status == 0);
+		await(child);
 	}
 }
 

@@ -76,11 +76,11 @@ int base_open(const char *path, int flags, unsigned mode);
 long base_read(int fd, void *out, size_t bytes);
 void base_close(int fd);
 
-/* Keeps the program's signals out of this thread, but for some, until they are let in again. glibc's own two stay as they are: its
-   pthread_sigmask would let them in for good, and a thread of its timers waits for one. */
 #define BASE_NO_SIGNALS 0u
 /* What an instruction itself raises, which is fatal where it is kept out: SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS. */
 #define BASE_SIGNALS_OF_CODE (1u << 3 | 1u << 4 | 1u << 6 | 1u << 7 | 1u << 10 | 1u << 30)
+/* Keeps the program's signals out of this thread, but for some, until they are let in again. glibc's own two stay as they are: its
+   pthread_sigmask would let them in for good, and a thread of its timers waits for one. */
 uint64_t base_shut_signals(uint32_t but);
 void base_let_signals(uint64_t before);
 

@@ -208,25 +208,11 @@ void heap_free_rest(void)
 	leave();
 }
 
-/* The same for a block that never was jemalloc's. */
-static cold_path void *realloc_early(struct block *block, size_t size, uint64_t birth, uint32_t tag)
-{
-	size_t before = block_usable(block_size(block));
-	void *pointer = heap_alloc(size, 0, birth, tag, false);
-	if (!pointer)
-		return NULL;
-	memcpy(pointer, block + 1, before < size ? before : size);
-	block_kill(block);
-	return pointer;
-}
-
 void *heap_realloc(struct block *block, size_t size, uint64_t birth, uint32_t tag)
 {
 	fa_assert(!(block_tag(block) & BLOCK_ALIGNED));
-	if (unlikely(inside))
+	if (unlikely(inside) || unlikely(early_holds(block)))
 		return NULL;
-	if (unlikely(early_holds(block)))
-		return realloc_early(block, size, birth, tag);
 	enter();
 	/* Marked dead first: where the block moves, its old header must not pass for a live one. */
 	size_t before = block_size(block);
@@ -276,8 +262,7 @@ static void before_fork(void)
 		forks_inside++;
 		return;
 	}
-	inside = true; /* until the locks are free again */
-	atomic_signal_fence(memory_order_seq_cst);
+	enter(); /* until the locks are free again */
 	fork_locked = base_lock(&set_up_lock);
 	fork_ready = is_ready();
 	if (fork_ready)

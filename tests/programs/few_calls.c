@@ -8,8 +8,6 @@
 #define MADV_POPULATE_READ 22
 #endif
 
-#define MAY(call) IF_IS(SYS_##call, 0, 1), RETURN(SECCOMP_RET_ALLOW)
-
 SITE void *deep(unsigned depth, size_t size)
 {
 	void *block = depth ? deep(depth - 1, size) : malloc(size);

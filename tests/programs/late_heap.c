@@ -70,8 +70,6 @@ static void keys(void)
 	CHECK(!pthread_create(&thread, NULL, large_in_thread, NULL) && !pthread_join(thread, NULL));
 }
 
-#define MAY(call) IF_IS(SYS_##call, 0, 1), RETURN(SECCOMP_RET_ALLOW)
-
 static void calls(void)
 {
 	struct sock_filter filter[] = {LOAD(nr),
@@ -90,16 +88,23 @@ static void calls(void)
 	large();
 }
 
-static void stack(void)
+/* As a coroutine that has so many bytes. */
+static void run_on(char *low, size_t bytes, void (*work)(void))
 {
 	static ucontext_t here, there;
-	char *low = mmap(NULL, 4096 + STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHECK(low != MAP_FAILED && !mprotect(low + 4096, STACK, PROT_READ | PROT_WRITE) && !getcontext(&there));
-	there.uc_stack.ss_sp = low + 4096;
-	there.uc_stack.ss_size = STACK;
+	CHECK(!getcontext(&there));
+	there.uc_stack.ss_sp = low;
+	there.uc_stack.ss_size = bytes;
 	there.uc_link = &here;
-	makecontext(&there, large, 0);
+	makecontext(&there, work, 0);
 	CHECK(!swapcontext(&here, &there));
+}
+
+static void stack(void)
+{
+	char *low = mmap(NULL, 4096 + STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(low != MAP_FAILED && !mprotect(low + 4096, STACK, PROT_READ | PROT_WRITE));
+	run_on(low + 4096, STACK, large);
 }
 
 /* Small blocks of a coroutine, which is a task where markers say so, grow before there is a large one. */
@@ -116,14 +121,8 @@ SITE void grow(void)
 
 static void task(void)
 {
-	static ucontext_t here, there;
 	static char room[64 << 10];
-	CHECK(!getcontext(&there));
-	there.uc_stack.ss_sp = room;
-	there.uc_stack.ss_size = sizeof room;
-	there.uc_link = &here;
-	makecontext(&there, grow, 0);
-	CHECK(!swapcontext(&here, &there));
+	run_on(room, sizeof room, grow);
 }
 
 /* There are so many bytes more to be had, by a limit of which no library is told. What cannot be had is said; it comes where there is
@@ -198,25 +197,20 @@ static void forks_meanwhile(void)
 	}
 }
 
+static const struct {
+	const char *name;
+	void (*work)(void);
+} ways[] = {{"forks", forks}, {"keys", keys},     {"calls", calls},         {"stack", stack},
+	    {"task", task},   {"memory", memory}, {"fork", forks_meanwhile}};
+
 int main(int count, char **arguments)
 {
 	const char *what = count > 1 ? arguments[1] : "";
-	if (!strcmp(what, "forks"))
-		forks();
-	else if (!strcmp(what, "keys"))
-		keys();
-	else if (!strcmp(what, "calls"))
-		calls();
-	else if (!strcmp(what, "stack"))
-		stack();
-	else if (!strcmp(what, "task"))
-		task();
-	else if (!strcmp(what, "memory"))
-		memory();
-	else if (!strcmp(what, "fork"))
-		forks_meanwhile();
-	else
-		return 2;
-	large();
-	return failures;
+	for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+		if (!strcmp(what, ways[i].name)) {
+			ways[i].work();
+			large();
+			return failures;
+		}
+	return 2;
 }

@@ -212,6 +212,13 @@ def test_data_is_no_return_address(shim, kind):
         assert run.report["call_paths"]["captured"] == 1, run.report["call_paths"]
 
 
+def test_code_without_tables_is_asked_about_once(shim):
+    """A call stands before where it returns to, as long as it is there; the kernel, asked again, would say that it cannot be read."""
+    run = shim.run([harness.program("no_tables")])
+    paths = [[frame.get("function") for frame in site["stack"]] for site in run.sites("work")]
+    assert {path.count("through") for path in paths if "main" in path} == set(range(1, 40)) and len(paths) == 39
+
+
 def test_an_ordinary_function_said_to_be_a_signals(shim):
     """.cfi_signal_frame says where its caller's instruction is, not that registers lie on the stack."""
     run = shim.run([harness.program("odd_frames"), "signal"])

@@ -360,6 +360,15 @@ static void row_keep(uintptr_t pc, struct cfi_row row)
 	}
 }
 
+void cfi_note_after_call(uintptr_t pc)
+{
+	struct cfi_row row;
+	if (!cfi_row_known(pc, &row))
+		return;
+	row.after_call = 1;
+	row_keep(pc, row);
+}
+
 /* From a smaller table, to which nothing is added any more. */
 static bool row_known_before(uintptr_t pc, struct cfi_row *row)
 {

@@ -27,7 +27,7 @@ enum cfi_saved {
 
 /* The return address lies at CFA - 8 in every kind that has a CFA. What `cfa` is else, the kind says. */
 struct cfi_row {
-	uint8_t kind;
+	uint8_t kind : 7, after_call : 1; /* 1: a call is known to stand before it */
 	uint8_t saved;
 	int16_t fp_slot;
 	int32_t cfa;
@@ -80,6 +80,14 @@ struct cfi_row cfi_row_of(uintptr_t pc, bool exact);
 /* Whether the bytes before `code` may be a call's; so many of them are read. */
 #define CFI_CALL_BYTES_MAX 7
 bool cfi_follows_call(const uint8_t *code);
+/* The same of any word, where it was seen before that the row of a module's code has it, without reading what lies there. */
+static always_inline bool cfi_is_after_call(uintptr_t pc)
+{
+	struct cfi_row row;
+	return cfi_row_known(pc, &row) && row.after_call;
+}
+/* It was seen to be so. Kept for code whose row is known, as long as that is. */
+void cfi_note_after_call(uintptr_t pc);
 /* Drops the rows of unmapped code. */
 void cfi_forget(uintptr_t start, uintptr_t end);
 /* Once or more often. */

@@ -431,23 +431,27 @@ void tree_remove(struct tree *tree, const struct tree_run *run)
 		run_forget(place, tree_run_at(tree, *place));
 }
 
-static bool run_touches(struct tree *tree, const struct tree_run *run, uintptr_t start, uintptr_t end)
+/* Whether it returns to code there. A frame pointer that points there, which hardly is one, is taken for a return address. */
+static bool run_touches(const struct tree_run *run, uintptr_t start, uintptr_t end)
 {
-	uintptr_t pc = pc_of(tree, run);
-	if (pc > start && pc <= end)
-		return true;
-	struct checks held = run_unpack(tree, run, NULL);
-	for (size_t i = 0; i < held.count; i++)
-		if (!(held.offset[i] & WALK_POINTER) && held.value[i] > start && held.value[i] <= end)
-			return true;
-	return false;
+	bool touches = false;
+	for (size_t i = 0; i < run_chunks(run); i++)
+		for (size_t k = 0; k < TREE_CHUNK; k++)
+			touches |= run->chunk[i].value[k] - start - 1 < end - start;
+	return touches;
+}
+
+static bool leads_through(const struct tree *tree, const struct tree_run *run, uintptr_t start, uintptr_t end)
+{
+	return pc_of(tree, run) - start - 1 < end - start || run_touches(run, start, end) ||
+	       (run->has_tail && run_touches(tree_run_at(tree, run->tail), start, end));
 }
 
 void tree_drop_range(struct tree *tree, uintptr_t start, uintptr_t end)
 {
 	for (uint32_t at = 0; at <= tree->mask && tree->used; at++) {
 		uint32_t link = tree->table[at];
-		if (link >= TREE_FIRST && run_touches(tree, tree_run_at(tree, link), start, end))
+		if (link >= TREE_FIRST && leads_through(tree, tree_run_at(tree, link), start, end))
 			run_forget(&tree->table[at], tree_run_at(tree, link));
 	}
 }

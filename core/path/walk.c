@@ -23,6 +23,7 @@ struct window {
 	uintptr_t low, high;
 	uintptr_t first; /* page */
 	uint64_t known; /* pages from the first on, a bit each */
+	uintptr_t code; /* page that holds what was taken for code; 0: none yet */
 };
 
 static bool is_known(const struct window *window, uintptr_t address)
@@ -161,20 +162,33 @@ static void check_rbp(struct walk *walk, const uintptr_t *fp, struct frame *fram
 	frame->rbp_checked = true;
 }
 
-/* Any word may stand where a frame pointer would have its return address. */
-static bool may_return_to(uintptr_t pc)
+static bool is_readable_code(struct window *window, uintptr_t address)
 {
-	uintptr_t from = pc - CFI_CALL_BYTES_MAX;
-	return pc >= PAGE_BYTES && !(pc >> WALK_ADDRESS_BITS) && base_page_readable(from) &&
-	       (from / PAGE_BYTES == (pc - 1) / PAGE_BYTES || base_page_readable(pc - 1)) &&
-	       cfi_follows_call((const uint8_t *)pc);
+	uintptr_t page = address & ~(uintptr_t)(PAGE_BYTES - 1);
+	if (page != window->code && !base_page_readable(address))
+		return false;
+	window->code = page;
+	return true;
+}
+
+/* Any word may stand where a frame pointer would have its return address. Cost: a hash and a load for a module's code that was
+   asked about before, a system call for another page than the last. */
+static bool may_return_to(struct window *window, uintptr_t pc)
+{
+	if (likely(cfi_is_after_call(pc)))
+		return true;
+	if (pc < PAGE_BYTES || pc >> WALK_ADDRESS_BITS || !is_readable_code(window, pc - CFI_CALL_BYTES_MAX) ||
+	    !is_readable_code(window, pc - 1) || !cfi_follows_call((const uint8_t *)pc))
+		return false;
+	cfi_note_after_call(pc);
+	return true;
 }
 
 static bool plausible(struct window *window, uintptr_t sp, uintptr_t rbp)
 {
 	if (rbp & 7 || rbp < sp || rbp - sp > GUESS_REACH || !readable(window, rbp) || !readable(window, rbp + 8))
 		return false;
-	return may_return_to(load(rbp + 8));
+	return may_return_to(window, load(rbp + 8));
 }
 
 bool walk_frame_pointer_plausible(uintptr_t sp, uintptr_t rbp)
@@ -342,8 +356,10 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 	size_t steps = 0, at = 0, last_count = walk->last ? walk->last->count : 0;
 	const struct walk_frame *last_frames = last_count ? walk->last->frames : NULL;
 	uintptr_t here = (uintptr_t)fp & ~(uintptr_t)(PAGE_BYTES - 1);
-	struct window window = {here, ((uintptr_t)(fp + 1) & ~(uintptr_t)(PAGE_BYTES - 1)) + PAGE_BYTES, here,
-				walk->readable};
+	struct window window = {.low = here,
+				.high = ((uintptr_t)(fp + 1) & ~(uintptr_t)(PAGE_BYTES - 1)) + PAGE_BYTES,
+				.first = here,
+				.known = walk->readable};
 	struct frame frame = {.pc = fp[1], .sp = (uintptr_t)(fp + 2), .rbp = fp[0], .rbp_at = (uintptr_t)fp};
 	walk->count = walk->checks = walk->common = 0;
 	walk->base = (uintptr_t)fp;

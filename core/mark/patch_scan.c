@@ -5,11 +5,13 @@
  *
  * A module that is asked about more than a few times gets an index of all branches (patch_index.c).
  *
- * Large texts are read from their file in windows: touching them in memory would raise the target's resident size.
+ * Large texts are read from their file in windows that a cache holds: touching them in memory would raise the target's resident
+ * size, and mapping them takes as long as searching them.
  */
 #define _GNU_SOURCE
 #include "core/mark/patch_scan.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,7 +25,9 @@
 #define SHORT_REACH 128
 #define INSTRUCTION_MAX_BYTES 15
 #define IN_MEMORY_BYTES ((size_t)4 << 20)
-#define WINDOW_BYTES ((size_t)1 << 20)
+#define WINDOW_BYTES ((size_t)64 << 10)
+#define PIECE_BYTES                                                                                                    \
+	((size_t)32 << 10) /* less than what a distance's lower half counts, by much more than the 32 bytes */
 #define STRADDLE_BYTES 16 /* read behind a window, so that no distance is cut in two */
 #define JUMP_OPCODE 0xe9 /* what patches begin with */
 #define TABLE_ENTRIES_MAX 4096
@@ -94,24 +98,51 @@ static always_inline four load_four(const uint8_t *at)
 	return value;
 }
 
-/* 16 places at a time: a target less than 32 bytes behind the start has nothing but zeros above its low five bits. */
+static always_inline bool is_any(four value)
+{
+	uint64_t half[2];
+	memcpy(half, &value, sizeof half);
+	return half[0] | half[1];
+}
+
+/* Whether a distance at one of the 16 places from code + i on leads there, opcode or not: a target less than 32 bytes behind the
+   start has nothing but zeros above its low five bits. */
+static bool any_of_16(const uint8_t *code, size_t i, uint32_t bias)
+{
+	uint32_t first = bias + (uint32_t)i;
+	four offset = {first, first + 4, first + 8, first + 12}, hit = {0};
+	for (uint32_t phase = 0; phase < 4; phase++)
+		hit |= (four)((load_four(code + i + phase) + offset + phase) >> 5 == 0);
+	return is_any(hit);
+}
+
+typedef uint16_t eight __attribute__((vector_size(16)));
+
+/* Whether the upper half of a distance there is `half` or the one after it: what those of a piece that lead there begin with. */
+static always_inline bool any_of_16_begins(const uint8_t *code, eight half)
+{
+	eight even, odd;
+	memcpy(&even, code + 2, sizeof even);
+	memcpy(&odd, code + 3, sizeof odd);
+	return is_any((four)((even == half) | (even == half + 1) | (odd == half) | (odd == half + 1)));
+}
+
 static bool scan_bytes(const uint8_t *code, size_t bytes, uintptr_t address, const struct displaced *displaced,
 		       const struct origin *origin)
 {
 	uint32_t bias = (uint32_t)(address + 4 - displaced->start);
 	size_t i = 0;
-	for (; i + 19 <= bytes; i += 16) {
-		uint32_t first = bias + (uint32_t)i;
-		four offset = {first, first + 4, first + 8, first + 12}, hit = {0};
-		for (uint32_t phase = 0; phase < 4; phase++)
-			hit |= (four)((load_four(code + i + phase) + offset + phase) >> 5 == 0);
-		uint64_t any[2];
-		memcpy(any, &hit, sizeof any);
-		if (likely(!(any[0] | any[1])))
-			continue;
-		for (size_t place = i; place < i + 16; place++)
-			if (leads_inside(code, place, address, displaced, origin))
-				return true;
+	while (i + 19 <= bytes) {
+		size_t past = bytes - 18 - i > PIECE_BYTES ? i + PIECE_BYTES : bytes - 18;
+		uint32_t least = 0 - bias - (uint32_t)past - 16; /* of the distances in this piece that lead there */
+		eight half = (eight){0} + (uint16_t)(least >> 16);
+		for (; i < past; i += 16) {
+			if (likely(!any_of_16_begins(code + i, half)) || likely(!any_of_16(code, i, bias)))
+				continue;
+			for (size_t place = i; place < i + 16; place++)
+				if (leads_inside(code, place, address, displaced, origin))
+					return true;
+		}
 	}
 	for (; i + 4 <= bytes; i++)
 		if (leads_inside(code, i, address, displaced, origin))
@@ -154,26 +185,40 @@ static int open_file(const struct image *image)
 	return -1;
 }
 
+static bool read_whole(int fd, uint8_t *into, size_t bytes, uint64_t offset)
+{
+	for (size_t got = 0; got < bytes;) {
+		ssize_t more = pread(fd, into + got, bytes - got, (off_t)(offset + got));
+		if (more > 0)
+			got += (size_t)more;
+		else if (!more || errno != EINTR)
+			return false;
+	}
+	return true;
+}
+
 /* 1: stopped, 0: done; -1 when the file can't be read. */
 static int each_piece_of_file(const struct image *image, const Elf64_Phdr *segment, const struct piece_visitor *visitor)
 {
 	int fd = open_file(image), stopped = 0;
 	if (fd < 0)
 		return -1;
-	size_t skew = segment->p_offset % PAGE_BYTES;
+	uint8_t *window = base_map(WINDOW_BYTES + PAGE_BYTES);
+	if (window)
+		base_fill(window, WINDOW_BYTES + PAGE_BYTES);
+	else
+		stopped = -1;
 	for (size_t at = 0; at < segment->p_filesz && !stopped; at += WINDOW_BYTES) {
 		size_t left = segment->p_filesz - at, bytes = left < WINDOW_BYTES ? left : WINDOW_BYTES;
 		size_t readable = left < bytes + STRADDLE_BYTES ? left : bytes + STRADDLE_BYTES;
-		uint8_t *map = mmap(NULL, readable + skew, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd,
-				    (off_t)(segment->p_offset + at - skew));
-		if (map == MAP_FAILED) {
+		if (!read_whole(fd, window, readable, segment->p_offset + at))
 			stopped = -1;
-			break;
-		}
-		stopped = visitor->visit(visitor->context, map + skew, bytes, readable,
-					 image->base + segment->p_vaddr + at);
-		munmap(map, readable + skew);
+		else
+			stopped = visitor->visit(visitor->context, window, bytes, readable,
+						 image->base + segment->p_vaddr + at);
 	}
+	if (window)
+		munmap(window, WINDOW_BYTES + PAGE_BYTES);
 	close(fd);
 	return stopped;
 }

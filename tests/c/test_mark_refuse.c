@@ -10,10 +10,13 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "core/mark/extent.h"
 #include "core/mark/mark.h"
@@ -213,6 +216,92 @@ static void compare_index(const void *inside)
 	failures += differing != 0 || functions < 500;
 }
 
+/* A module whose text is searched in its file, window by window: any bytes but for what is put there. In memory it has none. */
+#define TEXT_BYTES (((size_t)5 << 20) + 4211)
+/* The function that is entered: the distances that lead there from the text's last bytes have lower halves about 0. */
+#define TEXT_FUNCTION (((size_t)18 << 16) + (TEXT_BYTES - 14) % (1 << 16))
+#define BESIDE 24 /* bytes to either side of where a window or a piece of one may end */
+
+struct large_text {
+	struct image image;
+	Elf64_Phdr phdr;
+	int fd;
+	struct displaced displaced;
+	size_t missed, invented;
+};
+
+static bool large_text_make(struct large_text *text, char *path)
+{
+	text->fd = mkstemp(path);
+	uint8_t *code = mmap(NULL, TEXT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (text->fd < 0 || code == MAP_FAILED)
+		return false;
+	uint64_t random = 88172645463325252u;
+	for (size_t i = 0; i < TEXT_BYTES; i++) {
+		random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+		code[i] = (uint8_t)(random >> 32);
+	}
+	bool written = write(text->fd, code, TEXT_BYTES) == (ssize_t)TEXT_BYTES;
+	memset(code + 4096, 0, TEXT_BYTES - 4096); /* the first page tells whose file it is */
+	uintptr_t base = (uintptr_t)code;
+	text->phdr =
+		(Elf64_Phdr){.p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_filesz = TEXT_BYTES, .p_memsz = TEXT_BYTES};
+	text->image = (struct image){.base = base,
+				     .start = base,
+				     .end = base + TEXT_BYTES,
+				     .name = path,
+				     .phdr = &text->phdr,
+				     .phdr_count = 1};
+	text->displaced = (struct displaced){.start = base + TEXT_FUNCTION, .bytes = 6};
+	return written;
+}
+
+static bool large_text_is_entered(struct large_text *text)
+{
+	scan_release();
+	return scan_jumped_into(&text->image, &text->displaced, &no_patches);
+}
+
+/* A jump at `at` into the displaced bytes, and the same distance behind what is no jump. */
+static void try_jump_at(struct large_text *text, size_t at)
+{
+	uint8_t code[5] = {0xe9}, before[5];
+	int32_t distance = (int32_t)(TEXT_FUNCTION + 1 + at % 5 - at - sizeof code);
+	if (at + sizeof code > TEXT_BYTES)
+		return;
+	memcpy(code + 1, &distance, sizeof distance);
+	bool done = pread(text->fd, before, sizeof before, (off_t)at) == sizeof before &&
+		    pwrite(text->fd, code, sizeof code, (off_t)at) == sizeof code;
+	text->missed += !done || !large_text_is_entered(text);
+	code[0] = 0x05; /* add to eax */
+	done = pwrite(text->fd, code, sizeof code, (off_t)at) == sizeof code;
+	text->invented += !done || large_text_is_entered(text);
+	text->missed += pwrite(text->fd, before, sizeof before, (off_t)at) != sizeof before;
+}
+
+/* Where what was read at once may end, whatever power of two that is; the ends of the text; beside the function. */
+static void try_large_text(void)
+{
+	char path[] = "/tmp/fa-large-text-XXXXXX";
+	struct large_text text = {.missed = 0};
+	if (!large_text_make(&text, path)) {
+		puts("no room for a large text");
+		failures++;
+		return;
+	}
+	text.invented = large_text_is_entered(&text);
+	static const size_t ends[] = {8192, 32 << 10, 64 << 10, 96 << 10, 2 << 20, 4 << 20, TEXT_BYTES};
+	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+		for (size_t at = ends[i] - BESIDE; at < ends[i] + BESIDE; at++)
+			try_jump_at(&text, at);
+	for (size_t i = 4; i < 32; i++)
+		try_jump_at(&text, TEXT_FUNCTION + (i % 2 ? i << (i / 2) : 0 - (i << (i / 2))));
+	printf("large text: %zu jumps missed, %zu invented\n", text.missed, text.invented);
+	failures += text.missed || text.invented;
+	close(text.fd);
+	unlink(path);
+}
+
 int main(void)
 {
 	if (patch_init()) {
@@ -223,5 +312,6 @@ int main(void)
 	compare_index(dlsym(dlopen("libm.so.6", RTLD_NOW | RTLD_LOCAL), "lgamma"));
 	try_refusals();
 	try_unlucky_distance();
+	try_large_text();
 	return failures != 0;
 }

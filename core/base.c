@@ -168,6 +168,11 @@ long base_read(int fd, void *out, size_t bytes)
 	return syscall(SYS_read, fd, out, bytes);
 }
 
+long base_pread(int fd, void *out, size_t bytes, uint64_t offset)
+{
+	return syscall(SYS_pread64, fd, out, bytes, offset);
+}
+
 void base_close(int fd)
 {
 	syscall(SYS_close, fd);

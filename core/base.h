@@ -70,10 +70,11 @@ uint32_t base_forks(void); /* that this process is away from the first: tells wh
    waits for from running, on the same processor. errno is preserved. */
 void base_wait(unsigned turn);
 
-/* open, read and close that are no cancellation points: a hook must not be where a cancelled thread ends. As the system
+/* open, read, pread and close that are no cancellation points: a hook must not be where a cancelled thread ends. As the system
    calls, with errno. */
 int base_open(const char *path, int flags, unsigned mode);
 long base_read(int fd, void *out, size_t bytes);
+long base_pread(int fd, void *out, size_t bytes, uint64_t offset);
 void base_close(int fd);
 
 #define BASE_NO_SIGNALS 0u

@@ -126,6 +126,13 @@ def test_other_threads_run(shim):
     assert ticks(run) == 2 + 20000 + 3 * 25 * 12
 
 
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_a_cancelled_thread_opens_it(shim, size):
+    """Neither the marker's names nor the search for what jumps into its function end the thread, whose locks would stay held."""
+    large = ["LARGE"] if size == "large" else []
+    assert ticks(exact(shim, "cancelled", [plug(f"plug_{size}.so", "INIT", *large)])) == 3 * 12
+
+
 def test_another_thread_is_inside(shim):
     """A stub is written on the page of the one that is being run."""
     run = exact(shim, "inside", [plug("plug_init.so", "INIT"), plug("plug_thread1.so", "INIT")])

@@ -74,8 +74,8 @@ def test_each_call_counts_once(shim, mode, arguments):
     assert outlived == (9 if arguments else 0)
 
 
-def symbols(*flags):
-    out = subprocess.run(["nm", *flags, harness.LIBRARY], capture_output=True, text=True, check=True).stdout
+def symbols(*flags, of=(harness.LIBRARY,)):
+    out = subprocess.run(["nm", *flags, *of], capture_output=True, text=True, check=True).stdout
     return {line.split()[-1].split("@")[0] for line in out.splitlines() if line.strip()}
 
 
@@ -95,6 +95,20 @@ def test_only_interposed_functions_are_exported(built):
     strangers = {s for s in exported if s not in interposed() and not s.startswith("fa_")}
     assert strangers == set()
     assert not any(s.startswith(("_Unwind", "unw_", "je_", "mallocx", "Zydis")) for s in exported)
+
+
+CANCELLATION_POINTS = """accept aio_suspend clock_nanosleep close connect creat fcntl fcntl64 fdatasync fsync lockf lockf64 msync
+    nanosleep open open64 openat openat64 pause poll ppoll pread pread64 preadv pselect pthread_cond_timedwait pthread_cond_wait
+    pthread_join pwrite pwrite64 pwritev read readv recv recvfrom recvmsg select sem_timedwait sem_wait send sendmsg sendto
+    sigsuspend sigtimedwait sigwait sigwaitinfo sleep system tcdrain usleep wait wait3 wait4 waitid waitpid write writev""".split()
+
+
+def test_hooks_are_no_cancellation_points(built):
+    """Of jemalloc and inih, which have files that are, those parts are never called."""
+    objects = [*(harness.LIBRARY.parent / "shim").rglob("*.o")]
+    called = symbols("-u", of=objects)
+    assert "syscall" in called and "dl_iterate_phdr" in called
+    assert called & (set(CANCELLATION_POINTS) - interposed()) == set()
 
 
 def dynamic():

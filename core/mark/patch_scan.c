@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "core/base.h"
 #include "core/mark/decode.h"
@@ -26,9 +25,8 @@
 #define INSTRUCTION_MAX_BYTES 15
 #define IN_MEMORY_BYTES ((size_t)4 << 20)
 #define WINDOW_BYTES ((size_t)64 << 10)
-#define PIECE_BYTES                                                                                                    \
-	((size_t)32 << 10) /* less than what a distance's lower half counts, by much more than the 32 bytes */
 #define STRADDLE_BYTES 16 /* read behind a window, so that no distance is cut in two */
+#define PIECE_BYTES ((size_t)32 << 10) /* less than a distance's lower half counts, by much more than 32 */
 #define JUMP_OPCODE 0xe9 /* what patches begin with */
 #define TABLE_ENTRIES_MAX 4096
 #define INDEXED_MODULES 256
@@ -172,7 +170,7 @@ static bool file_is_of(const struct image *image, const uint8_t *first)
 
 static int open_file(const struct image *image)
 {
-	int fd = open(image->main_program ? "/proc/self/exe" : image->name, O_RDONLY | O_CLOEXEC);
+	int fd = base_open(image->main_program ? "/proc/self/exe" : image->name, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
 	void *first = mmap(NULL, PAGE_BYTES, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -181,14 +179,14 @@ static int open_file(const struct image *image)
 		munmap(first, PAGE_BYTES);
 	if (same)
 		return fd;
-	close(fd);
+	base_close(fd);
 	return -1;
 }
 
 static bool read_whole(int fd, uint8_t *into, size_t bytes, uint64_t offset)
 {
 	for (size_t got = 0; got < bytes;) {
-		ssize_t more = pread(fd, into + got, bytes - got, (off_t)(offset + got));
+		long more = base_pread(fd, into + got, bytes - got, offset + got);
 		if (more > 0)
 			got += (size_t)more;
 		else if (!more || errno != EINTR)
@@ -198,28 +196,34 @@ static bool read_whole(int fd, uint8_t *into, size_t bytes, uint64_t offset)
 }
 
 /* 1: stopped, 0: done; -1 when the file can't be read. */
-static int each_piece_of_file(const struct image *image, const Elf64_Phdr *segment, const struct piece_visitor *visitor)
+static int each_window(int fd, uint8_t *window, const Elf64_Phdr *segment, uintptr_t address,
+		       const struct piece_visitor *visitor)
 {
-	int fd = open_file(image), stopped = 0;
-	if (fd < 0)
-		return -1;
-	uint8_t *window = base_map(WINDOW_BYTES + PAGE_BYTES);
-	if (window)
-		base_fill(window, WINDOW_BYTES + PAGE_BYTES);
-	else
-		stopped = -1;
-	for (size_t at = 0; at < segment->p_filesz && !stopped; at += WINDOW_BYTES) {
+	for (size_t at = 0; at < segment->p_filesz; at += WINDOW_BYTES) {
 		size_t left = segment->p_filesz - at, bytes = left < WINDOW_BYTES ? left : WINDOW_BYTES;
 		size_t readable = left < bytes + STRADDLE_BYTES ? left : bytes + STRADDLE_BYTES;
 		if (!read_whole(fd, window, readable, segment->p_offset + at))
-			stopped = -1;
-		else
-			stopped = visitor->visit(visitor->context, window, bytes, readable,
-						 image->base + segment->p_vaddr + at);
+			return -1;
+		if (visitor->visit(visitor->context, window, bytes, readable, address + at))
+			return 1;
 	}
-	if (window)
-		munmap(window, WINDOW_BYTES + PAGE_BYTES);
-	close(fd);
+	return 0;
+}
+
+/* As each_window. */
+static int each_piece_of_file(const struct image *image, const Elf64_Phdr *segment, const struct piece_visitor *visitor)
+{
+	const size_t room = WINDOW_BYTES + PAGE_BYTES;
+	int fd = open_file(image), stopped = -1;
+	if (fd < 0)
+		return -1;
+	uint8_t *window = base_map(room);
+	if (window) {
+		base_fill(window, room);
+		stopped = each_window(fd, window, segment, image->base + segment->p_vaddr, visitor);
+		munmap(window, room);
+	}
+	base_close(fd);
 	return stopped;
 }
 

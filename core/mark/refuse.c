@@ -198,11 +198,11 @@ const char *refuse_frame(uintptr_t address)
 static long thread_count(void)
 {
 	char text[1024];
-	int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+	int fd = base_open("/proc/self/stat", O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
-	ssize_t length = read(fd, text, sizeof text - 1);
-	close(fd);
+	ssize_t length = base_read(fd, text, sizeof text - 1);
+	base_close(fd);
 	if (length <= 0)
 		return -1;
 	text[length] = 0;

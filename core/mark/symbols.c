@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "core/base.h"
 
@@ -23,14 +22,14 @@ struct file {
 
 static bool file_map(const char *path, struct file *file)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = base_open(path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
 	struct stat status;
 	void *bytes = MAP_FAILED;
 	if (!fstat(fd, &status) && S_ISREG(status.st_mode) && status.st_size >= (off_t)sizeof(Elf64_Ehdr))
 		bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	close(fd);
+	base_close(fd);
 	if (bytes == MAP_FAILED)
 		return false;
 	*file = (struct file){bytes, (size_t)status.st_size};

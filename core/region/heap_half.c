@@ -318,7 +318,8 @@ static int move_mapping(char *from, size_t bytes, char *to, size_t room)
 /* Whether some of it is locked. The kernel would unlock the rest of its mapping, which is others', and count it twice. */
 static bool is_locked(void *start, size_t bytes)
 {
-	return msync(start, bytes, MS_INVALIDATE) && errno == EBUSY;
+	/* glibc's msync is a cancellation point. */
+	return syscall(SYS_msync, start, bytes, MS_INVALIDATE) && errno == EBUSY;
 }
 
 static bool move_pages(char *from, size_t bytes, char *to, size_t room)

@@ -2,8 +2,8 @@
  * Plugins of many makes, by what is defined: INIT (its constructor calls plugin_tick), FINI (its destructor does), INNER
  * (its constructor opens a second plugin, $INNER, and calls that), CHOSEN (plugin_chosen is an IFUNC), PADDED (everything
  * lies elsewhere than in its twin), NAME (a word of its own: the same layout, another build), SEARCH (plugin_search opens
- * a name that only its own RUNPATH leads to), MISSING (needs a function that nobody has). Each call is counted in the
- * program's `ticks`, where it has one.
+ * a name that only its own RUNPATH leads to), MISSING (needs a function that nobody has), LARGE (its code is not searched in
+ * memory). Each call is counted in the program's `ticks`, where it has one.
  */
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -86,4 +86,9 @@ void plugin_missing(void)
 {
 	nobody_has_this();
 }
+#endif
+
+#ifdef LARGE
+__asm__(".text\n"
+	".skip 5 << 20, 0xcc\n");
 #endif

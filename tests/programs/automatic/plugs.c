@@ -165,6 +165,21 @@ static void kind_namespace(void)
 	}
 }
 
+/* To open a library is no cancellation point. */
+static void *cancelled(void *reached)
+{
+	pthread_cancel(pthread_self());
+	in_turn(3, RTLD_NOW);
+	return reached;
+}
+static void kind_cancelled(void)
+{
+	pthread_t thread;
+	void *result = NULL;
+	CHECK(!pthread_create(&thread, NULL, cancelled, &thread) && !pthread_join(thread, &result));
+	CHECK(result == &thread);
+}
+
 static void kind_chosen(void)
 {
 	for (int round = 0; round < 3; round++) {
@@ -274,7 +289,7 @@ int main(int argc, char **argv)
 		     {"inside", kind_inside},     {"namespace", kind_namespace}, {"chosen", kind_chosen},
 		     {"search", kind_search},     {"reloaded", kind_reloaded},   {"refused", kind_refused},
 		     {"fork", kind_fork},         {"kept", kind_kept},           {"nothing", kind_nothing},
-		     {"returns", kind_returns},   {"stays", kind_stays}};
+		     {"returns", kind_returns},   {"stays", kind_stays},         {"cancelled", kind_cancelled}};
 	bool known = false;
 	plugin = argv + 2;
 	plugins = argc - 2;

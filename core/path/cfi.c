@@ -362,11 +362,14 @@ static void row_keep(uintptr_t pc, struct cfi_row row)
 
 void cfi_note_after_call(uintptr_t pc)
 {
+	struct cfi_place *place = cfi_place_in(atomic_load_explicit(&cfi_rows_in_use, memory_order_relaxed), pc);
+	uint64_t known = place ? atomic_load_explicit(&place->row, memory_order_acquire) : 0, noted;
 	struct cfi_row row;
-	if (!cfi_row_known(pc, &row))
-		return;
+	memcpy(&row, &known, sizeof row);
 	row.after_call = 1;
-	row_keep(pc, row);
+	memcpy(&noted, &row, sizeof noted);
+	if (known) /* and not forgotten meanwhile: it must not come back */
+		atomic_compare_exchange_strong(&place->row, &known, noted);
 }
 
 /* From a smaller table, to which nothing is added any more. */

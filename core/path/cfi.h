@@ -56,17 +56,23 @@ static always_inline uint32_t cfi_place_after(uint32_t at, uint32_t rows)
 	return rows | ((at + 1) & (rows - 1));
 }
 
-/* The row for a return address, if the table of so many places has it. Cost: a hash and one load, mostly. */
-static always_inline bool cfi_row_in(uint32_t rows, uintptr_t pc, struct cfi_row *row)
+/* A return address's place in the table of so many; NULL: it has none. Cost: a hash and one load, mostly. */
+static always_inline struct cfi_place *cfi_place_in(uint32_t rows, uintptr_t pc)
 {
 	for (uint32_t at = cfi_place_of(pc, rows);; at = cfi_place_after(at, rows)) {
 		uintptr_t known = atomic_load_explicit(&cfi_rows[at].pc, memory_order_relaxed);
-		if (known != pc && known)
-			continue;
-		uint64_t packed = known ? atomic_load_explicit(&cfi_rows[at].row, memory_order_acquire) : 0;
-		__builtin_memcpy(row, &packed, sizeof *row);
-		return packed != 0;
+		if (known == pc || !known)
+			return known ? &cfi_rows[at] : NULL;
 	}
+}
+
+/* Its row, if that table has it. */
+static always_inline bool cfi_row_in(uint32_t rows, uintptr_t pc, struct cfi_row *row)
+{
+	const struct cfi_place *place = cfi_place_in(rows, pc);
+	uint64_t packed = place ? atomic_load_explicit(&place->row, memory_order_acquire) : 0;
+	__builtin_memcpy(row, &packed, sizeof *row);
+	return packed != 0;
 }
 
 /* The same of the table in use. */

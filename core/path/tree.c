@@ -431,19 +431,25 @@ void tree_remove(struct tree *tree, const struct tree_run *run)
 		run_forget(place, tree_run_at(tree, *place));
 }
 
-/* Whether it returns to code there. A frame pointer that points there, which hardly is one, is taken for a return address. */
+/* Whether what returns to `pc` lies there. */
+static always_inline bool returns_into(uintptr_t pc, uintptr_t start, uintptr_t end)
+{
+	return pc - start - 1 < end - start;
+}
+
+/* A frame pointer that points there, which hardly is one, is taken for a return address. */
 static bool run_touches(const struct tree_run *run, uintptr_t start, uintptr_t end)
 {
 	bool touches = false;
 	for (size_t i = 0; i < run_chunks(run); i++)
 		for (size_t k = 0; k < TREE_CHUNK; k++)
-			touches |= run->chunk[i].value[k] - start - 1 < end - start;
+			touches |= returns_into(run->chunk[i].value[k], start, end);
 	return touches;
 }
 
 static bool leads_through(const struct tree *tree, const struct tree_run *run, uintptr_t start, uintptr_t end)
 {
-	return pc_of(tree, run) - start - 1 < end - start || run_touches(run, start, end) ||
+	return returns_into(pc_of(tree, run), start, end) || run_touches(run, start, end) ||
 	       (run->has_tail && run_touches(tree_run_at(tree, run->tail), start, end));
 }
 

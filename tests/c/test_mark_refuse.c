@@ -10,10 +10,8 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -226,13 +224,15 @@ struct large_text {
 	struct image image;
 	Elf64_Phdr phdr;
 	int fd;
+	char path[32];
 	struct displaced displaced;
 	size_t missed, invented;
 };
 
-static bool large_text_make(struct large_text *text, char *path)
+static bool large_text_make(struct large_text *text)
 {
-	text->fd = mkstemp(path);
+	text->fd = memfd_create("large text", MFD_CLOEXEC);
+	snprintf(text->path, sizeof text->path, "/proc/self/fd/%d", text->fd);
 	uint8_t *code = mmap(NULL, TEXT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (text->fd < 0 || code == MAP_FAILED)
 		return false;
@@ -249,7 +249,7 @@ static bool large_text_make(struct large_text *text, char *path)
 	text->image = (struct image){.base = base,
 				     .start = base,
 				     .end = base + TEXT_BYTES,
-				     .name = path,
+				     .name = text->path,
 				     .phdr = &text->phdr,
 				     .phdr_count = 1};
 	text->displaced = (struct displaced){.start = base + TEXT_FUNCTION, .bytes = 6};
@@ -282,9 +282,8 @@ static void try_jump_at(struct large_text *text, size_t at)
 /* Where what was read at once may end, whatever power of two that is; the ends of the text; beside the function. */
 static void try_large_text(void)
 {
-	char path[] = "/tmp/fa-large-text-XXXXXX";
 	struct large_text text = {.missed = 0};
-	if (!large_text_make(&text, path)) {
+	if (!large_text_make(&text)) {
 		puts("no room for a large text");
 		failures++;
 		return;
@@ -299,7 +298,6 @@ static void try_large_text(void)
 	printf("large text: %zu jumps missed, %zu invented\n", text.missed, text.invented);
 	failures += text.missed || text.invented;
 	close(text.fd);
-	unlink(path);
 }
 
 int main(void)

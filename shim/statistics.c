@@ -2,6 +2,7 @@
    allocator answers. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <pthread.h>
 
 #include "core/mark/mark.h"
 #include "core/region/region.h"
@@ -59,7 +60,10 @@ EXPORT void malloc_stats(void)
 		return;
 	}
 	struct mallinfo2 info = describe();
+	int state;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state); /* glibc's is no cancellation point */
 	fprintf(stderr, "framealloc: %zu bytes in use, %zu bytes mapped\n", info.uordblks, info.arena);
+	pthread_setcancelstate(state, NULL);
 }
 
 EXPORT int malloc_trim(size_t pad)

@@ -9,6 +9,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <ucontext.h>
 
 #include "core/library.h"
@@ -23,7 +24,7 @@ struct window {
 	uintptr_t low, high;
 	uintptr_t first; /* page */
 	uint64_t known; /* pages from the first on, a bit each */
-	uintptr_t code; /* page that holds what was taken for code; 0: none yet */
+	uintptr_t code; /* page that holds what was taken for code; 0, which nothing is on: none yet */
 };
 
 static bool is_known(const struct window *window, uintptr_t address)
@@ -98,7 +99,7 @@ int walk_init(size_t depth_max)
 }
 
 /* The whole path again from here, since the frames below know every register. False: it got no further than we did. */
-static __attribute__((noinline, cold)) bool walk_by_library(const uintptr_t *fp, struct walk *walk)
+static __attribute__((noinline, cold)) bool walk_uncancelled(const uintptr_t *fp, struct walk *walk)
 {
 	ucontext_t context;
 	unw_cursor cursor;
@@ -126,6 +127,16 @@ static __attribute__((noinline, cold)) bool walk_by_library(const uintptr_t *fp,
 	walk->cut = more && count == walk->max;
 	bool further = count >= walk->count;
 	walk->count = further ? count : walk->count;
+	return further;
+}
+
+/* The same. libunwind asks through a pipe whether memory can be read, and to read from one is a cancellation point. */
+static __attribute__((noinline, cold)) bool walk_by_library(const uintptr_t *fp, struct walk *walk)
+{
+	int state;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	bool further = walk_uncancelled(fp, walk);
+	pthread_setcancelstate(state, NULL);
 	return further;
 }
 
@@ -177,8 +188,9 @@ static bool may_return_to(struct window *window, uintptr_t pc)
 {
 	if (likely(cfi_is_after_call(pc)))
 		return true;
-	if (pc < PAGE_BYTES || pc >> WALK_ADDRESS_BITS || !is_readable_code(window, pc - CFI_CALL_BYTES_MAX) ||
-	    !is_readable_code(window, pc - 1) || !cfi_follows_call((const uint8_t *)pc))
+	if (pc < PAGE_BYTES + CFI_CALL_BYTES_MAX || pc >> WALK_ADDRESS_BITS ||
+	    !is_readable_code(window, pc - CFI_CALL_BYTES_MAX) || !is_readable_code(window, pc - 1) ||
+	    !cfi_follows_call((const uint8_t *)pc))
 		return false;
 	cfi_note_after_call(pc);
 	return true;

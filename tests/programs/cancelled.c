@@ -1,6 +1,24 @@
-/* malloc and realloc are no cancellation points: a thread with a cancellation pending allocates over so many call paths that the
-   recording grows, makes blocks larger that have to move, and ends by itself. */
+/* What is no cancellation point in glibc: a thread with a cancellation pending allocates over so many call paths that the recording
+   grows, and from frames that only libunwind can tell the caller of, makes blocks larger that have to move, asks for statistics,
+   and ends by itself. */
 #include "common.h"
+
+#include <malloc.h>
+
+/* Its frame's address is an expression. */
+void hardly(void (*call)(void));
+__asm__(".text\n"
+	".type hardly, @function\n"
+	"hardly:\n"
+	"	.cfi_startproc\n"
+	"	push %rbx\n"
+	"	.cfi_escape 0x0f, 3, 0x77, 16, 0x96\n" /* def_cfa_expression: breg7 16; nop */
+	"	call *%rdi\n"
+	"	pop %rbx\n"
+	"	.cfi_def_cfa %rsp, 8\n"
+	"	ret\n"
+	"	.cfi_endproc\n"
+	".size hardly, .-hardly\n");
 
 static int reached;
 
@@ -28,12 +46,31 @@ SITE void grow(void)
 	free(block);
 }
 
+SITE void allocate(void)
+{
+	free(malloc(24));
+}
+
+/* Over more pages of stack than libunwind keeps in mind. */
+SITE void from_hard_frames(int depth) /* NOLINT(misc-no-recursion) */
+{
+	volatile char room[5000];
+	room[depth] = 1;
+	if (depth)
+		from_hard_frames(depth - 1);
+	else
+		hardly(allocate);
+	room[depth] = 0;
+}
+
 static void *worker(void *argument)
 {
 	pthread_cancel(pthread_self());
 	for (unsigned i = 0; i < 1 << 13; i++)
 		spread(13, i);
 	grow();
+	from_hard_frames(12);
+	malloc_stats();
 	reached = 1;
 	return argument;
 }

@@ -1,6 +1,7 @@
 /* odd_frames KIND [LIBRARY]: frames as compilers seldom make them. "numbers", "data", "hole": code without unwind
    tables points with rbp at two words. Where a frame has its return address is a number, an address of data, or one
-   in the hole between the library's segments, where nothing can be read (ends with 77 where there is none). "signal":
+   in the hole between the library's segments, where nothing can be read (ends with 77 where there is none), or just
+   behind the first page of all ("low"). "signal":
    an ordinary function that is said to be a signal's frame. */
 #include "common.h"
 
@@ -79,6 +80,8 @@ int main(int argc, char **argv)
 		point(hole_of(argv[2]), 0);
 	else if (!strcmp(argv[1], "numbers"))
 		point(1 << 20, PAGE);
+	else if (!strcmp(argv[1], "low"))
+		point(PAGE - 8, 1);
 	else if (!strcmp(argv[1], "data"))
 		point((uintptr_t)data, 16);
 	else

@@ -89,6 +89,11 @@ void plugin_missing(void)
 #endif
 
 #ifdef LARGE
-__asm__(".text\n"
+/* The first page of the file, behind a note, has nothing that is written to: it tells whose file it is. */
+__asm__(".section .note.room, \"a\", @note\n"
+	".long 4, 4096, 0\n"
+	".asciz \"abc\"\n"
+	".skip 4096\n"
+	".text\n"
 	".skip 5 << 20, 0xcc\n");
 #endif

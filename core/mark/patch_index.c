@@ -88,7 +88,9 @@ static void add_one(struct patch_index *index, const uint8_t *code, size_t i, ui
 
 void index_add(struct patch_index *index, const uint8_t *code, size_t bytes, size_t readable, uintptr_t address)
 {
-	size_t whole = readable > DISTANCE_BYTES ? readable - DISTANCE_BYTES : 0, past = whole < bytes ? whole : bytes;
+	/* The first byte behind it too: an opcode of two bytes may begin with its last. */
+	size_t whole = readable > DISTANCE_BYTES ? readable - DISTANCE_BYTES : 0,
+	       past = whole <= bytes ? whole : bytes + 1;
 	size_t i = 0;
 	if (past)
 		add_one(index, code, i++, address);

@@ -168,7 +168,7 @@ static void *note_on(void *pc)
 	return NULL;
 }
 
-/* How often a row that was forgotten came back, because another thread noted something of it. */
+/* How often within a second a row that was forgotten came back, because another thread noted something of it. */
 static uint32_t come_back(void)
 {
 	uintptr_t pc = (uintptr_t)come_back + 1;
@@ -177,7 +177,7 @@ static uint32_t come_back(void)
 	uint32_t back = 0;
 	if (pthread_create(&thread, NULL, note_on, (void *)pc))
 		return 1;
-	for (int i = 0; i < 20000; i++) {
+	for (uint64_t end = base_now_ns() + 1000000000; base_now_ns() < end;) {
 		cfi_row_of(pc, false);
 		cfi_forget(pc - 1, pc);
 		for (size_t turns = noted + 2; noted < turns;)

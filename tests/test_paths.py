@@ -196,7 +196,7 @@ def test_the_library_verifies_itself(shim):
     assert paths["checked"] > 5000 and paths["checked"] >= paths["hits"] * 0.9 and paths["captured"] > 1000
 
 
-@pytest.mark.parametrize("kind", ["numbers", "low", "data", "hole"])
+@pytest.mark.parametrize("kind", ["numbers", "low", "data", "calls", "hole"])
 def test_data_is_no_return_address(shim, kind):
     """Code without unwind tables that points at data with rbp: what lies there neither makes a path nor is read as code."""
     command = [harness.program("odd_frames"), kind]

@@ -154,7 +154,7 @@ static void unwind_table_find(struct module_unwind *unwind, const struct path_mo
 
 static void module_describe(const struct dl_phdr_info *info, struct path_module *module)
 {
-	*module = (struct path_module){.base = info->dlpi_addr, .start = UINTPTR_MAX};
+	*module = (struct path_module){.base = info->dlpi_addr, .start = UINTPTR_MAX, .code_start = UINTPTR_MAX};
 	for (size_t i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *header = &info->dlpi_phdr[i];
 		if (header->p_type != PT_LOAD)
@@ -163,6 +163,10 @@ static void module_describe(const struct dl_phdr_info *info, struct path_module 
 		uintptr_t to = round_up(module->base + header->p_vaddr + header->p_memsz, 4096);
 		module->start = from < module->start ? from : module->start;
 		module->end = to > module->end ? to : module->end;
+		if (!(header->p_flags & PF_X))
+			continue;
+		module->code_start = from < module->code_start ? from : module->code_start;
+		module->code_end = to > module->code_end ? to : module->code_end;
 	}
 }
 
@@ -405,6 +409,12 @@ uint32_t path_module_of(uintptr_t pc)
 		if (!modules[i].unloaded && pc >= modules[i].start && pc < modules[i].end)
 			return (uint32_t)i;
 	return UINT32_MAX;
+}
+
+bool module_says_data(uintptr_t pc)
+{
+	const struct path_module *module = path_module_at(path_module_of(pc));
+	return module && (pc < module->code_start || pc >= module->code_end);
 }
 
 struct module_range module_changed_range(uint32_t number)

@@ -32,6 +32,8 @@ struct module_range module_changed_range(uint32_t number);
 void module_note_foreign(uintptr_t pc);
 
 const struct module_unwind *module_unwind_at(uint32_t index);
+/* It lies in a module, and in none of its executable segments. */
+bool module_says_data(uintptr_t pc);
 /* True for addresses in the dynamic loader: it is about to change, or has changed, what is mapped. */
 bool module_is_loader(uintptr_t pc);
 /* Makes every cache look at the modules again before its next answer. */

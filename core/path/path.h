@@ -63,6 +63,7 @@ void path_cache_stats(const struct path_cache *cache, struct path_stats *stats);
 #define PATH_MODULES_MAX 1024
 struct path_module {
 	uintptr_t base, start, end; /* load bias, lowest and highest mapped address of PT_LOADs */
+	uintptr_t code_start, code_end; /* of those that are executable; nothing between them: none is */
 	const char *path; /* /proc/self/exe's target for the main program; "[vdso]" for the vdso */
 	const uint8_t *build_id;
 	size_t build_id_bytes;

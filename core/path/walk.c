@@ -188,7 +188,7 @@ static bool may_return_to(struct window *window, uintptr_t pc)
 {
 	if (likely(cfi_is_after_call(pc)))
 		return true;
-	if (pc < PAGE_BYTES + CFI_CALL_BYTES_MAX || pc >> WALK_ADDRESS_BITS ||
+	if (pc < PAGE_BYTES + CFI_CALL_BYTES_MAX || pc >> WALK_ADDRESS_BITS || module_says_data(pc) ||
 	    !is_readable_code(window, pc - CFI_CALL_BYTES_MAX) || !is_readable_code(window, pc - 1) ||
 	    !cfi_follows_call((const uint8_t *)pc))
 		return false;

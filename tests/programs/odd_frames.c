@@ -1,8 +1,8 @@
-/* odd_frames KIND [LIBRARY]: frames as compilers seldom make them. "numbers", "data", "hole": code without unwind
-   tables points with rbp at two words. Where a frame has its return address is a number, an address of data, or one
-   in the hole between the library's segments, where nothing can be read (ends with 77 where there is none), or just
-   behind the first page of all ("low"). "signal":
-   an ordinary function that is said to be a signal's frame. */
+/* odd_frames KIND [LIBRARY]: frames as compilers seldom make them. "numbers", "data", "calls", "hole", "low": code without
+   unwind tables points with rbp at two words. Where a frame has its return address is a number, an address of data, one
+   of data behind what would be calls, one in the hole between the library's segments, where nothing can be read (ends
+   with 77 where there is none), or just behind the first page of all. "signal": an ordinary function that is said to be a
+   signal's frame. */
 #include "common.h"
 
 #include <dlfcn.h>
@@ -76,6 +76,7 @@ static uintptr_t hole_of(const char *name)
 int main(int argc, char **argv)
 {
 	static char data[ROUNDS * 16];
+	enum { CALL = 0xe8 };
 	if (argc > 2)
 		point(hole_of(argv[2]), 0);
 	else if (!strcmp(argv[1], "numbers"))
@@ -84,6 +85,8 @@ int main(int argc, char **argv)
 		point(PAGE - 8, 1);
 	else if (!strcmp(argv[1], "data"))
 		point((uintptr_t)data, 16);
+	else if (!strcmp(argv[1], "calls"))
+		point((uintptr_t)memset(data, CALL, sizeof data) + 16, 1);
 	else
 		signals();
 	return failures;

@@ -259,7 +259,7 @@ static bool record_call(struct thread *thread, struct binding *binding, uint64_t
 		if (gap > evidence->gap_max_ns)
 			evidence->gap_max_ns = gap;
 	}
-	evidence->last_ns = now;
+	evidence->last_ns = trace_header->last_ns = now;
 	evidence->calls++;
 	return true;
 }

@@ -285,6 +285,42 @@ def test_how_long_a_killed_process_has_lived(shim):
     assert max(1, seconds / 2) * 1e9 < report["target"]["duration_ns"] < min(3, seconds) * 1e9
 
 
+QUIET = """
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+	(void)argv;
+	free(malloc(100));
+	(void)!write(1, "1", 1);
+	for (int i = 0; i < 10; i++)
+		argc > 1 ? poll(NULL, 0, 100) : syscall(SYS_poll, NULL, 0, 100);
+	(void)!write(1, "2", 1);
+	for (;;)
+		pause();
+}
+"""
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_process_that_allocates_nothing_lives_all_the_same(shim, tmp_path, watched):
+    """Until now as long as it runs. Of a killed one what it was last seen doing is known: a call that is watched, not one of the kernel."""
+    (tmp_path / "quiet.c").write_text(QUIET)
+    program = harness.compile_to(tmp_path / "quiet", [tmp_path / "quiet.c"])
+    process, recording = shim.start([program, *["poll"] * watched])
+    assert process.stdout.read(2) == b"12"
+    running = harness.read_report(recording)["target"]
+    summary = harness.plain([harness.FA_REPORT, "summary", recording]).stdout
+    process.kill()
+    process.communicate()
+    killed = harness.read_report(recording)["target"]
+    assert running["ended"] == "running" and running["duration_ns"] > 1e9 and b"at least" not in summary
+    assert killed["ended"] == "unknown" and (killed["duration_ns"] > 0.8e9) == watched
+    assert b", at least " in harness.plain([harness.FA_REPORT, "summary", recording]).stdout
+
+
 def told_ns(recording):
     """For how long the process has lived, as far as its recording knows."""
     start, last = struct.unpack_from("<QQ", recording.read_bytes(), 48)

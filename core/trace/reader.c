@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const uint32_t record_sizes[TRACE_KIND_COUNT] = {
@@ -110,6 +111,13 @@ static int add_chunk(struct reader *reader, const struct trace_chunk *chunk, con
 		memcpy((char *)array->records + (size_t)chunk->first_index * array->record_bytes,
 		       data + (size_t)chunk->first_page * TRACE_PAGE_BYTES, (size_t)whole * array->record_bytes);
 	return 0;
+}
+
+uint64_t reader_now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 const char *reader_argument(const struct reader *reader, const char *before)

@@ -35,6 +35,9 @@ bool reader_is_recording(const char *path);
 int reader_open(struct reader *reader, const char *path);
 void reader_close(struct reader *reader);
 
+/* Nanoseconds of the clock that the recordings of this machine have their times from. */
+uint64_t reader_now_ns(void);
+
 /* The argument after `before` (NULL: the first), or NULL. */
 const char *reader_argument(const struct reader *reader, const char *before);
 

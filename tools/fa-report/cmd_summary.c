@@ -15,8 +15,9 @@ static void print_target(struct report *report)
 	const char *arg = reader_argument(&report->reader, NULL);
 	while (arg && (arg = reader_argument(&report->reader, arg)))
 		fprintf(report->out, " %s", *arg ? arg : "''");
-	fprintf(report->out, "\n  process     pid %u, %s, ", header->pid, text_time((double)report->model.duration_ns));
-	fputs(report->model.ended, report->out);
+	fprintf(report->out, "\n  process     pid %u, %s%s, %s", header->pid,
+		report->model.lived_longer ? "at least " : "", text_time((double)report->model.duration_ns),
+		report->model.ended);
 	if (header->ended != TRACE_ENDED_OPEN && header->end_value >= 0)
 		fprintf(report->out, " %d", header->end_value);
 	fprintf(report->out, "; mode=%s stacks=%s\n", text_mode(header->mode), text_stacks(header->stacks));

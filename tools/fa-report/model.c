@@ -399,11 +399,18 @@ static void describe_end(struct model *model)
 {
 	const struct trace_header *header = &model->reader->header;
 	uint64_t end = header->end_ns ? header->end_ns : header->last_ns;
+	if (header->ended == TRACE_ENDED_EXIT) {
+		model->ended = "exit";
+	} else if (header->ended == TRACE_ENDED_SIGNAL) {
+		model->ended = "signal";
+	} else if (still_running(header)) {
+		model->ended = "running";
+		end = reader_now_ns();
+	} else {
+		model->ended = "unknown";
+		model->lived_longer = true;
+	}
 	model->duration_ns = end > header->start_ns ? end - header->start_ns : 0;
-	model->ended = header->ended == TRACE_ENDED_EXIT     ? "exit"
-		       : header->ended == TRACE_ENDED_SIGNAL ? "signal"
-		       : still_running(header)               ? "running"
-							     : "unknown";
 }
 
 int model_build(struct model *model, const struct reader *reader)

@@ -103,7 +103,8 @@ struct model {
 	size_t task_count;
 	struct model_task task_total; /* record NULL */
 	const char *ended; /* exit, signal, running, unknown */
-	uint64_t duration_ns;
+	bool lived_longer; /* than `duration_ns`, perhaps */
+	uint64_t duration_ns; /* until now where it is running */
 };
 
 /* 0 or -ENOMEM. */

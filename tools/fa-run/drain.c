@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/trace/events.h"
+#include "core/trace/reader.h"
 #include "tools/fa-run/pack.h"
 #include "tools/fa-run/say.h"
 
@@ -31,13 +32,6 @@ struct drain {
 	_Atomic bool over; /* the program has ended */
 	struct pack *pack;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 struct drain *drain_open(bool waits)
 {
@@ -134,20 +128,20 @@ static bool take_all(struct drain *drain, bool passes)
 static void *run(void *given)
 {
 	struct drain *drain = given;
-	uint64_t moved_ns = now_ns();
+	uint64_t moved_ns = reader_now_ns();
 	long idle_ns = IDLE_NS;
 	for (;;) {
 		bool over = atomic_load(&drain->over);
-		bool stuck = now_ns() - moved_ns > HOLE_LIMIT_NS;
+		bool stuck = reader_now_ns() - moved_ns > HOLE_LIMIT_NS;
 		if (take_all(drain, over || stuck)) {
-			moved_ns = now_ns();
+			moved_ns = reader_now_ns();
 			idle_ns = IDLE_NS;
 			continue;
 		}
 		if (over)
 			return NULL;
 		if (atomic_load(&drain->area->pushed) == atomic_load(&drain->area->taken))
-			moved_ns = now_ns();
+			moved_ns = reader_now_ns();
 		nanosleep(&(struct timespec){0, idle_ns}, NULL);
 		idle_ns = idle_ns < IDLE_MAX_NS / 2 ? 2 * idle_ns : IDLE_MAX_NS;
 	}

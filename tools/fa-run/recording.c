@@ -17,10 +17,10 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/trace/events.h"
+#include "core/trace/reader.h"
 #include "tools/fa-run/say.h"
 
 #define DEFAULT_TEMPLATE "fa-%e-%p.fatrace"
@@ -317,15 +317,12 @@ void recording_advance(struct recording *recording)
 void recording_finish(struct recording *recording, int wait_status)
 {
 	struct trace_header header = {0};
-	struct timespec now;
 	recording_advance(recording);
 	int fd = recording->ready ? open_ours(recording, recording->latest, O_RDWR, &header) : -ENOENT;
 	if (fd < 0)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	note_end(recording->latest, fd, &header,
-		 header.end_ns ? header.end_ns : now_ns, /* the shim's own time is closer */
+		 header.end_ns ? header.end_ns : reader_now_ns(), /* the shim's own time is closer */
 		 WIFSIGNALED(wait_status) ? TRACE_ENDED_SIGNAL : TRACE_ENDED_EXIT,
 		 WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
 	close(fd);

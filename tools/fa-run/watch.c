@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/trace/reader.h"
+
 #define HANDSHAKE_TICK_NS 20000000
 #define HANDSHAKE_LIMIT_NS 1000000000
 #define STATUS_TICK_NS 500000000
@@ -25,13 +27,6 @@ void watch_block_signals(sigset_t *before)
 	for (size_t i = 0; i < sizeof own_faults / sizeof own_faults[0]; i++)
 		sigdelset(&watched, own_faults[i]);
 	sigprocmask(SIG_BLOCK, &watched, before);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static void hand_on(pid_t pid, const siginfo_t *info)
@@ -74,7 +69,7 @@ static void handshake(struct recording *recording, const char *library, uint64_t
 
 int watch_program(pid_t pid, struct recording *recording, const char *library, struct status *status)
 {
-	uint64_t start_ns = now_ns(), drawn_ns = start_ns;
+	uint64_t start_ns = reader_now_ns(), drawn_ns = start_ns;
 	bool settled = !recording;
 	for (;;) {
 		int wait_status;
@@ -90,7 +85,7 @@ int watch_program(pid_t pid, struct recording *recording, const char *library, s
 				recording_explain(recording, library, false, wait_status);
 			return wait_status;
 		}
-		uint64_t time_ns = now_ns();
+		uint64_t time_ns = reader_now_ns();
 		if (!settled)
 			handshake(recording, library, time_ns - start_ns, &settled);
 		if (status && time_ns - drawn_ns >= STATUS_TICK_NS) {

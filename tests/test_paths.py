@@ -226,6 +226,13 @@ def test_an_ordinary_function_said_to_be_a_signals(shim):
     assert paths == [(1000, ["work", "said_to_be_a_signals", "signals", "main"])]
 
 
+def test_who_unwinds_has_no_descriptors(shim):
+    """A program that closes all of them gets their numbers anew: its own are neither read nor written to."""
+    run = shim.run([harness.program("closes_all")])
+    paths = [[frame.get("function") for frame in site["stack"]][:3] for site in run.sites("work")]
+    assert (run.status, run.stderr) == (0, b"") and paths == [["work", "below_by_rbx", "deep"]] * 31
+
+
 def test_who_is_verified_again_asks_nobody(shim):
     """The pages of its stack have just been read: that the kernel calls none of them readable changes nothing."""
     run = shim.run([harness.program("rechecked")], options={"stack-check": 1})

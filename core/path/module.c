@@ -7,6 +7,7 @@
 #include "core/path/module.h"
 
 #define REFRESH_TRIES 100
+#define LOADER_TURNS 100u /* some 2 ms */
 
 #include <elf.h>
 #include <errno.h>
@@ -304,45 +305,37 @@ static struct {
 	_Atomic uint32_t told; /* how often the loader has; 0: it does not tell */
 	_Atomic uint32_t looked; /* at all that it had told by then */
 	_Atomic bool leaving;
+	_Atomic bool missed; /* who was told could not look */
+	_Atomic uint32_t forks; /* of the process whose loader told last */
 } events;
+static __thread bool in_loader; /* this thread tells, or is about to */
 
-void path_modules_told(void)
+/* False: another refresh goes on, and will for who knows how long. */
+static bool begin_refresh(void)
 {
-	atomic_fetch_add(&events.told, 1);
-	atomic_store(&events.leaving, false);
-	path_modules_refresh();
-}
-
-void path_modules_leaving(void)
-{
-	atomic_store(&events.leaving, true);
-}
-
-static bool nothing_is_new(void)
-{
-	uint32_t told = atomic_load(&events.told);
-	return told && told == atomic_load(&events.looked) && !atomic_load(&events.leaving);
-}
-
-void path_modules_refresh(void)
-{
-	if (nothing_is_new())
-		return;
-	if (module_refresh_barred || base_hurries()) /* who has the loader's lock may wait for what this thread holds */
-		return;
-	int saved_errno = errno;
-	int32_t self = (int32_t)base_forks() + 1, holder = 0;
 	/* Whoever else is inside may have started before the module that we miss was there: wait a little, never for good
 	   (it may be this thread, interrupted, or wait for the loader's lock that we hold). A holder from before a fork is no
 	   more. */
+	int32_t self = (int32_t)base_forks() + 1, holder = 0;
 	for (int tries = 0; !atomic_compare_exchange_strong(&refreshing, &holder, self); tries++) {
 		if (holder == self && tries == REFRESH_TRIES)
-			return;
+			return false;
 		if (holder == self) {
 			base_wait((unsigned)tries);
 			holder = 0;
 		}
 	}
+	return true;
+}
+
+/* Asks the loader, under its lock. False: that cannot be done now. */
+static bool look(void)
+{
+	if (module_refresh_barred || base_hurries()) /* who has the loader's lock may wait for what this thread holds */
+		return false;
+	int saved_errno = errno;
+	if (!begin_refresh())
+		return false;
 	bool changed = false;
 	uint32_t told = atomic_load(&events.told);
 	size_t count_before = atomic_load(&module_count);
@@ -355,9 +348,56 @@ void path_modules_refresh(void)
 		if (atomic_load(&module_changes) != changes_before)
 			module_suspect();
 	}
+	atomic_store(&events.missed, false);
 	atomic_store(&events.looked, told); /* last: who comes by meanwhile waits */
 	atomic_store(&refreshing, 0);
 	errno = saved_errno;
+	return true;
+}
+
+void path_modules_told(void)
+{
+	in_loader = true;
+	atomic_store(&events.forks, base_forks());
+	atomic_fetch_add(&events.told, 1);
+	atomic_store(&events.leaving, false);
+	if (!look())
+		atomic_store(&events.missed, true);
+	in_loader = false;
+}
+
+void path_modules_leaving(void)
+{
+	in_loader = true;
+	atomic_store(&events.forks, base_forks());
+	atomic_store(&events.leaving, true);
+}
+
+static bool loader_is_at_it(void)
+{
+	return atomic_load(&events.leaving) || atomic_load(&events.told) != atomic_load(&events.looked);
+}
+
+/* The thread that the loader tells looks: others give it the time that this takes as a rule. It may wait for the lock under which
+   modules are looked at, whose holder may wait for what the caller of malloc holds; after a fork there is no such thread. */
+static void wait_for_loader(void)
+{
+	bool here = atomic_load(&events.forks) == base_forks();
+	for (unsigned turn = 0; here && turn < LOADER_TURNS; turn++) {
+		if (!loader_is_at_it())
+			return;
+		base_wait(turn);
+	}
+	atomic_store(&events.leaving, false); /* once is enough */
+	atomic_store(&events.looked, atomic_load(&events.told));
+}
+
+void path_modules_refresh(void)
+{
+	if (!atomic_load(&events.told) || atomic_load(&events.missed))
+		(void)look();
+	else if (unlikely(loader_is_at_it()) && !in_loader && !module_refresh_barred && !base_hurries())
+		wait_for_loader();
 }
 
 size_t path_modules_count(void)

@@ -73,10 +73,11 @@ struct path_module {
 /* Notices modules that came or went since the last call (dlpi_adds/dlpi_subs make the common case cheap). Called at
    misses and markers. Module indices are stable for the process's life; an unloaded one keeps its entry. */
 void path_modules_refresh(void);
-/* The loader's event: its list has changed. Once this was called it is taken to be called each time, and a refresh looks no more
-   where it was not: it would wait for the loader's lock, whose holder may wait for what the caller of malloc holds. */
+/* The loader's event: its list has changed. The thread that has changed it looks, here. Once this was called it is taken to be
+   called each time, and a refresh only waits for who looks, a little: the loader's lock may be held by a thread that waits for
+   what the caller of malloc holds. */
 void path_modules_told(void);
-/* The event before that: some are about to be unmapped. Until path_modules_told each refresh looks. */
+/* The event before that, on the same thread: some are about to be unmapped. */
 void path_modules_leaving(void);
 size_t path_modules_count(void);
 /* Those that are mapped and have no entry: there were so many others before. */

@@ -7,14 +7,11 @@
 #define _GNU_SOURCE
 #include "core/path/walk.h"
 
-#include <dlfcn.h>
-#include <errno.h>
-#include <pthread.h>
 #include <ucontext.h>
 
-#include "core/library.h"
 #include "core/path/cfi.h"
 #include "core/path/module.h"
+#include "core/path/unwinder.h"
 
 #define GUESS_REACH (1u << 20)
 
@@ -66,78 +63,10 @@ static uintptr_t load(uintptr_t address)
 	return *(const uintptr_t *)address;
 }
 
-enum { UNW_RIP = 16, UNW_RSP = 7 }; /* libunwind-x86_64.h */
-typedef struct {
-	uint64_t words[127];
-} unw_cursor;
-
-static struct {
-	int (*getcontext)(ucontext_t *);
-	int (*init_local)(unw_cursor *, ucontext_t *);
-	int (*step)(unw_cursor *);
-	int (*get_reg)(unw_cursor *, int, uintptr_t *);
-	int (*set_caching_policy)(void *, int);
-	void **local_space;
-} unw;
-
 int walk_init(size_t depth_max)
 {
 	depth_limit = depth_max && depth_max < PATH_DEPTH_MAX ? depth_max : PATH_DEPTH_MAX;
-	void *library = library_open("libunwind.so.8");
-	if (!library)
-		return -ENOENT;
-	unw.getcontext = (int (*)(ucontext_t *))dlsym(library, "_Ux86_64_getcontext");
-	unw.init_local = (int (*)(unw_cursor *, ucontext_t *))dlsym(library, "_ULx86_64_init_local");
-	unw.get_reg = (int (*)(unw_cursor *, int, uintptr_t *))dlsym(library, "_ULx86_64_get_reg");
-	unw.set_caching_policy = (int (*)(void *, int))dlsym(library, "_ULx86_64_set_caching_policy");
-	unw.local_space = dlsym(library, "_ULx86_64_local_addr_space");
-	int (*step)(unw_cursor *) = (int (*)(unw_cursor *))dlsym(library, "_ULx86_64_step");
-	if (!unw.getcontext || !unw.init_local || !unw.get_reg || !step)
-		return -ENOENT;
-	unw.step = step;
-	return 0;
-}
-
-/* The whole path again from here, since the frames below know every register. False: it got no further than we did. */
-static __attribute__((noinline, cold)) bool walk_uncancelled(const uintptr_t *fp, struct walk *walk)
-{
-	ucontext_t context;
-	unw_cursor cursor;
-	uintptr_t sp = 0, pc = 0;
-	if (!unw.step || base_hurries() || unw.getcontext(&context)) /* it asks the loader too */
-		return false;
-	/* No cache (UNW_CACHE_NONE): its lock could be held by the thread that a signal handler interrupted. Not said at
-	   start-up: libunwind's own start opens a pipe, and most programs never come here. */
-	if (unw.set_caching_policy && unw.local_space)
-		unw.set_caching_policy(*unw.local_space, 0);
-	if (unw.init_local(&cursor, &context))
-		return false;
-	for (int steps = 0; sp != (uintptr_t)(fp + 2); steps++)
-		if (steps == 32 || unw.step(&cursor) <= 0 || unw.get_reg(&cursor, UNW_RSP, &sp) < 0)
-			return false;
-	size_t count = 0;
-	bool more = true;
-	while (more && count < walk->max && unw.get_reg(&cursor, UNW_RIP, &pc) >= 0 && pc) {
-		if (count < walk->count && walk->pcs[count] != pc)
-			return false;
-		walk->pcs[count++] = pc;
-		/* Where there is no unwind information libunwind would guess, and probe memory through its pipe. */
-		more = cfi_row_of(pc, false).kind != CFI_NONE && unw.step(&cursor) > 0;
-	}
-	walk->cut = more && count == walk->max;
-	bool further = count >= walk->count;
-	walk->count = further ? count : walk->count;
-	return further;
-}
-
-/* The same. libunwind asks through a pipe whether memory can be read, and to read from one is a cancellation point. */
-static __attribute__((noinline, cold)) bool walk_by_library(const uintptr_t *fp, struct walk *walk)
-{
-	int state;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-	bool further = walk_uncancelled(fp, walk);
-	pthread_setcancelstate(state, NULL);
-	return further;
+	return unwinder_init();
 }
 
 struct frame {
@@ -431,7 +360,7 @@ void walk_run(const uintptr_t *fp, struct walk *walk)
 			__attribute__((fallthrough));
 		case CFI_HARD:
 			walk->cacheable = false;
-			walk->failed = !walk_by_library(fp, walk);
+			walk->failed = !unwinder_walk(fp, walk);
 			return;
 		default:
 			if (walk->frames)

@@ -1,6 +1,6 @@
 /* Call paths against glibc's backtrace(): every shape of frame, the cache's answers compared with full walks, and programs
    that lie to it. `test_path --bench` prints the costs. Frames must stay as compiled: no sanitizer.
-   Sources: core/path/module.c core/path/cfi.c core/path/eh_frame.c core/path/walk.c core/path/tree.c core/path/run.c core/path/cache.c core/base.c core/library.c; libs: -ldl */
+   Sources: core/path/module.c core/path/cfi.c core/path/eh_frame.c core/path/walk.c core/path/unwinder.c core/path/tree.c core/path/run.c core/path/cache.c core/base.c core/library.c; libs: -ldl */
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <dlfcn.h>

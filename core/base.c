@@ -105,7 +105,7 @@ void base_wait(unsigned turn)
 {
 	if (turn < PAUSES) {
 		__builtin_ia32_pause();
-	} else if (turn < PAUSES + YIELDS) {
+	} else if (turn < PAUSES + YIELDS && !base_spares_calls()) {
 		syscall(SYS_sched_yield);
 	} else { /* on a futex that nobody wakes: sandboxes of programs with threads allow that */
 		static const uint32_t never;

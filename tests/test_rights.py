@@ -173,6 +173,11 @@ def test_a_program_that_may_make_an_allocators_calls_only(shim, arguments, optio
         assert {len(site["stack"]) for site in run.sites("deep")} == set(range(5, 105)), "each path is whole"
 
 
+def test_threads_that_meet_where_few_calls_are_allowed(shim):
+    run = shim.run([harness.program("meets_in_sandbox")])
+    assert (run.status, run.stderr) == (0, b"") and run.report["call_paths"]["wrong"] == 0
+
+
 @pytest.mark.parametrize("mode", ["observe", "route"])
 @pytest.mark.parametrize("what", ["forks", "keys", "calls", "stack", "task", "memory", "fork"])
 def test_the_first_large_block_comes_late(shim, mode, what):

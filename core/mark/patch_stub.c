@@ -4,6 +4,7 @@
  */
 #include "core/mark/patch_stub.h"
 
+#include "core/base.h"
 #include "core/mark/mark.h"
 
 #include <cpuid.h>
@@ -95,28 +96,34 @@ const struct stub_guard *stub_used(void)
 struct guarded {
 	void (*function)(void *a, void *b);
 	void *a, *b;
+	bool within; /* something else that is guarded */
 };
 
-/* What is guarded may take locks: a thread that may be cancelled at any instruction must not be here. */
+__thread bool patch_is_guarded;
+_Atomic bool patch_cancels_anywhere;
+
+/* What is guarded may take locks: a thread that may be cancelled at any instruction must not be here, and no handler may jump
+   away from here. It may out of a wait that is marked, as out of any call that is safe in handlers. */
 static void run_guarded(void *given, void *unused)
 {
 	const struct guarded *guarded = given;
+	bool shuts = !guarded->within && !base_spares_calls();
+	uint64_t signals = shuts ? base_shut_signals(BASE_SIGNALS_OF_CODE) : 0;
 	int type = PTHREAD_CANCEL_DEFERRED;
 	(void)unused;
 	if (patch_cancels_anywhere)
 		pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
 	guarded->function(guarded->a, guarded->b);
+	patch_is_guarded = guarded->within; /* here already: nothing below may come to run */
 	if (type != PTHREAD_CANCEL_DEFERRED)
 		pthread_setcanceltype(type, NULL);
+	if (shuts)
+		base_let_signals(signals);
 }
-
-__thread bool patch_is_guarded;
-_Atomic bool patch_cancels_anywhere;
 
 void patch_guarded(void (*function)(void *a, void *b), void *a, void *b)
 {
-	struct guarded guarded = {function, a, b};
-	bool was = patch_is_guarded;
+	struct guarded guarded = {function, a, b, .within = patch_is_guarded};
 	patch_is_guarded = true; /* before all else: the marked function may be one of these */
 	int saved = errno;
 	if (used)
@@ -124,5 +131,4 @@ void patch_guarded(void (*function)(void *a, void *b), void *a, void *b)
 	else
 		run_guarded(&guarded, NULL); /* nothing is patched yet */
 	errno = saved;
-	patch_is_guarded = was;
 }

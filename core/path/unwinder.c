@@ -213,7 +213,7 @@ static __attribute__((noinline)) bool walk_entered(const uintptr_t *fp, struct w
 bool unwinder_walk(const uintptr_t *fp, struct walk *walk)
 {
 	int state;
-	if (!unw.space || !enter())
+	if (!unw.space || base_spares_calls() || !enter()) /* its locks keep signals out */
 		return false;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	bool further = walk_entered(fp, walk);

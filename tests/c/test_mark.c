@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -404,6 +405,35 @@ static void test_cancel(void)
 	CHECK(unused == 1);
 }
 
+static volatile bool guarded_is_done;
+static sigjmp_buf out_of_handler;
+
+static void jumps_out(int number)
+{
+	siglongjmp(out_of_handler, number);
+}
+
+static void interrupted(void *a, void *b)
+{
+	(void)a, (void)b;
+	raise(SIGUSR1);
+	guarded_is_done = true;
+}
+
+/* What is guarded may hold locks: a handler that comes meanwhile runs after it, and may jump wherever it likes. */
+static void test_jump_out_of_guarded(void)
+{
+	sigset_t mask;
+	signal(SIGUSR1, jumps_out);
+	if (!sigsetjmp(out_of_handler, 1)) {
+		patch_guarded(interrupted, NULL, NULL);
+		CHECK(false);
+	}
+	CHECK(guarded_is_done && !patch_is_guarded);
+	CHECK(!pthread_sigmask(SIG_BLOCK, NULL, &mask) && !sigismember(&mask, SIGUSR1) && !sigismember(&mask, SIGTERM));
+	signal(SIGUSR1, SIG_DFL);
+}
+
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -421,6 +451,7 @@ int main(void)
 	test_chain();
 	test_busy_functions();
 	test_refusals();
+	test_jump_out_of_guarded();
 	test_cancel();
 	printf("%d failures\n", failures);
 	return failures != 0;

@@ -31,7 +31,7 @@ struct path_stats {
 	uint64_t failed; /* of the captures: they end at code that nothing says how to leave */
 };
 
-/* Once, from the shim's constructor: reads module tables, and opens libunwind.so.8.
+/* Once, from the shim's constructor: reads module tables, and opens libunwind-x86_64.so.8.
    Returns 0, or -ENOENT when there is no unwind information at all: then only callers can be had, a path of one (the return
    address). Before it has run no path is cut, and none goes on by libunwind. depth_max <= PATH_DEPTH_MAX. */
 int path_init(size_t depth_max);

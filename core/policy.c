@@ -9,8 +9,10 @@
 #include <sys/stat.h>
 
 #include "core/base.h"
+#include "core/registry/codes.h"
 #include "core/registry/presets.h"
 #include "core/runtime.h"
+#include "core/trace/writer.h"
 
 struct policy policy_in_force;
 static bool marks_frames;
@@ -120,6 +122,15 @@ void policy_load(void)
 	marks_frames = none || any_frame_marker();
 	if (!marks_frames && !policy_in_force.automatic_given)
 		read_preset("automatic");
+}
+
+void policy_begin_recording(void)
+{
+	for (uint32_t i = 0; i < policy_in_force.level_count; i++) {
+		int place = codes_place(policy_in_force.level[i].code);
+		if (place >= 0)
+			trace_header->code_level[place] = (uint8_t)(policy_in_force.level[i].level + 1);
+	}
 }
 
 bool policy_marks_frames(void)

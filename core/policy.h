@@ -11,6 +11,9 @@ extern struct policy policy_in_force;
    error, a line each, and is left out. */
 void policy_load(void);
 
+/* Writes down what of the policy only reports need. */
+void policy_begin_recording(void);
+
 /* Whether frames are marked by name; zero configuration is off then, and where `frame=none` was given. */
 bool policy_marks_frames(void);
 

@@ -31,7 +31,6 @@
 #include "core/policy.h"
 #include "core/recording.h"
 #include "core/region/region.h"
-#include "core/registry/codes.h"
 #include "core/role.h"
 #include "core/segment.h"
 #include "core/site.h"
@@ -278,6 +277,7 @@ static void take_policy(void)
 		runtime.stacks = TRACE_STACKS_CALLER;
 		trace_loss(TRACE_LOSS_STACKS, 1);
 	}
+	policy_begin_recording();
 	tag_begin_recording();
 	task_begin_recording();
 	trace_header->mode = runtime.mode;
@@ -285,11 +285,6 @@ static void take_policy(void)
 	trace_header->stacks_asked = runtime.options.stacks;
 	for (int i = 0; i < TRACE_THRESHOLD_COUNT; i++)
 		trace_header->thresholds[i] = runtime.options.threshold[i];
-	for (uint32_t i = 0; i < policy_in_force.level_count; i++) {
-		int place = codes_place(policy_in_force.level[i].code);
-		if (place >= 0)
-			trace_header->code_level[place] = (uint8_t)(policy_in_force.level[i].level + 1);
-	}
 	if (thread_self->gate & THREAD_READY)
 		role_named(thread_self, NULL);
 }
@@ -394,6 +389,7 @@ static void notice_fork(void)
 	trace_child_opened(phase == RUNTIME_RECORDING);
 	if (phase == RUNTIME_RECORDING) {
 		node_modules_sync();
+		policy_begin_recording();
 		tag_begin_recording();
 		task_begin_recording();
 		bind_child();

@@ -164,12 +164,40 @@ def test_thresholds_and_options_yield_to_the_command_line(shim, tmp_path):
     assert not result.violations("FA602") and not result.violations("FA301")
 
 
+HOT_LOOP = FRAMES + "[options]\nstacks = caller\n[thresholds]\nhot-loop = 3\n[levels]\nFA602 = deny\n"
+
+
 def test_levels(shim, tmp_path):
-    text = FRAMES + "[options]\nstacks = caller\n[thresholds]\nhot-loop = 3\n[levels]\nFA602 = deny\n"
-    result = run(shim, tmp_path, text)
-    assert {v["level"] for v in result.violations("FA602")} == {"error"}
-    result = run(shim, tmp_path, text.replace("deny", "allow"))
+    report = harness.read_report(run(shim, tmp_path, HOT_LOOP).recording, status=1)
+    assert {v["level"] for v in report["violations"] if v["code"] == "FA602"} == {"error"}
+    result = run(shim, tmp_path, HOT_LOOP.replace("deny", "allow"))
     assert result.violations("FA602") == []
+
+
+@pytest.mark.parametrize("level, arguments, status", [
+    ("deny", (), 1), ("deny", ("--min-severity", "error"), 1), ("deny", ("--deny", "FA902"), 1), ("deny", ("--warn", "FA602"), 0),
+    ("deny", ("--allow", "all"), 0), ("deny", ("--warn", "all", "--deny", "FA602"), 1), ("deny", ("--warn", "FA601"), 1),
+    ("warn", (), 0), ("warn", ("--deny-warnings",), 1), ("allow", ("--deny-warnings",), 0)])
+def test_a_denied_level_fails_reports_unless_the_command_line_overrules_it(shim, tmp_path, level, arguments, status):
+    result = run(shim, tmp_path, HOT_LOOP.replace("deny", level))
+    for command in ("summary", "violations", "sites"):
+        assert harness.plain([harness.FA_REPORT, command, result.recording, *arguments]).status == status
+
+
+def test_a_denied_code_that_did_not_fire_fails_no_report(shim, tmp_path):
+    result = run(shim, tmp_path, FRAMES + "[levels]\nFA902 = deny\n")
+    assert harness.plain([harness.FA_REPORT, result.recording]).status == 0
+
+
+def test_children_that_are_followed_have_the_policys_levels(shim, tmp_path):
+    policy = tmp_path / "policy.ini"
+    policy.write_text(FRAMES + "[levels]\nFA601 = deny\n")
+    shim.run([harness.program("fork_escapes")], {"policy": policy, "follow": 1})
+    recordings = list(tmp_path.glob("run1.fatrace*"))
+    assert len(recordings) == 2
+    for recording in recordings:
+        levels = [v["level"] for v in harness.read_report(recording, status=1)["violations"] if v["code"] == "FA601"]
+        assert levels == ["error"]
 
 
 def test_preload_takes_FA_POLICY_and_tells_file_and_line(shim, tmp_path):

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/registry/codes.h"
+#include "tools/fa-report/levels.h"
 #include "tools/fa-report/report.h"
 
 struct command {
@@ -71,21 +72,14 @@ static const struct option options[] = {{"format", required_argument, NULL, OPT_
 					{"version", no_argument, NULL, OPT_VERSION},
 					{NULL, 0, NULL, 0}};
 
-struct rule {
-	uint32_t code; /* 0: all */
-	enum trace_level level;
-};
-
 static struct {
-	bool json, deny_warnings, check;
+	bool json, check;
 	const char *output, *color;
 	struct symbols_options symbols;
 	struct report_options report;
-	enum trace_level min_severity;
-	struct rule rules[64];
-	size_t rule_count;
+	struct levels levels;
 	const char *sources[32], *routes[64];
-} line = {.color = "auto", .min_severity = TRACE_LEVEL_HINT};
+} line = {.color = "auto", .levels = {.min_severity = TRACE_LEVEL_HINT}};
 
 static __attribute__((noreturn, format(printf, 1, 2))) void fail(const char *format, ...)
 {
@@ -128,9 +122,9 @@ static void add_rule(const char *code, enum trace_level level)
 	const struct code_info *info = strcasecmp(code, "all") ? codes_named(code) : NULL;
 	if (!info && strcasecmp(code, "all"))
 		fail("no code %s; codes are FA001 to FA902 (fa-report explain CODE), or all", code);
-	if (line.rule_count == sizeof line.rules / sizeof *line.rules)
-		fail("more than %zu --deny, --warn and --allow", line.rule_count);
-	line.rules[line.rule_count++] = (struct rule){info ? info->number : 0, level};
+	if (line.levels.rule_count == LEVELS_RULES_MAX)
+		fail("more than %u --deny, --warn and --allow", LEVELS_RULES_MAX);
+	line.levels.rule[line.levels.rule_count++] = (struct levels_rule){info ? info->number : 0, level};
 }
 
 static enum trace_level parse_level(const char *text)
@@ -180,10 +174,10 @@ static void parse(int argc, char **argv)
 			add_rule(optarg, TRACE_LEVEL_ALLOW);
 			break;
 		case OPT_MIN:
-			line.min_severity = parse_level(optarg);
+			line.levels.min_severity = parse_level(optarg);
 			break;
 		case OPT_DENY_WARNINGS:
-			line.deny_warnings = true;
+			line.levels.deny_warnings = true;
 			break;
 		case OPT_SOURCE:
 			if (line.report.source_paths == sizeof line.sources / sizeof *line.sources)
@@ -232,28 +226,6 @@ static bool wants_color(FILE *out)
 		return true;
 	const char *no_color = getenv("NO_COLOR");
 	return !strcmp(line.color, "auto") && !(no_color && *no_color) && isatty(fileno(out));
-}
-
-/* Levels as the command line says, and only those it wants to see; true when a denied code fired. */
-static bool apply_rules(struct model *model)
-{
-	bool denied = false;
-	size_t kept = 0;
-	for (size_t i = 0; i < model->violation_count; i++) {
-		struct model_violation *v = &model->violations[i];
-		bool deny = line.deny_warnings && v->level >= TRACE_LEVEL_WARN;
-		for (size_t r = 0; r < line.rule_count; r++)
-			if (!line.rules[r].code || line.rules[r].code == v->code) {
-				v->level = line.rules[r].level;
-				deny = v->level == TRACE_LEVEL_ERROR ||
-				       (line.deny_warnings && v->level == TRACE_LEVEL_WARN);
-			}
-		denied |= deny;
-		if (v->level != TRACE_LEVEL_ALLOW && v->level >= line.min_severity)
-			model->violations[kept++] = *v;
-	}
-	model->violation_count = kept;
-	return denied;
 }
 
 static const struct command *find_command(const char *name)
@@ -362,7 +334,7 @@ static int with_recording(const struct command *command, FILE *out, bool color, 
 	if (model_build(&report.model, &report.reader) ||
 	    !(report.symbols = symbols_open(&report.reader, &line.symbols)))
 		fail("%s: out of memory", path);
-	bool denied = apply_rules(&report.model);
+	bool denied = levels_apply(&line.levels, &report.model);
 	report.options.color = color;
 	if (line.json)
 		out_json(&report);

@@ -363,6 +363,7 @@ static void take_levels(struct model *model)
 		uint8_t level = place >= 0 && place < 64 ? model->reader->header.code_level[place] : 0;
 		if (level && level <= TRACE_LEVEL_ERROR + 1)
 			model->violations[i].level = (enum trace_level)(level - 1);
+		model->violations[i].denied = level == TRACE_LEVEL_ERROR + 1;
 	}
 }
 

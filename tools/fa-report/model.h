@@ -70,7 +70,8 @@ struct model_task {
 
 struct model_violation {
 	uint32_t code;
-	enum trace_level level; /* as recorded, then as the command line says */
+	enum trace_level level; /* as recorded, then as the policy of the run and the command line say */
+	bool denied; /* by the policy of the run */
 	uint32_t site, other;
 	uint64_t count, bytes, first_frame, last_frame, worst_lifetime_frames, value, limit;
 	uint32_t thread;

@@ -310,3 +310,14 @@ def test_events_belong_to_their_recording(tmp_path):
     assert done.returncode == 125 and re.fullmatch(rb"fa-run: .* no file of events: choose another --output\n", done.stderr)
     record(tmp_path, tiny, "--level", "summary", check=False)
     assert events.read_bytes() == b"precious"
+
+
+def test_a_report_takes_no_events_place(built, tmp_path):
+    recording = record(tmp_path, [harness.program("pairs"), 100])
+    events, other = tmp_path / "x.fatrace.events", record(tmp_path, [harness.program("pairs"), 100], name="y.fatrace")
+    before = events.read_bytes()
+    for source in (recording, other):
+        done = harness.plain([harness.FA_REPORT, "-o", events, source])
+        assert (done.status, done.stdout) == (2, b"")
+        assert done.stderr.decode() == f"fa-report: --output {events}: that is a recording's file of events; a report needs a name of its own\n"
+    assert events.read_bytes() == before and before

@@ -11,6 +11,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/trace/events.h"
+
+enum { MAGIC_BYTES = 8 };
+static_assert(sizeof TRACE_MAGIC == MAGIC_BYTES + 1 && sizeof EVENTS_MAGIC == MAGIC_BYTES + 1, "magic");
+
 static const uint32_t record_sizes[TRACE_KIND_COUNT] = {
 	[TRACE_KIND_MODULE] = sizeof(struct trace_module),
 	[TRACE_KIND_NODE] = sizeof(struct trace_node),
@@ -200,15 +205,25 @@ static void add_losses(struct reader *reader)
 			((const struct trace_thread *)reader_at(threads, i))->frames_merged;
 }
 
-bool reader_is_recording(const char *path)
+static bool begins_with(const char *path, const char magic[MAGIC_BYTES])
 {
-	char magic[sizeof TRACE_MAGIC - 1];
+	char begin[MAGIC_BYTES];
 	struct stat what;
 	FILE *file = stat(path, &what) || !S_ISREG(what.st_mode) ? NULL : fopen(path, "r");
-	bool is_one = file && fread(magic, sizeof magic, 1, file) == 1 && !memcmp(magic, TRACE_MAGIC, sizeof magic);
+	bool does = file && fread(begin, sizeof begin, 1, file) == 1 && !memcmp(begin, magic, sizeof begin);
 	if (file)
 		fclose(file);
-	return is_one;
+	return does;
+}
+
+bool reader_is_recording(const char *path)
+{
+	return begins_with(path, TRACE_MAGIC);
+}
+
+bool reader_is_events(const char *path)
+{
+	return begins_with(path, EVENTS_MAGIC);
 }
 
 int reader_open(struct reader *reader, const char *path)
@@ -223,7 +238,7 @@ int reader_open(struct reader *reader, const char *path)
 		return error;
 	}
 	size_t table_end = TRACE_PAGE_BYTES * (1 + TRACE_TABLE_PAGES);
-	bool begins = bytes >= 8 && !memcmp(data, TRACE_MAGIC, 8);
+	bool begins = bytes >= MAGIC_BYTES && !memcmp(data, TRACE_MAGIC, MAGIC_BYTES);
 	if (bytes < sizeof reader->header || !begins) {
 		snprintf(reader->damage, sizeof reader->damage, "%s: %s", path,
 			 begins ? "cut within its header: nothing can be read"

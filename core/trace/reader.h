@@ -29,6 +29,8 @@ struct reader {
 
 /* Whether a regular file stands at `path` that begins as recordings do. */
 bool reader_is_recording(const char *path);
+/* As the events beside a recording do. */
+bool reader_is_events(const char *path);
 
 /* Reads `path`. 0, or a negative errno: -EINVAL when it is no recording, -EPROTO for another version; `damage` says
    what and why in one line. The result is freed by reader_close. */

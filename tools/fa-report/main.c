@@ -279,8 +279,10 @@ static FILE *open_output(void)
 	bool exists = !stat(line.output, &there);
 	bool is_link = !lstat(line.output, &name) &&
 		       S_ISLNK(name.st_mode); /* /dev/stdout, say: what takes its place is no link */
-	if (exists && reader_is_recording(line.output))
-		fail("--output %s: that is a recording; a report needs a name of its own", line.output);
+	bool is_events = exists && reader_is_events(line.output);
+	if (is_events || (exists && reader_is_recording(line.output)))
+		fail("--output %s: that is %s; a report needs a name of its own", line.output,
+		     is_events ? "a recording's file of events" : "a recording");
 	FILE *out = NULL;
 	if (is_link || (exists && !S_ISREG(there.st_mode))) {
 		out = fopen(line.output, "w");

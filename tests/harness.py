@@ -114,6 +114,16 @@ def read_report(recording, status=0):
     return json.loads(done.stdout)
 
 
+def with_header(recording, copy, field, value, index=0):
+    """`copy` made of a recording, with another number in a field of its header, or in one element of it."""
+    offset = next(int(line.split()[1]) for line in (TESTS / "golden/layout.txt").read_text().splitlines()
+                  if line.startswith(f"trace_header.{field} "))
+    data = bytearray(recording.read_bytes())
+    struct.pack_into("<Q", data, offset + 8 * index, value)
+    copy.write_bytes(data)
+    return copy
+
+
 def is_begun(recording):
     """Whether it can be read: what tells so is written last."""
     return recording.exists() and recording.read_bytes()[:8] == b"FATRACE\n"

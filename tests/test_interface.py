@@ -1,6 +1,7 @@
 """The keys of the JSON report that others read, and the text commands: all there, with values of the right kind."""
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -79,6 +80,18 @@ def test_live_bytes_are_usable_bytes(run):
     assert run.site_sum("site_l", "live_bytes") == 2 * 30 * 2 * 112
     assert run.site_sum("site_l", "bytes") == 2 * 30 * 2 * 100
     assert run.site_sum("site_l", "peak_bytes") >= 2 * 30 * 2 * 112
+
+
+def test_the_peaks_bound_stands_beside_it(run, tmp_path):
+    def shown(recording):
+        return re.search(r"; peak (.*?), live at the end", harness.plain([harness.FA_REPORT, recording]).stdout.decode())[1]
+    totals = run.report["totals"]
+    kib = totals["peak_error_bytes"] / 1024
+    assert kib * 1024 > totals["peak_bytes"] / 100
+    assert re.fullmatch(rf"\S+ KiB \(up to {kib:.{'0f' if kib >= 100 else '1f'}} KiB more\)", shown(run.recording))
+    for bytes_more, words in ((totals["peak_bytes"] // 100, 0), (totals["peak_bytes"] // 100 + 1, 1), (0, 0)):
+        copy = harness.with_header(run.recording, tmp_path / "copy.fatrace", "peak_error_bytes", bytes_more)
+        assert shown(copy).count("more)") == words
 
 
 @pytest.mark.parametrize("command", ["summary", "violations", "sites", "leaks", "frames", "threads", "markers", "list", "dump"])

@@ -116,10 +116,11 @@ static void print_markers(struct report *report)
 static void print_totals(struct report *report)
 {
 	const struct model *model = &report->model;
-	fprintf(report->out,
-		"  heap        %s allocations, %s frees, %s requested; peak %s, live at the end %s in %s blocks\n",
-		text_count(model->allocs), text_count(model->frees), text_bytes((double)model->bytes),
-		text_bytes((double)model->peak_bytes), text_bytes((double)model->live_bytes),
+	fprintf(report->out, "  heap        %s allocations, %s frees, %s requested; peak %s", text_count(model->allocs),
+		text_count(model->frees), text_bytes((double)model->bytes), text_bytes((double)model->peak_bytes));
+	if (model->peak_error_bytes > model->peak_bytes / 100)
+		fprintf(report->out, " (up to %s more)", text_bytes((double)model->peak_error_bytes));
+	fprintf(report->out, ", live at the end %s in %s blocks\n", text_bytes((double)model->live_bytes),
 		text_count(model->live_blocks > 0 ? (uint64_t)model->live_blocks : 0));
 	fprintf(report->out, "  tiers      ");
 	for (int tier = 0; tier < TRACE_TIERS; tier++)

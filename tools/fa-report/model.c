@@ -248,8 +248,10 @@ static void sum_threads(struct model *model)
 		}
 	}
 	model->peak_bytes = model->reader->header.peak_bytes;
+	uint64_t most = model->peak_bytes + model->reader->header.peak_error_bytes;
 	if (model->live_bytes > (int64_t)model->peak_bytes)
 		model->peak_bytes = (uint64_t)model->live_bytes;
+	model->peak_error_bytes = most > model->peak_bytes ? most - model->peak_bytes : 0;
 	for (int tier = 0; tier < TRACE_TIERS; tier++) {
 		model->tier[tier].peak_bytes = model->reader->header.tier_peak_bytes[tier];
 		if (model->tier[tier].live_bytes > (int64_t)model->tier[tier].peak_bytes)

@@ -89,7 +89,7 @@ struct model {
 	int64_t live_blocks, live_bytes;
 	uint64_t frees_outside; /* of blocks born outside every frame */
 	uint64_t frees_outside_in_segment; /* of these, in the segment they were born in */
-	uint64_t peak_bytes;
+	uint64_t peak_bytes, peak_error_bytes; /* the true peak is at most that much higher */
 	struct {
 		uint64_t allocs, frees, bytes, peak_bytes;
 		int64_t live_bytes;

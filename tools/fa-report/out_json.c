@@ -128,7 +128,7 @@ static void write_totals(struct report *report)
 	json_object_set_new(totals, "live_blocks", json_integer(model->live_blocks));
 	json_object_set_new(totals, "live_bytes", json_integer(model->live_bytes));
 	json_object_set_new(totals, "peak_bytes", number(model->peak_bytes));
-	json_object_set_new(totals, "peak_error_bytes", number(header->peak_error_bytes));
+	json_object_set_new(totals, "peak_error_bytes", number(model->peak_error_bytes));
 	const struct model_verdicts *v = &model->verdicts;
 	/* Of the frees of blocks born in a frame, those that came before the frame's end, on whichever thread. */
 	json_object_set_new(totals, "frees_in_frame",

@@ -137,6 +137,33 @@ def test_exit_status(run, arguments, status):
     assert harness.plain([harness.FA_REPORT, "violations", run.recording, *arguments]).status == status
 
 
+def with_lost_violations(recording, copy, count):
+    losses = re.findall(r"^LOSS\((\w+)", (harness.ROOT / "core/registry/losses.def").read_text(), re.M)
+    return harness.with_header(recording, copy, "losses", count, losses.index("VIOLATIONS"))
+
+
+@pytest.mark.parametrize("arguments, status", [
+    ([], 0), (["--deny", "FA902"], 1), (["--deny", "all"], 1), (["--deny-warnings"], 1), (["--deny", "FA502"], 0),
+    (["--deny", "FA902", "--warn", "FA902"], 0), (["--deny-warnings", "--allow", "all"], 0)])
+def test_what_could_not_be_recorded_may_be_denied(shim, tmp_path, arguments, status):
+    """But for codes that come of sums."""
+    clean = shim.run([harness.program("codes/fa601"), "clean"], {"frame": "frame_mark"})
+    assert harness.plain([harness.FA_REPORT, clean.recording, *arguments]).status == 0
+    lossy = with_lost_violations(clean.recording, tmp_path / "lossy.fatrace", 1234)
+    for command, says in (("summary", "violations  none recorded; 1,234 could not be\n"),
+                          ("violations", "no violations recorded; 1,234 could not be\n"), ("sites", "")):
+        done = harness.plain([harness.FA_REPORT, command, lossy, *arguments])
+        assert done.status == status and says in done.stdout.decode()
+        assert done.stderr.decode() == (f"fa-report: {lossy}: 1,234 violations could not be recorded; a denied code may have fired\n"
+                                        if status else "")
+
+
+def test_what_fired_is_denied_without_a_word(run, tmp_path):
+    lossy = with_lost_violations(run.recording, tmp_path / "lossy.fatrace", 5)
+    done = harness.plain([harness.FA_REPORT, lossy, "--deny", "FA601"])
+    assert (done.status, done.stderr) == (1, b"") and b"none" not in done.stdout.split(b"\nviolations")[1]
+
+
 def test_unreadable_recordings_are_refused_in_one_line(built, tmp_path):
     junk = tmp_path / "junk"
     junk.write_bytes(b"not a recording" * 1000)

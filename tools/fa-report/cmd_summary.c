@@ -241,7 +241,9 @@ static void print_violations(struct report *report)
 		keys[model->violations[i].level]++;
 	}
 	fprintf(report->out, "\n%sviolations%s", text_color(report, "\033[1m"), text_color(report, "\033[0m"));
-	if (!model->violation_count)
+	if (!model->violation_count && model->violations_lost)
+		fprintf(report->out, "  none recorded; %s could not be", text_count(model->violations_lost));
+	else if (!model->violation_count)
 		fprintf(report->out, "  none");
 	for (int level = TRACE_LEVEL_ERROR; level > TRACE_LEVEL_ALLOW; level--)
 		if (count[level])

@@ -58,7 +58,9 @@ void cmd_violations(struct report *report)
 	if (model->violation_count > top)
 		fprintf(report->out, "%zu more; --top %zu shows all\n", model->violation_count - top,
 			model->violation_count);
-	if (!model->violation_count)
+	if (!model->violation_count && model->violations_lost)
+		fprintf(report->out, "no violations recorded; %s could not be\n", text_count(model->violations_lost));
+	else if (!model->violation_count)
 		fprintf(report->out, "no violations\n");
 	text_losses(report);
 }

@@ -1,6 +1,8 @@
 /* The command line's rules over the levels that the model has from the recording. */
 #include "tools/fa-report/levels.h"
 
+#include "core/registry/codes.h"
+
 /* Of several rules for a code the last counts. True: what has the code and the level then is denied. */
 static bool take_rules(const struct levels *levels, uint32_t code, enum trace_level *level, bool denied)
 {
@@ -24,4 +26,16 @@ bool levels_apply(const struct levels *levels, struct model *model)
 	}
 	model->violation_count = kept;
 	return denied;
+}
+
+bool levels_may_be_denied(const struct levels *levels, const struct model *model)
+{
+	for (size_t i = 0; model->violations_lost && i < codes_count(); i++) {
+		uint32_t code = codes_at(i)->number;
+		enum trace_level level = codes_at(i)->level;
+		bool denied = model_policy_level(model, code, &level) && level == TRACE_LEVEL_ERROR;
+		if (take_rules(levels, code, &level, denied) && !model_is_derived(code))
+			return true;
+	}
+	return false;
 }

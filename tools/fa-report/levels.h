@@ -24,4 +24,7 @@ struct levels {
 /* Gives the model's violations their levels, and leaves out those that nobody wants to see; true when a denied code fired. */
 bool levels_apply(const struct levels *levels, struct model *model);
 
+/* Whether a denied code may be among the violations that found no place in the recording. */
+bool levels_may_be_denied(const struct levels *levels, const struct model *model);
+
 #endif

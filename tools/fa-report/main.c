@@ -113,7 +113,8 @@ static void usage(FILE *out)
 	      "(repeatable)\n"
 	      "  --check              of policy: read the files, say what is wrong\n"
 	      "  --help, --version\n\n"
-	      "exit status: 0 nothing denied; 1 a denied code fired; 2 bad usage, unreadable recording, wrong policy\n",
+	      "exit status: 0 nothing denied; 1 a denied code fired, or may be among violations that could not be\n"
+	      "recorded; 2 bad usage, unreadable recording, wrong policy\n",
 	      out);
 }
 
@@ -326,6 +327,19 @@ static int check_policies(char *const *paths)
 	return status;
 }
 
+/* What was lost counts as well: whoever denies a code wants to hear that it did not fire. */
+static bool is_denied(struct report *report)
+{
+	const struct model *model = &report->model;
+	if (levels_apply(&line.levels, &report->model))
+		return true;
+	bool may_be = levels_may_be_denied(&line.levels, model);
+	if (may_be)
+		fprintf(stderr, "fa-report: %s: %s violation%s could not be recorded; a denied code may have fired\n",
+			report->path, text_count(model->violations_lost), text_plural(model->violations_lost));
+	return may_be;
+}
+
 static int with_recording(const struct command *command, FILE *out, bool color, const char *path)
 {
 	struct report report = {.path = path, .options = line.report, .out = out};
@@ -336,7 +350,7 @@ static int with_recording(const struct command *command, FILE *out, bool color, 
 	if (model_build(&report.model, &report.reader) ||
 	    !(report.symbols = symbols_open(&report.reader, &line.symbols)))
 		fail("%s: out of memory", path);
-	bool denied = levels_apply(&line.levels, &report.model);
+	bool denied = is_denied(&report);
 	report.options.color = color;
 	if (line.json)
 		out_json(&report);

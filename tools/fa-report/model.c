@@ -284,6 +284,11 @@ static struct model_violation derived(const struct model_site *site, uint32_t co
 					.thread = UINT32_MAX};
 }
 
+bool model_is_derived(uint32_t code)
+{
+	return code == 502 || code == 510 || code == 520 || code == 801;
+}
+
 /* The codes that are rates over a site's blocks, and blocks that never died though their frame ended. */
 static int derive(struct model *model, const struct model_site *site)
 {
@@ -357,15 +362,21 @@ static int recorded(struct model *model)
 	return error;
 }
 
-/* Levels that the policy of the run gave to codes. */
+bool model_policy_level(const struct model *model, uint32_t code, enum trace_level *level)
+{
+	int place = codes_place(code);
+	uint8_t given = place >= 0 && place < 64 ? model->reader->header.code_level[place] : 0;
+	if (!given || given > TRACE_LEVEL_ERROR + 1)
+		return false;
+	*level = (enum trace_level)(given - 1);
+	return true;
+}
+
 static void take_levels(struct model *model)
 {
 	for (size_t i = 0; i < model->violation_count; i++) {
-		int place = codes_place(model->violations[i].code);
-		uint8_t level = place >= 0 && place < 64 ? model->reader->header.code_level[place] : 0;
-		if (level && level <= TRACE_LEVEL_ERROR + 1)
-			model->violations[i].level = (enum trace_level)(level - 1);
-		model->violations[i].denied = level == TRACE_LEVEL_ERROR + 1;
+		struct model_violation *v = &model->violations[i];
+		v->denied = model_policy_level(model, v->code, &v->level) && v->level == TRACE_LEVEL_ERROR;
 	}
 }
 
@@ -435,6 +446,7 @@ int model_build(struct model *model, const struct reader *reader)
 	for (size_t i = 1; i < model->site_count && !error; i++)
 		error = derive(model, &model->sites[i]);
 	take_levels(model);
+	model->violations_lost = reader->header.losses[TRACE_LOSS_VIOLATIONS];
 	if (model->violation_count)
 		qsort(model->violations, model->violation_count, sizeof *model->violations, by_weight);
 	return error;

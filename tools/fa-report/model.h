@@ -98,6 +98,7 @@ struct model {
 	size_t frames_count;
 	struct model_violation *violations; /* worst first */
 	size_t violation_count;
+	uint64_t violations_lost; /* found no place in the recording: of which codes, nobody knows */
 	struct model_region *regions; /* [0]: outside every region; empty when there are none */
 	size_t region_count;
 	struct model_task *tasks; /* by record index; [0]: kinds beyond the bound */
@@ -111,6 +112,11 @@ struct model {
 /* 0 or -ENOMEM. */
 int model_build(struct model *model, const struct reader *reader);
 void model_free(struct model *model);
+
+/* The level that the policy of the run gave to a code, if any. */
+bool model_policy_level(const struct model *model, uint32_t code, enum trace_level *level);
+/* Whether a code comes of sums alone: it is known whether it fired, whatever was lost. */
+bool model_is_derived(uint32_t code);
 
 static inline const struct trace_thread *model_thread(const struct model *model, uint32_t index)
 {

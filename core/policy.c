@@ -131,6 +131,14 @@ void policy_begin_recording(void)
 		if (place >= 0)
 			trace_header->code_level[place] = (uint8_t)(policy_in_force.level[i].level + 1);
 	}
+	for (uint32_t i = 0; i < policy_in_force.suppression_count; i++) {
+		const struct policy_suppression *suppression = &policy_in_force.suppression[i];
+		struct trace_suppression record = {.code = suppression->code};
+		base_text_copy(record.name, sizeof record.name, suppression->name);
+		base_text_copy(record.path, sizeof record.path, suppression->path);
+		base_text_copy(record.why, sizeof record.why, suppression->why);
+		trace_append(&trace_suppressions, &record, NULL);
+	}
 }
 
 bool policy_marks_frames(void)

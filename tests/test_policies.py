@@ -200,6 +200,110 @@ def test_children_that_are_followed_have_the_policys_levels(shim, tmp_path):
         assert levels == ["error"]
 
 
+def suppress(name, code, path, why="it is\n  known"):
+    return f"[suppress {name}]\ncode = {code}\npath = {path}\nwhy = {why}\n"
+
+
+def escapes(shim, tmp_path, text, options=None, program="codes/fa601"):
+    """Two violations FA601: at born_here and at never_freed, a block each."""
+    policy = tmp_path / "policy.ini"
+    policy.write_text(FRAMES + text)
+    return shim.run([harness.program(program), "fire"], {"policy": policy, **(options or {})})
+
+
+def born(report):
+    return sorted(v["born"]["stack"][0]["function"] for v in report["violations"])
+
+
+@pytest.mark.parametrize("code, path, left", [
+    ("FA601", "born_here", ["never_freed"]), ("frame-escape", "born_*", ["never_freed"]), ("FA601", "[nb]ever_fre?d", ["born_here"]),
+    ("FA601", "main", []), ("FA601", "*", []), ("FA601", "born", ["born_here", "never_freed"]),
+    ("FA601", "freed_here", ["born_here", "never_freed"]), ("FA205", "*", ["born_here", "never_freed"])])
+def test_what_is_suppressed_is_not_reported_but_counted(shim, tmp_path, code, path, left):
+    result = escapes(shim, tmp_path, "[levels]\nFA601 = deny\n" + suppress("cache", code, path))
+    report = harness.read_report(result.recording, status=1 if left else 0)
+    assert born(report) == left
+    count = 2 - len(left)
+    size = sum({"born_here": 100, "never_freed": 200}[f] for f in {"born_here", "never_freed"} - set(left))
+    assert report["suppressed"] == [{"name": "cache", "code": "FA205" if code == "FA205" else "FA601", "path": path, "why": "it is known",
+                                     "count": count, "bytes": size, "places": count}]
+    plural = "s" if count > 1 else ""
+    line = f"suppressed  {count} violation{plural} in {count} place{plural} by the policy (cache: it is known)\n"
+    for command in ("summary", "violations"):
+        done = harness.plain([harness.FA_REPORT, command, result.recording, "--deny", "all"])
+        assert done.status == (1 if left else 0)
+        assert done.stdout.decode().count("suppressed") == done.stdout.decode().count(line) == (1 if count else 0)
+        assert (re.search(r"violations  none|no violations", done.stdout.decode()) is None) == bool(left)
+
+
+def test_each_suppression_counts_what_falls_under_it_first(shim, tmp_path):
+    text = suppress("one", "FA601", "never_freed", "w1") + suppress("two", "FA601", "main", "w2") + suppress("three", "FA601", "*", "w3")
+    result = escapes(shim, tmp_path, text)
+    assert [(s["name"], s["count"]) for s in result.report["suppressed"]] == [("one", 1), ("two", 1), ("three", 0)]
+    assert result.violations() == []
+    done = harness.plain([harness.FA_REPORT, result.recording]).stdout.decode()
+    assert re.findall(r"^suppressed .*", done, re.M) == [f"suppressed  1 violation in 1 place by the policy ({w})" for w in ("one: w1", "two: w2")]
+
+
+def test_nothing_is_said_of_suppressions_where_there_are_none(shim, tmp_path):
+    result = escapes(shim, tmp_path, "")
+    assert "suppressed" not in result.report and born(result.report) == ["born_here", "never_freed"]
+
+
+def test_suppressions_by_readable_and_linkage_names(shim, tmp_path):
+    sites = escapes(shim, tmp_path, "", program="escapes_cxx").violations("FA601")
+    assert len(sites) == 1
+    for path in ("game::Pool<int>::make", "game::Pool<int>::make(unsigned long)", "_ZN4game4PoolIiE4makeEm", "*::make", "game::*"):
+        assert escapes(shim, tmp_path, suppress("s", "FA601", path), program="escapes_cxx").violations() == [], path
+    assert escapes(shim, tmp_path, suppress("s", "FA601", "make"), program="escapes_cxx").violations("FA601")
+
+
+def test_suppressions_of_code_without_symbols(shim, tmp_path):
+    program = tmp_path / "stripped"
+    table = harness.plain(["nm", harness.program("codes/fa601")]).stdout.decode()
+    mark = int(re.search(r"^(\w+) t frame_mark$", table, re.M | re.I)[1], 16)
+    assert harness.plain(["strip", "-o", program, harness.program("codes/fa601")]).status == 0
+    policy = tmp_path / "policy.ini"
+    policy.write_text(f"[markers]\nframe = stripped+{mark:#x}\n")
+    first = shim.run([program, "fire"], {"policy": policy}).violations("FA601")
+    assert len(first) == 2
+    offset = first[0]["born"]["stack"][0]["offset"]
+    with policy.open("a") as more:
+        more.write(suppress("one", "FA601", f"stripped+{offset:#x}"))
+    left = shim.run([program, "fire"], {"policy": policy}).violations("FA601")
+    assert [v["fingerprint"] for v in left] == [first[1]["fingerprint"]]
+
+
+@pytest.mark.parametrize("path, left", [("*", 0), ("born_here", 1)])
+@pytest.mark.parametrize("code, text", [("FA601", "[options]\nstacks = none\n"), ("FA301", "[role frame]\nmain = yes\nbudget = 100\n")])
+def test_what_has_no_path_is_suppressed_as_any(shim, tmp_path, code, text, path, left):
+    result = escapes(shim, tmp_path, text + suppress("s", code, path))
+    assert bool(result.violations(code)) == bool(left)
+
+
+def test_a_fault_without_a_block_is_suppressed_where_it_was_found(shim, tmp_path):
+    assert escapes(shim, tmp_path, suppress("s", "FA901", "nobody"), program="codes/fa901").violations("FA901")
+    assert not escapes(shim, tmp_path, suppress("s", "FA901", "freed_here"), program="codes/fa901").violations("FA901")
+
+
+def test_children_that_are_followed_have_the_policys_suppressions(shim, tmp_path):
+    escapes(shim, tmp_path, suppress("s", "FA601", "born_here"), {"follow": 1}, program="fork_escapes")
+    reports = [harness.read_report(r) for r in tmp_path.glob("run1.fatrace*")]
+    assert [(r["violations"], r["suppressed"][0]["count"]) for r in reports] == [([], 1)] * 2
+
+
+def test_as_many_and_as_long_suppressions_as_a_policy_may_have(shim, tmp_path):
+    why = "\n  ".join(["of many words " * 12] * 12)
+    text = "".join(suppress(f"number-{i}", "FA601", "nobody-" + "x" * 180) for i in range(63)) + suppress("last", "FA601", "main", why)
+    result = escapes(shim, tmp_path, text)
+    assert result.stderr == b"" and result.violations() == []
+    suppressed = result.report["suppressed"]
+    assert len(suppressed) == 64 and suppressed[63]["count"] == 2 and suppressed[0]["path"] == "nobody-" + "x" * 180
+    assert (len(suppressed[0]["why"]), len(suppressed[63]["why"])) == (11, 751)
+    dump = harness.plain([harness.FA_REPORT, "dump", result.recording]).stdout.decode()
+    assert "suppression 63: last, FA601 at main: of many words" in dump
+
+
 def test_preload_takes_FA_POLICY_and_tells_file_and_line(shim, tmp_path):
     policy = tmp_path / "p.ini"
     policy.write_text("[markers]\nframe = frame_mark\nfarme = x\n")

@@ -80,6 +80,7 @@ enum trace_kind {
 	TRACE_KIND_TASK_TYPE, /* struct trace_task_type; 0 stands for those beyond the bound */
 	TRACE_KIND_TASK_COUNT, /* struct trace_task_count */
 	TRACE_KIND_TALLY, /* struct trace_tally */
+	TRACE_KIND_SUPPRESSION, /* struct trace_suppression; none in recordings of older builds */
 	TRACE_KIND_COUNT
 };
 
@@ -544,6 +545,16 @@ struct trace_tag {
 	uint64_t reserved0[5];
 };
 static_assert(sizeof(struct trace_tag) == 128, "tag record");
+
+/* What the policy wants not to be reported: a code, where a function of the call path is called so. */
+struct trace_suppression {
+	uint32_t code; /* 601 for FA601 */
+	uint32_t reserved0;
+	char name[64];
+	char path[200]; /* glob; a policy's lines are shorter */
+	char why[752]; /* cut when longer */
+};
+static_assert(sizeof(struct trace_suppression) == 1024, "suppression record");
 
 /* Tasks of one kind: those that one function polls, coroutines of one entry function, tasks of one name by the API.
    Totals are the sums of its trace_task_count over all slots; a task's own figures are added when it ends. */

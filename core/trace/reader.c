@@ -33,6 +33,7 @@ static const uint32_t record_sizes[TRACE_KIND_COUNT] = {
 	[TRACE_KIND_TASK_TYPE] = sizeof(struct trace_task_type),
 	[TRACE_KIND_TASK_COUNT] = sizeof(struct trace_task_count),
 	[TRACE_KIND_TALLY] = sizeof(struct trace_tally),
+	[TRACE_KIND_SUPPRESSION] = sizeof(struct trace_suppression),
 };
 
 /* The whole file; it is bounded by TRACE_MAX_BYTES. */
@@ -161,6 +162,11 @@ static void terminate_strings(struct reader *reader)
 				struct trace_marker *marker = record;
 				terminate(marker->name, sizeof marker->name);
 				terminate(marker->reason, sizeof marker->reason);
+			} else if (array->kind == TRACE_KIND_SUPPRESSION) {
+				struct trace_suppression *suppression = record;
+				terminate(suppression->name, sizeof suppression->name);
+				terminate(suppression->path, sizeof suppression->path);
+				terminate(suppression->why, sizeof suppression->why);
 			}
 		}
 	}

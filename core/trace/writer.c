@@ -25,7 +25,8 @@
 
 struct trace_header *trace_header;
 struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels, trace_groups, trace_threads, trace_lifetimes,
-	trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts, trace_tallies;
+	trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts, trace_tallies,
+	trace_suppressions;
 
 static struct trace_header *parent; /* where a followed child without a recording is counted; NULL: it has one */
 
@@ -329,6 +330,7 @@ int trace_open(const char *path)
 	trace_array_init(&trace_tags, TRACE_KIND_TAG, 0, sizeof(struct trace_tag), 32, 64);
 	trace_array_init(&trace_task_types, TRACE_KIND_TASK_TYPE, 0, sizeof(struct trace_task_type), 16, 256);
 	trace_array_init(&trace_task_counts, TRACE_KIND_TASK_COUNT, 0, sizeof(struct trace_task_count), 32, 2048);
+	trace_array_init(&trace_suppressions, TRACE_KIND_SUPPRESSION, 0, sizeof(struct trace_suppression), 4, 64);
 	return error;
 }
 

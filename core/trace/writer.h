@@ -29,7 +29,7 @@ struct trace_array {
 extern struct trace_header *trace_header own_data; /* never NULL after trace_open */
 extern struct trace_array trace_modules, trace_nodes, trace_sites, trace_labels, trace_groups, trace_threads,
 	trace_lifetimes, trace_violations, trace_markers, trace_tags, trace_task_types, trace_task_counts,
-	trace_tallies;
+	trace_tallies, trace_suppressions;
 
 /* Creates the recording at `path` (absolute) or, when path is NULL or fails, in anonymous memory. Fills what is known
    of the header. Returns 0, or the negative errno of the file (the recording then is anonymous). There is none at all after -ENOMEM,

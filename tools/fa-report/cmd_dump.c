@@ -181,6 +181,11 @@ static void dump_tag(FILE *out, uint32_t index, const struct trace_tag *t)
 		index, t->name, t->budget_bytes, t->frame_bytes_max, t->frames_over);
 }
 
+static void dump_suppression(FILE *out, uint32_t index, const struct trace_suppression *s)
+{
+	fprintf(out, "suppression %u: %s, FA%03u at %s: %s\n", index, s->name, s->code, s->path, s->why);
+}
+
 static void dump_group(struct report *report, uint32_t index, const struct trace_group *group)
 {
 	const struct trace_group_label *label =
@@ -235,6 +240,9 @@ static void dump_record(struct report *report, const struct reader_array *array,
 	case TRACE_KIND_TALLY:
 		dump_tally(report->out, record);
 		break;
+	case TRACE_KIND_SUPPRESSION:
+		dump_suppression(report->out, index, record);
+		break;
 	default: /* labels are shown with their groups; a histogram's buckets tell nobody anything */
 		break;
 	}
@@ -243,10 +251,10 @@ static void dump_record(struct report *report, const struct reader_array *array,
 void cmd_dump(struct report *report)
 {
 	static const char *const kinds[TRACE_KIND_COUNT] = {
-		"none",       "module",    "node",   "site",         "group label",
-		"group",      "thread",    "frame",  "merged frame", "frame histogram",
-		"lifetime",   "violation", "marker", "region",       "task type",
-		"task count", "tally"};
+		"none",       "module",    "node",       "site",         "group label",
+		"group",      "thread",    "frame",      "merged frame", "frame histogram",
+		"lifetime",   "violation", "marker",     "region",       "task type",
+		"task count", "tally",     "suppression"};
 	dump_header(report->out, &report->reader.header);
 	for (size_t i = 0; i < report->reader.array_count; i++) {
 		const struct reader_array *array = &report->reader.arrays[i];

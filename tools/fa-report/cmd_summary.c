@@ -251,6 +251,7 @@ static void print_violations(struct report *report)
 				text_level((enum trace_level)level), text_plural(count[level]), text_count(keys[level]),
 				text_plural(keys[level]));
 	fprintf(report->out, "%s\n", model->violation_count ? "; `fa-report violations` shows them" : "");
+	suppress_tell(report);
 }
 
 /* The events beside the recording, held against its sums. */

@@ -17,9 +17,8 @@ static void print(struct report *report, const struct model_violation *v)
 	const struct model_site *site =
 		v->site && v->site < report->model.site_count ? &report->model.sites[v->site] : NULL;
 	const struct trace_occurrence *first = v->record && v->record->occurrences ? &v->record->occurrence[0] : NULL;
-	const struct symbol_frame *head = site && site->record->node ? text_headline(report, site->record->node).frame
-					  : v->other                 ? text_headline(report, v->other).frame
-								     : NULL;
+	uint32_t path = model_path(&report->model, v);
+	const struct symbol_frame *head = path ? text_headline(report, path).frame : NULL;
 	if (head) {
 		if (head->file)
 			fprintf(report->out, "  --> %s:%d\n", head->file, head->line);
@@ -62,5 +61,6 @@ void cmd_violations(struct report *report)
 		fprintf(report->out, "no violations recorded; %s could not be\n", text_count(model->violations_lost));
 	else if (!model->violation_count)
 		fprintf(report->out, "no violations\n");
+	suppress_tell(report);
 	text_losses(report);
 }

@@ -350,6 +350,7 @@ static int with_recording(const struct command *command, FILE *out, bool color, 
 	if (model_build(&report.model, &report.reader) ||
 	    !(report.symbols = symbols_open(&report.reader, &line.symbols)))
 		fail("%s: out of memory", path);
+	suppress_apply(&report);
 	bool denied = is_denied(&report);
 	report.options.color = color;
 	if (line.json)

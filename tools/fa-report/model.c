@@ -284,6 +284,12 @@ static struct model_violation derived(const struct model_site *site, uint32_t co
 					.thread = UINT32_MAX};
 }
 
+uint32_t model_path(const struct model *model, const struct model_violation *v)
+{
+	uint32_t born = v->site && v->site < model->site_count ? model->sites[v->site].record->node : 0;
+	return born ? born : v->other;
+}
+
 bool model_is_derived(uint32_t code)
 {
 	return code == 502 || code == 510 || code == 520 || code == 801;
@@ -380,6 +386,18 @@ static void take_levels(struct model *model)
 	}
 }
 
+static int take_suppressions(struct model *model)
+{
+	const struct reader_array *records = reader_array(model->reader, TRACE_KIND_SUPPRESSION, 0);
+	model->suppressions = calloc(records->count + 1, sizeof *model->suppressions);
+	if (!model->suppressions)
+		return -ENOMEM;
+	model->suppression_count = records->count;
+	for (uint32_t i = 0; i < records->count; i++)
+		model->suppressions[i].record = reader_at(records, i);
+	return 0;
+}
+
 static int by_weight(const void *left, const void *right)
 {
 	const struct model_violation *a = left, *b = right;
@@ -445,6 +463,8 @@ int model_build(struct model *model, const struct reader *reader)
 		error = recorded(model);
 	for (size_t i = 1; i < model->site_count && !error; i++)
 		error = derive(model, &model->sites[i]);
+	if (!error)
+		error = take_suppressions(model);
 	take_levels(model);
 	model->violations_lost = reader->header.losses[TRACE_LOSS_VIOLATIONS];
 	if (model->violation_count)
@@ -458,6 +478,7 @@ void model_free(struct model *model)
 		free(model->frames[i].series);
 	free(model->frames);
 	free(model->violations);
+	free(model->suppressions);
 	free(model->regions);
 	free(model->tasks);
 	free(model->sites);

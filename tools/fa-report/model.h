@@ -80,6 +80,12 @@ struct model_violation {
 	bool never_died;
 };
 
+/* What the policy of the run wants not to be reported; the counts are suppress.c's. */
+struct model_suppression {
+	const struct trace_suppression *record;
+	uint64_t count, bytes, places;
+};
+
 struct model {
 	const struct reader *reader;
 	struct model_site *sites; /* by record index */
@@ -98,6 +104,8 @@ struct model {
 	size_t frames_count;
 	struct model_violation *violations; /* worst first */
 	size_t violation_count;
+	struct model_suppression *suppressions; /* by record index */
+	size_t suppression_count;
 	uint64_t violations_lost; /* found no place in the recording: of which codes, nobody knows */
 	struct model_region *regions; /* [0]: outside every region; empty when there are none */
 	size_t region_count;
@@ -115,6 +123,8 @@ void model_free(struct model *model);
 
 /* The level that the policy of the run gave to a code, if any. */
 bool model_policy_level(const struct model *model, uint32_t code, enum trace_level *level);
+/* The path that a violation is known by: where the block was made; of what has no such path, where it was found. 0: none. */
+uint32_t model_path(const struct model *model, const struct model_violation *violation);
 /* Whether a code comes of sums alone: it is known whether it fired, whatever was lost. */
 bool model_is_derived(uint32_t code);
 

@@ -453,6 +453,24 @@ static void write_violation(struct report *report, const struct model_violation 
 	fputc('}', report->out);
 }
 
+static void write_suppressed(struct report *report)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < report->model.suppression_count; i++) {
+		const struct model_suppression *suppression = &report->model.suppressions[i];
+		json_t *one = json_object();
+		json_object_set_new(one, "name", string(suppression->record->name));
+		json_object_set_new(one, "code", json_sprintf("FA%03u", suppression->record->code));
+		json_object_set_new(one, "path", string(suppression->record->path));
+		json_object_set_new(one, "why", string(suppression->record->why));
+		json_object_set_new(one, "count", number(suppression->count));
+		json_object_set_new(one, "bytes", number(suppression->bytes));
+		json_object_set_new(one, "places", number(suppression->places));
+		json_array_append_new(list, one);
+	}
+	dump(report, list);
+}
+
 static void write_losses(struct report *report)
 {
 	const uint64_t *losses = report->reader.header.losses;
@@ -548,6 +566,10 @@ void out_json(struct report *report)
 		write_violation(report, &model->violations[i]);
 	}
 	fputc(']', report->out);
+	if (model->suppression_count) {
+		key(report, "suppressed");
+		write_suppressed(report);
+	}
 	key(report, "call_paths");
 	write_call_paths(report);
 	key(report, "events");

@@ -25,6 +25,10 @@ struct report {
 	FILE *out;
 };
 
+/* Takes what the policy of the run suppresses out of the violations, and counts it. */
+void suppress_apply(struct report *report);
+void suppress_tell(struct report *report); /* a line for each suppression that something fell under */
+
 /* Formats. */
 void out_json(struct report *report);
 

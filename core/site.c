@@ -28,11 +28,43 @@ static struct {
 	uint32_t *site_of_node; /* site, 0 = none */
 } table;
 
-/* Under the lock. Whether a whole path may have a site: one bit for each that has, by the hash of its pcs. Where code is
-   unloaded they stay, and others of the same addresses are asked in vain. */
-#define WHOLE_BITS (1u << 19)
-static uint64_t whole[WHOLE_BITS / 64];
-static bool whole_used;
+/* Under the lock. Whole paths: one bit for each, by the hash of its pcs. Where code is unloaded they stay, and others of the
+   same addresses are taken for them. */
+#define SET_BITS (1u << 19)
+struct path_set {
+	uint64_t bits[SET_BITS / 64];
+	bool used;
+};
+static struct path_set whole; /* those that may have a site */
+static struct path_set lost; /* those that have none, which was counted */
+
+static uint32_t set_bit(const uintptr_t *pcs, size_t count)
+{
+	uint64_t h = 0;
+	for (size_t i = 0; i < count; i++)
+		h = (h ^ pcs[i]) * 0x9e3779b97f4a7c15u;
+	return (uint32_t)(h >> 40) & (SET_BITS - 1);
+}
+
+static bool set_has(const struct path_set *set, const uintptr_t *pcs, size_t count)
+{
+	uint32_t bit = set_bit(pcs, count);
+	return set->bits[bit / 64] >> bit % 64 & 1;
+}
+
+static void set_add(struct path_set *set, const uintptr_t *pcs, size_t count)
+{
+	uint32_t bit = set_bit(pcs, count);
+	set->bits[bit / 64] |= 1ull << bit % 64;
+	set->used = true;
+}
+
+/* Its pages are none yet where it was not used. */
+static void set_clear(struct path_set *set)
+{
+	if (set->used)
+		memset(set, 0, sizeof *set);
+}
 
 static uint32_t class_sites[TRACE_ROLE_IO + 1][POLICY_REGIONS_MAX][SITE_CLASSES];
 static bool classes_used;
@@ -48,9 +80,8 @@ int site_init(void)
 		memset(class_sites, 0, sizeof class_sites);
 	classes_used = false;
 	rule_forget_sites();
-	if (whole_used)
-		memset(whole, 0, sizeof whole);
-	whole_used = false;
+	set_clear(&whole);
+	set_clear(&lost);
 	trace_append(&trace_sites, NULL, &(uint32_t){0}); /* site 0: unknown */
 	return 0;
 }
@@ -68,21 +99,6 @@ static uint64_t *tagged_place(uint32_t node, uint32_t tag)
 static uint32_t site_known(uint32_t node, uint32_t tag)
 {
 	return tag ? (uint32_t)*tagged_place(node, tag) & 0xffffff : table.site_of_node[node];
-}
-
-static uint32_t whole_bit(const uintptr_t *pcs, size_t count)
-{
-	uint64_t h = 0;
-	for (size_t i = 0; i < count; i++)
-		h = (h ^ pcs[i]) * 0x9e3779b97f4a7c15u;
-	return (uint32_t)(h >> 40) & (WHOLE_BITS - 1);
-}
-
-static void whole_add(const uintptr_t *pcs, size_t count)
-{
-	uint32_t bit = whole_bit(pcs, count);
-	whole[bit / 64] |= 1ull << bit % 64;
-	whole_used = true;
 }
 
 static uint32_t site_add(uint32_t node, bool folded, uint32_t tag, const uintptr_t *pcs, size_t count)
@@ -134,8 +150,17 @@ static uint32_t site_at_depth(const uintptr_t *pcs, size_t count, size_t depth, 
 	if (!site && may_add)
 		site = site_add(node, folded, tag, pcs, count);
 	if (site && !folded)
-		whole_add(pcs, count); /* other pcs may have found it, by the same node */
+		set_add(&whole, pcs, count); /* other pcs may have found it, by the same node */
 	return site;
+}
+
+/* Lock held. Counts a path that is not kept whole, however often and by how many threads it is asked for. */
+static void lose_whole(const uintptr_t *pcs, size_t count)
+{
+	if (set_has(&lost, pcs, count))
+		return;
+	set_add(&lost, pcs, count);
+	trace_loss(TRACE_LOSS_SITES, 1);
 }
 
 uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
@@ -152,16 +177,18 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 		slot_note_path_stats();
 	count = node_path_part(pcs, count);
 	size_t depth = depth_kept();
-	uint32_t bit = depth < count ? whole_bit(pcs, count) : 0, site = 0;
-	if (depth >= count || whole[bit / 64] >> bit % 64 & 1)
+	uint32_t site = 0;
+	if (depth >= count || set_has(&whole, pcs, count))
 		site = site_at_depth(pcs, count, count, cut, depth >= count, tag);
 	if (!site && base_hurries() && depth >= count) { /* there is room, and somebody else at it */
 		trace_loss(TRACE_LOSS_STACKS, 1);
 	} else if (!site) {
-		trace_loss(TRACE_LOSS_SITES, 1);
+		lose_whole(pcs, count);
+		while (depth >= count) /* that was tried */
+			depth /= 2;
 		for (; !site && depth; depth /= 2) {
 			site = site_at_depth(pcs, count, depth, cut, true, tag);
-			*kept = depth < count ? depth : *kept;
+			*kept = site ? depth : *kept;
 		}
 	}
 	if (!site && base_hurries())
@@ -172,10 +199,11 @@ uint32_t site_intern(const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 
 uint32_t site_intern_counter(void *thread, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag, size_t *kept)
 {
+	size_t asked = *kept;
 	uint32_t site = site_intern(pcs, count, cut, tag, kept);
 	const struct trace_counter *counter = counter_of(thread, site);
 	if (unlikely(counter->site != site)) /* there is no room, or somebody has the lock */
-		*kept = 0;
+		*kept = base_hurries() ? 0 : asked;
 	return counter_place(counter);
 }
 

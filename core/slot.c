@@ -36,12 +36,10 @@ static struct thread *slot_make(uint32_t slot)
 	thread->slot = slot;
 	thread->tallies = (struct trace_tally **)tables;
 	tables += TALLIES_BYTES;
-	if (full) {
+	if (full)
 		thread->alloc_paths = (struct path_cache *)tables;
-		path_cache_own(thread->alloc_paths, thread);
-	} else if (none) {
+	else if (none)
 		thread->class_table = (struct thread_class *)tables;
-	}
 	return thread;
 }
 
@@ -129,6 +127,17 @@ bool slot_make_other_paths(struct thread *thread)
 	return thread->other_paths;
 }
 
+static void own_paths(struct path_cache *cache, struct thread *thread)
+{
+	path_cache_own(cache, thread, counter_place(thread->groups[0]));
+}
+
+void slot_own_paths(struct thread *thread)
+{
+	if (thread->alloc_paths)
+		own_paths(thread->alloc_paths, thread);
+}
+
 static struct path_stats forgotten_stats; /* of caches that were given up */
 
 void slot_note_path_stats(void)
@@ -156,7 +165,7 @@ void slot_forget_paths(struct thread *thread)
 		base_unlock(&slots.lock);
 	}
 	if (fresh) {
-		path_cache_own(fresh, thread);
+		own_paths(fresh, thread);
 		/* The old one stays mapped, once a slot: a signal handler may be reading it. */
 		thread->alloc_paths = fresh;
 	}

@@ -25,6 +25,9 @@ bool slot_make_classes(struct thread *thread);
 /* The cache of call paths of deaths and markers, which many threads do without. False: there is no memory for it. */
 bool slot_make_other_paths(struct thread *thread);
 
+/* Its cache of allocations' call paths answers with its counters: once it has those of site 0, which stand for none. */
+void slot_own_paths(struct thread *thread);
+
 /* Forgets which call path belongs to which site, so that paths that were folded outside frames are kept whole now. */
 void slot_forget_paths(struct thread *thread);
 

@@ -139,6 +139,7 @@ static void prepare(struct thread *thread, struct trace_thread *record, uint32_t
 	atomic_store(&thread->own_deaths_remote, 0);
 	account_forget_seen(thread);
 	thread_choose_classes(thread);
+	slot_own_paths(thread);
 	scope_settle(thread);
 	account_forget_peak(thread);
 	thread_new_segment(thread);

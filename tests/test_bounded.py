@@ -207,6 +207,17 @@ def test_a_recording_that_may_not_grow(shim):
     assert any("could not grow" in reason for reason in report["losses"]["reasons"])
 
 
+def test_a_call_path_that_finds_no_room_is_walked_once(shim):
+    """Its answer is cached as any other: the program is no slower than with a recording that grows. Sites are lost, not allocations."""
+    count, rounds = 3000, 40
+    run = shim.run([harness.program("many_sites"), count, rounds], {"frame": "frame_mark"}, wrapper=["prlimit", "--fsize=600000"])
+    report, nowhere = run.report, [s for s in run.report["sites"] if s["id"] == 0]
+    assert report["totals"]["allocs"] == count * rounds == sum(s["allocs"] for s in report["sites"])
+    assert nowhere[0]["allocs"] > count * rounds / 2, "the recording held them all: nothing is tested"
+    assert count <= report["call_paths"]["captured"] < 3 * count and report["call_paths"]["wrong"] == 0
+    assert 0 < report["losses"]["sites"] <= count
+
+
 def test_a_call_path_is_found_again(shim):
     """So many that no thread's cache holds them: they are asked for anew, in a tree that has grown meanwhile."""
     count, rounds = 20000, 3

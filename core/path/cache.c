@@ -171,12 +171,13 @@ const struct tree_run *path_find_folded(struct path_cache *cache, const uintptr_
 	return run && (run->beyond || ++cache->folded_hits % FOLDED_WALKED) ? run : NULL;
 }
 
-/* Whether the owner has another value for a whole path than its answer. Who had none is not asked again: there may be room now. */
+/* Whether the owner has another value for a whole path than its answer. Where that was none it is not wrong: there may be room now. */
 static bool is_another(const struct path_cache *cache, path_intern_fn intern, const struct walk *walk, uint32_t tag,
 		       uint32_t answer)
 {
 	size_t kept;
-	return answer && intern_barred(cache, intern, walk, tag, &kept) != answer && kept == walk->count;
+	return answer && answer != cache->none && intern_barred(cache, intern, walk, tag, &kept) != answer &&
+	       kept == walk->count;
 }
 
 /* A sampled hit: would a full walk have said the same, and is its value what was answered? The next one is somewhere in twice the
@@ -199,8 +200,8 @@ static cold_path uint32_t value_recheck(struct path_cache *cache, const uintptr_
 	same = same && !memcmp(cache->checked_pcs, walk.pcs, count * sizeof walk.pcs[0]);
 	if (same && whole && !walk.cut)
 		same = !is_another(cache, intern, &walk, tag, value);
-	if (!same) {
-		cache->stats.wrong++;
+	cache->stats.wrong += !same;
+	if (!same || (whole && value && value == cache->none)) {
 		tree_remove(tree, run);
 		value = value_miss(cache, fp, tag, intern);
 	}
@@ -310,9 +311,10 @@ size_t path_cache_bytes(void)
 	return round_up(sizeof(struct path_cache), 4096);
 }
 
-void path_cache_own(struct path_cache *cache, void *owner)
+void path_cache_own(struct path_cache *cache, void *owner, uint32_t none)
 {
 	cache->owner = owner;
+	cache->none = none;
 }
 
 void path_cache_stats(const struct path_cache *cache, struct path_stats *stats)

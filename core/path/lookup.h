@@ -22,6 +22,7 @@ struct path_cache {
 	/* The path there is not to be looked for again, but walked: whoever looked has come from a hook. */
 	const uintptr_t *missed;
 	void *owner;
+	uint32_t none; /* the owner's value for what it has none for */
 	uint32_t changes; /* module_changes when last looked at */
 	bool nested;
 	bool deep; /* a path was longer than PATH_SHALLOW */

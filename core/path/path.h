@@ -20,7 +20,7 @@
    of the path are known then; path_modules_refresh does nothing inside, so that the callee may hold a lock. `kept` holds
    `count`; where the value is the same for all paths with so many innermost pcs, the callee may say so by a lower
    number, and by 0 that it is not to be kept. For a path that is kept whole with a value other than 0 it is asked again
-   now and then, and that counted as wrong if the value is another then. */
+   now and then, and that counted as wrong if the value is another then, unless the owner had none before. */
 typedef uint32_t (*path_intern_fn)(void *owner, const uintptr_t *pcs, size_t count, bool cut, uint32_t tag,
 				   size_t *kept);
 
@@ -41,8 +41,8 @@ void path_check_every(uint32_t hits);
 
 size_t path_cache_bytes(void);
 
-/* What `intern` is handed as owner; NULL in a new cache. */
-void path_cache_own(struct path_cache *cache, void *owner);
+/* What `intern` is handed as owner, and the value by which it says that it has none for a path: NULL and 0 in a new cache. */
+void path_cache_own(struct path_cache *cache, void *owner, uint32_t none);
 
 /* The value of the current path under `tag` (below 256: paths under different tags are different), from the cache or by
    `intern`. Re-entrant per thread (signal handlers get a full

@@ -596,6 +596,22 @@ static NOINLINE void test_an_answer_is_verified(void)
 	      "%lu checks, %lu wrong, %u values", now.checks, now.wrong, values);
 }
 
+/* An owner that had no value for a path is asked again now and then, and nothing was wrong when it has one. */
+static NOINLINE void test_no_value_is_none_for_good(void)
+{
+	counted = mmap(NULL, path_cache_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	values = 0;
+	path_cache_own(counted, NULL, 1);
+	struct path_stats now = {0};
+	for (uint32_t i = 0; values < 2 && i < 20000; i++) {
+		uint32_t value = hook_valued();
+		CHECK(value == values, "%u of %u", value, values);
+	}
+	path_cache_stats(counted, &now);
+	CHECK(values == 2 && now.checks == 1 && now.captures == 2 && !now.wrong, "%u values, %lu checks, %lu wrong",
+	      values, now.checks, now.wrong);
+}
+
 static NOINLINE void test_a_tag_is_part_of_the_question(void)
 {
 	uint32_t first[4];
@@ -954,6 +970,7 @@ int main(int argc, char **argv)
 	test_each_lookup_is_counted();
 	test_a_tag_is_part_of_the_question();
 	test_an_answer_is_verified();
+	test_no_value_is_none_for_good();
 	test_reload();
 	test_a_folded_path_between();
 	test_generated();

@@ -19,11 +19,10 @@
 static struct {
 	typeof(&unw_create_addr_space) create;
 	typeof(&unw_init_remote) init;
-	typeof(&unw_step) step;
 	typeof(&unw_get_reg) get;
 	int (*search)(unw_addr_space_t, unw_word_t, unw_dyn_info_t *, unw_proc_info_t *, int,
 		      void *); /* as perf does */
-	unw_addr_space_t space; /* last; NULL: there is none to use */
+	typeof(&unw_step) step; /* last; NULL: there is no library to use */
 } unw;
 
 /* A thread that was in libunwind when the process forked may have held a lock of its memory pool: the child asks it no more. */
@@ -120,7 +119,7 @@ static int no_list(unw_addr_space_t space, unw_word_t *address, void *subject)
 
 /* Its own start opens a pipe, to ask whether memory can be read, and keeps it. It is not asked for that, and a program does not
    expect two descriptors: there are none to be had meanwhile. Other threads would miss them. */
-static void start_without_pipe(void)
+static void start_without_pipe(unw_addr_space_t space)
 {
 	struct subject nobody = {.pages = {0}};
 	unw_cursor_t cursor;
@@ -129,11 +128,12 @@ static void start_without_pipe(void)
 		return;
 	if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max}))
 		return;
-	unw.init(&cursor, unw.space, &nobody);
+	unw.init(&cursor, space, &nobody);
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int unwinder_init(void)
+/* What asks us; made at the first frame that needs it, which most programs never come to: it takes 100 KiB. NULL: no memory. */
+static unw_addr_space_t space_in_use(void)
 {
 	static union {
 		unw_accessors_t known;
@@ -144,21 +144,30 @@ int unwinder_init(void)
 				 .access_mem = access_memory,
 				 .access_reg = access_register,
 				 .access_fpreg = no_float}};
+	static _Atomic(unw_addr_space_t) in_use;
+	unw_addr_space_t space = atomic_load(&in_use), none = NULL;
+	if (likely(space != NULL))
+		return space;
+	space = unw.create(&accessors.known, 0); /* without a cache, whose lock an interrupted thread could hold */
+	if (!space)
+		return NULL;
+	start_without_pipe(space);
+	return atomic_compare_exchange_strong(&in_use, &none, space) ? space : none; /* another thread's; ours stays */
+}
+
+int unwinder_init(void)
+{
 	void *library = library_open("libunwind-x86_64.so.8");
 	if (!library)
 		return -ENOENT;
 	unw.create = (typeof(unw.create))dlsym(library, "_Ux86_64_create_addr_space");
 	unw.init = (typeof(unw.init))dlsym(library, "_Ux86_64_init_remote");
-	unw.step = (typeof(unw.step))dlsym(library, "_Ux86_64_step");
 	unw.get = (typeof(unw.get))dlsym(library, "_Ux86_64_get_reg");
 	unw.search = (typeof(unw.search))dlsym(library, "_Ux86_64_dwarf_search_unwind_table");
-	if (!unw.create || !unw.init || !unw.step || !unw.get || !unw.search)
+	typeof(unw.step) step = (typeof(unw.step))dlsym(library, "_Ux86_64_step");
+	if (!unw.create || !unw.init || !unw.get || !unw.search || !step)
 		return -ENOENT;
-	if (!unw.space) /* without a cache, whose lock the thread could hold that a signal handler has interrupted */
-		unw.space = unw.create(&accessors.known, 0);
-	if (!unw.space)
-		return -ENOENT;
-	start_without_pipe();
+	unw.step = step;
 	return 0;
 }
 
@@ -185,12 +194,12 @@ static always_inline struct subject subject_here(void)
 	return subject;
 }
 
-static __attribute__((noinline)) bool walk_entered(const uintptr_t *fp, struct walk *walk)
+static __attribute__((noinline)) bool walk_in(unw_addr_space_t space, const uintptr_t *fp, struct walk *walk)
 {
 	struct subject subject = subject_here();
 	unw_cursor_t cursor;
 	unw_word_t sp = 0, pc = 0;
-	if (unw.init(&cursor, unw.space, &subject))
+	if (unw.init(&cursor, space, &subject))
 		return false;
 	for (int steps = 0; sp != (uintptr_t)(fp + 2); steps++)
 		if (steps == STEPS_TO_HOOK || unw.step(&cursor) <= 0 || unw.get(&cursor, UNW_X86_64_RSP, &sp) < 0)
@@ -213,10 +222,11 @@ static __attribute__((noinline)) bool walk_entered(const uintptr_t *fp, struct w
 bool unwinder_walk(const uintptr_t *fp, struct walk *walk)
 {
 	int state;
-	if (!unw.space || base_spares_calls() || !enter()) /* its locks keep signals out */
+	if (!unw.step || base_spares_calls() || !enter()) /* its locks keep signals out */
 		return false;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-	bool further = walk_entered(fp, walk);
+	unw_addr_space_t space = space_in_use();
+	bool further = space && walk_in(space, fp, walk);
 	pthread_setcancelstate(state, NULL);
 	leave();
 	return further;

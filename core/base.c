@@ -8,7 +8,9 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -311,6 +313,19 @@ bool base_page_readable(uintptr_t address)
 			return !result;
 	}
 	return raw_call(SYS_rt_sigprocmask, -1, (long)(address & -8), 0, 8) != -EFAULT;
+}
+
+#define STACK_ROOM_MIN (128ul << 20) /* of mmap_base in the kernel: it leaves so much below the stack */
+#define STACK_ROOM_MAX (1ul << 30) /* no limit: nothing is mapped from above then */
+
+struct base_stretch base_first_stack(void)
+{
+	struct rlimit limit;
+	uintptr_t last = getauxval(AT_EXECFN), room = STACK_ROOM_MIN; /* the last that lies there, but for its end */
+	if (!getrlimit(RLIMIT_STACK, &limit) && limit.rlim_cur > room)
+		room = limit.rlim_cur < STACK_ROOM_MAX ? limit.rlim_cur : STACK_ROOM_MAX;
+	uintptr_t high = round_up(last + 1, PAGE_BYTES);
+	return (struct base_stretch){.low = high > room ? high - room : 0, .high = high};
 }
 
 uint64_t base_now_ns(void)

@@ -110,6 +110,13 @@ size_t base_fill_ahead(void *memory, size_t used, size_t filled, size_t most);
 /* Whether the page of an address can be read; one system call. Async-signal-safe. */
 bool base_page_readable(uintptr_t address);
 
+/* Where the first thread's stack lies and what the kernel keeps free for it to grow into, at least as its limit stands now. It is
+   asked of nobody: whoever opens a file for it may wait for a lock of stdio's, or overflow a small stack. */
+struct base_stretch {
+	uintptr_t low, high;
+};
+struct base_stretch base_first_stack(void);
+
 uint64_t base_now_ns(void);
 size_t base_text_length(const char *text);
 /* Copies with truncation, always terminates; returns the number of bytes copied without the NUL. */

@@ -6,17 +6,31 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "core/mark/mark.h"
 #include "core/trace/writer.h"
 
-/* Of the thread's own stack, once: glibc reads /proc/self/maps for the main thread's. */
+static bool is_first_thread(const struct base_stretch *stack)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+	return (here >= stack->low && here < stack->high) || (!base_forks() && syscall(SYS_gettid) == getpid());
+}
+
+/* Of the thread's own stack, once. glibc would read /proc/self/maps for the first thread's. */
 static void ask_stack(void *low_found, void *high_found)
 {
 	pthread_attr_t attributes;
+	struct base_stretch first = base_first_stack();
 	void *low;
 	size_t bytes;
+	if (is_first_thread(&first)) {
+		*(uintptr_t *)low_found = first.low;
+		*(uintptr_t *)high_found = first.high;
+		return;
+	}
 	if (pthread_getattr_np(pthread_self(), &attributes))
 		return;
 	if (!pthread_attr_getstack(&attributes, &low, &bytes)) {

@@ -285,6 +285,15 @@ def test_how_long_a_killed_process_has_lived(shim):
     assert max(1, seconds / 2) * 1e9 < report["target"]["duration_ns"] < min(3, seconds) * 1e9
 
 
+def test_the_stack_grows_where_nothing_is_randomised(shim):
+    """What lies above the libraries there is left to it: the stubs of markers go elsewhere."""
+    shim.run([harness.program("deep_stack")], wrapper=["setarch", "--addr-no-randomize", "prlimit", f"--stack={8 << 20}"])
+
+
+def test_a_first_wait_opens_no_stream(shim):
+    shim.run([harness.program("flushing")], {"frame": "poll"})
+
+
 QUIET = """
 #include <poll.h>
 #include <stdlib.h>

@@ -35,8 +35,17 @@ static bool reaches(uintptr_t at, size_t bytes, uintptr_t start, uintptr_t end)
 	return highest - lowest < REACH_BYTES;
 }
 
+/* What the first thread's stack may grow into is nobody's, as far as the kernel tells: with a randomised layout it is far away. */
+static bool is_stacks(uintptr_t at, size_t bytes)
+{
+	struct base_stretch stack = base_first_stack();
+	return at < stack.high && at + bytes > stack.low;
+}
+
 static bool map_at(uintptr_t at, size_t bytes)
 {
+	if (is_stacks(at, bytes))
+		return false;
 	void *got = mmap((void *)at, bytes, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
 			 -1, 0);
 	if (got == MAP_FAILED)

@@ -218,6 +218,21 @@ def test_a_call_path_that_finds_no_room_is_walked_once(shim):
     assert 0 < report["losses"]["sites"] <= count
 
 
+def test_frames_that_found_no_room_are_unknown(shim):
+    """How long they took and what they allocated is told by no number, and no budget is made of it. Here the counters of 3,000
+    paths outside frames have taken what room there was."""
+    count = 3000
+    run = shim.run([harness.program("many_sites"), count, 2, count], {"frame": "frame_mark"}, wrapper=["prlimit", "--fsize=600000"])
+    frames = run.report["frames"]
+    assert frames["count"] > 50 and not frames["series"], "frames were recorded: nothing is tested"
+    for figure in ("duration_ns", "allocs", "bytes"):
+        assert set(frames[figure].values()) == {None}
+    texts = {command: subprocess.run([harness.FA_REPORT, command, run.recording], capture_output=True, text=True, check=True).stdout
+             for command in ("summary", "frames", "suggest")}
+    assert "time, alloc and bytes unknown: no frame that has ended is in the recording" in texts["summary"]
+    assert "time  unknown" in texts["frames"] and "budget" not in texts["suggest"]
+
+
 def test_a_call_path_is_found_again(shim):
     """So many that no thread's cache holds them: they are asked for anew, in a tree that has grown meanwhile."""
     count, rounds = 20000, 3

@@ -105,9 +105,9 @@ static void suggest_roles(struct report *report)
 static void suggest_budgets(struct report *report)
 {
 	const struct model *model = &report->model;
-	if (!model->frames_count)
+	const struct model_frames *frames = model->frames_count ? &model->frames[0] : NULL;
+	if (!frames || !frames->bytes.known)
 		return;
-	const struct model_frames *frames = &model->frames[0];
 	fprintf(report->out, "\n[thresholds]\n; 95 %% of the frames allocate at most %s, the largest one %s\n",
 		text_bytes((double)frames->bytes.p95), text_bytes((double)frames->bytes.max));
 	uint64_t kib = (frames->bytes.p95 + frames->bytes.p95 / 4) / 1024 + 1;

@@ -75,6 +75,12 @@ static void print_frames(struct report *report)
 		const struct trace_thread *thread = model_thread(model, f->thread);
 		fprintf(report->out, "  frames      %s on thread %u (%s)\n", text_count(f->count), thread->tid,
 			thread->name);
+		if (!f->duration_ns.known) {
+			fprintf(report->out,
+				"              time, alloc and bytes unknown: no frame that has ended is in the "
+				"recording\n");
+			continue;
+		}
 		fprintf(report->out, "              time  p50 %-10s p95 %-10s max %s\n",
 			text_time((double)f->duration_ns.p50), text_time((double)f->duration_ns.p95),
 			text_time((double)f->duration_ns.max));

@@ -33,10 +33,13 @@ void cmd_frames(struct report *report)
 		const struct trace_thread *thread = model_thread(model, f->thread);
 		fprintf(report->out, "thread %u (%s): %s frames, the last one open\n", thread->tid, thread->name,
 			text_count(f->count));
-		fprintf(report->out, "  time  p50 %s, p95 %s, p99 %s, max %s; idle %s in all\n",
-			text_time((double)f->duration_ns.p50), text_time((double)f->duration_ns.p95),
-			text_time((double)f->duration_ns.p99), text_time((double)f->duration_ns.max),
-			text_time((double)thread->idle_ns));
+		if (f->duration_ns.known)
+			fprintf(report->out, "  time  p50 %s, p95 %s, p99 %s, max %s; ",
+				text_time((double)f->duration_ns.p50), text_time((double)f->duration_ns.p95),
+				text_time((double)f->duration_ns.p99), text_time((double)f->duration_ns.max));
+		else
+			fprintf(report->out, "  time  unknown; ");
+		fprintf(report->out, "idle %s in all\n", text_time((double)thread->idle_ns));
 		frame_rows(report, f);
 	}
 	if (!model->frames_count)

@@ -33,6 +33,7 @@ struct model_site {
 };
 
 struct model_quantiles {
+	bool known; /* else no frame is in the recording: one is open, or none found room */
 	uint64_t p50, p95, p99, max;
 };
 

@@ -16,7 +16,8 @@ static struct model_quantiles exact(uint64_t *values, size_t count)
 	if (!count)
 		return (struct model_quantiles){0};
 	qsort(values, count, sizeof *values, compare);
-	return (struct model_quantiles){.p50 = values[(count + 1) / 2 - 1],
+	return (struct model_quantiles){.known = true,
+					.p50 = values[(count + 1) / 2 - 1],
 					.p95 = values[(count * 95 + 99) / 100 - 1],
 					.p99 = values[(count * 99 + 99) / 100 - 1],
 					.max = values[count - 1]};
@@ -39,7 +40,8 @@ static uint64_t at_rank(const uint32_t *buckets, uint64_t rank, uint64_t max)
 
 static struct model_quantiles from_histogram(const uint32_t *buckets, uint64_t count, uint64_t max)
 {
-	return (struct model_quantiles){.p50 = at_rank(buckets, (count + 1) / 2, max),
+	return (struct model_quantiles){.known = count != 0,
+					.p50 = at_rank(buckets, (count + 1) / 2, max),
 					.p95 = at_rank(buckets, (count * 95 + 99) / 100, max),
 					.p99 = at_rank(buckets, (count * 99 + 99) / 100, max),
 					.max = max};

@@ -158,10 +158,10 @@ static void write_totals(struct report *report)
 static json_t *quantiles(const struct model_quantiles *q)
 {
 	json_t *object = json_object();
-	json_object_set_new(object, "p50", number(q->p50));
-	json_object_set_new(object, "p95", number(q->p95));
-	json_object_set_new(object, "p99", number(q->p99));
-	json_object_set_new(object, "max", number(q->max));
+	json_object_set_new(object, "p50", q->known ? number(q->p50) : json_null());
+	json_object_set_new(object, "p95", q->known ? number(q->p95) : json_null());
+	json_object_set_new(object, "p99", q->known ? number(q->p99) : json_null());
+	json_object_set_new(object, "max", q->known ? number(q->max) : json_null());
 	return object;
 }
 
@@ -178,7 +178,7 @@ static json_t *frames_of(struct report *report, const struct model_frames *frame
 {
 	json_t *object = json_object(), *series = json_array();
 	const struct trace_thread *thread = frames ? model_thread(&report->model, frames->thread) : NULL;
-	static const struct model_frames none;
+	static const struct model_frames none = {.duration_ns.known = true, .allocs.known = true, .bytes.known = true};
 	if (!frames)
 		frames = &none;
 	uint64_t start = report->reader.header.start_ns;

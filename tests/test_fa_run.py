@@ -415,6 +415,34 @@ def test_what_a_killed_start_has_left_is_replaced(fa_run, tmp_path):
     assert fa_run("-o", "zeros", "true").returncode == 125 and not any((tmp_path / "zeros").read_bytes())
 
 
+TAKEN = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+__attribute__((constructor)) static void begin(int argc, char **argv)
+{
+	rename("other.fatrace", "out.fatrace");
+	setenv("LD_PRELOAD", getenv("REAL_LIBRARY"), 1);
+	execvp(argv[0], argv);
+}
+"""
+
+
+def test_another_start_takes_the_path_meanwhile(fa_run, tmp_path):
+    """Just before the program's own library begins, as of two starts at once: its recording stands beside it, and is found there."""
+    process = subprocess.Popen([harness.FA_RUN, "-o", "other.fatrace", "sh", "-c", "read line; exit 5"], cwd=tmp_path,
+                               stdin=subprocess.PIPE, env=harness.clean_environment())
+    harness.wait_for(lambda: harness.is_begun(tmp_path / "other.fatrace"))
+    library = build(tmp_path, "taken.so", TAKEN, "-shared", "-fPIC")
+    done = fa_run("--report", "-o", "out.fatrace", "sh", "-c", "exit 6",
+                  env={"FA_LIBRARY": library, "REAL_LIBRARY": harness.LIBRARY})
+    process.communicate(b"\n", timeout=20)
+    assert done.returncode == 6 and b"no recording" not in done.stderr
+    assert f"fa-run: recording: {tmp_path}/out.fatrace.1\n" in done.stderr.decode()
+    first, second = header(tmp_path / "out.fatrace"), header(tmp_path / "out.fatrace.1")
+    assert first["pid"] != second["pid"] and (second["ended"], second["end_value"]) == (1, 6)
+
+
 def test_exec_in_the_process_begins_another_recording(fa_run, tmp_path):
     done = fa_run("-o", "out.fatrace", "sh", "-c", "exec sh -c 'exit 6'")
     assert done.returncode == 6
@@ -473,6 +501,15 @@ def test_library_that_is_not_loaded(fa_run, tmp_path):
     assert process.poll() is None # it is told while the program runs
     process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("path, reason", [("a" * 300, "File name too long"), ("/proc/recording", "the file system takes no new files there")])
+def test_a_path_that_cannot_be_made(fa_run, tmp_path, path, reason):
+    done = fa_run("-o", path, "sh", "-c", "exit 3")
+    assert done.returncode == 3 and not list(tmp_path.iterdir())
+    if os.geteuid() and path[0] == "/": # that is told before the program runs
+        reason = "Permission denied"
+    assert reason in done.stderr.decode() and done.stderr.count(b"\n") == 1
 
 
 def test_file_size_limit(fa_run):

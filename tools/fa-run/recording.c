@@ -172,6 +172,12 @@ int recording_choose(struct recording *recording, const char *template_text, con
 	return error ? error : clear_events(recording->path, events);
 }
 
+/* The `n`th beside the first. */
+static void path_of(const struct recording *recording, unsigned n, char path[sizeof recording->latest])
+{
+	snprintf(path, sizeof recording->latest, n ? "%s.%u" : "%s", recording->path, n);
+}
+
 /* The descriptor of the recording at `path` when it is the program's own; -EAGAIN: not begun yet, -ESRCH: another's. */
 static int open_ours(const struct recording *recording, const char *path, int flags, struct trace_header *header)
 {
@@ -185,15 +191,20 @@ static int open_ours(const struct recording *recording, const char *path, int fl
 	return begun ? -ESRCH : -EAGAIN;
 }
 
+/* Another start may have taken the path meanwhile: the program's own is the first of those beside it then. */
 bool recording_ready(struct recording *recording)
 {
 	struct trace_header header;
-	int fd = recording->ready ? -1 : open_ours(recording, recording->path, O_RDONLY, &header);
-	if (fd >= 0) {
+	for (unsigned n = 0; !recording->ready; n++) {
+		path_of(recording, n, recording->latest);
+		int fd = open_ours(recording, recording->latest, O_RDONLY, &header);
+		if (fd < 0 && fd != -ESRCH && fd != -EAGAIN)
+			break;
+		if (fd < 0)
+			continue;
 		close(fd);
 		recording->ready = true;
-		strcpy(recording->latest, recording->path);
-		recording->next = 1;
+		recording->next = n + 1;
 	}
 	return recording->ready;
 }
@@ -215,6 +226,19 @@ static int is_mapped(pid_t pid, const char *library)
 	return found;
 }
 
+/* Tries it by a file of another name: the program may still make its own. */
+static bool takes_files(const char *folder)
+{
+	char path[OPTIONS_PATH_BYTES + 16];
+	snprintf(path, sizeof path, "%s/.fa-run-XXXXXX", folder);
+	int fd = mkostemp(path, O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	unlink(path);
+	close(fd);
+	return true;
+}
+
 /* Why a file that the shim should have made is not there. */
 static const char *write_obstacle(const struct recording *recording)
 {
@@ -225,10 +249,15 @@ static const char *write_obstacle(const struct recording *recording)
 	folder_of(recording->path, folder);
 	if (stat(folder, &file))
 		return "the folder is not there";
-	if (statvfs(folder, &disk) == 0 && (disk.f_flag & ST_RDONLY))
+	if (lstat(recording->path, &file) && errno != ENOENT)
+		return strerror(errno);
+	bool known = statvfs(folder, &disk) == 0;
+	if (known && (disk.f_flag & ST_RDONLY))
 		return "the file system is read-only";
-	if (statvfs(folder, &disk) == 0 && (uint64_t)disk.f_bavail * disk.f_frsize < 1 << 20)
+	if (known && disk.f_blocks && (uint64_t)disk.f_bavail * disk.f_frsize < 1 << 20)
 		return "the disk is full";
+	if (!takes_files(folder))
+		return "the file system takes no new files there";
 	if (prlimit(0, RLIMIT_FSIZE, NULL, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
 	    limit.rlim_cur < TRACE_MAX_BYTES)
 		return "the file size limit (ulimit -f) is too low";
@@ -298,7 +327,7 @@ void recording_advance(struct recording *recording)
 	struct trace_header newer = {0}, older = {0};
 	char path[sizeof recording->latest];
 	for (; recording->ready; recording->next++) {
-		snprintf(path, sizeof path, "%s.%u", recording->path, recording->next);
+		path_of(recording, recording->next, path);
 		int fd = open_ours(recording, path, O_RDONLY, &newer);
 		if (fd < 0 && fd != -ESRCH)
 			return;

@@ -25,7 +25,7 @@ struct recording {
 int recording_choose(struct recording *recording, const char *template_text, const char *exe_name, pid_t pid,
 		     bool events);
 
-/* True once the program's shim has made the recording. */
+/* True once the program's shim has made the recording: at the path, or beside another start's that took it meanwhile. */
 bool recording_ready(struct recording *recording);
 
 /* Moves `latest` on to the newest program of the process and notes the end of those before it. */

@@ -341,9 +341,10 @@ def test_other_preloads_stay(fa_run, tmp_path):
 def test_environment_options_come_first(fa_run):
     seen = environment_of(fa_run, "--mode", "route", env={"FA_OPTIONS": "mode=observe,budget=5"})
     assert seen["FA_OPTIONS"].startswith("mode=observe,budget=5,mode=route,output=")
-    for text, message in (("mode=fast", "FA_OPTIONS: bad value 'fast'"), ("mode=enforce", "FA_OPTIONS: bad value 'enforce'")):
-        done = fa_run("true", env={"FA_OPTIONS": text})
-        assert done.returncode == 125 and message in done.stderr.decode()
+    for text, message in (("mode=fast", "FA_OPTIONS: bad value 'fast'"), ("mode=enforce", "FA_OPTIONS: bad value 'enforce'"),
+                          ("frame=foo\\", "FA_OPTIONS: a lone backslash at the end")):
+        done = fa_run("--set", "stacks=none", "true", env={"FA_OPTIONS": text})
+        assert done.returncode == 125 and message in done.stderr.decode() and done.stderr.count(b"\n") == 1
 
 
 # ---- the recording --------------------------------------------------------------------------------------------------

@@ -283,6 +283,14 @@ void options_init(struct options *options)
 		options->threshold[i] = numbers[i].dflt;
 }
 
+/* Where more is appended it would take the comma between for its own. */
+static int lone_backslash(struct options_error *error)
+{
+	error->line[0] = 0;
+	line_add(error, "a lone backslash at the end: \\\\ is a backslash, \\, a comma");
+	return -EINVAL;
+}
+
 /* One entry of FA_OPTIONS, unescaped, terminated. A key without `=` is short for key=1. */
 static int parse_entry(struct options *options, char *entry, struct options_error *error)
 {
@@ -299,10 +307,12 @@ void options_parse(struct options *options, const char *text, void (*on_error)(v
 	char entry[ENTRY_BYTES];
 	while (*text) {
 		size_t used = 0;
-		bool cut = false;
+		bool cut = false, is_open = false;
 		for (; *text && *text != ','; text++) {
 			if (text[0] == '\\' && (text[1] == ',' || text[1] == '\\'))
 				text++;
+			else
+				is_open = text[0] == '\\' && !text[1];
 			if (used + 1 < sizeof entry)
 				entry[used++] = *text;
 			else
@@ -315,8 +325,9 @@ void options_parse(struct options *options, const char *text, void (*on_error)(v
 		if (!*start)
 			continue;
 		struct options_error error = {"FA_OPTIONS: "}, reason;
-		int result = cut ? full(&reason, "FA_OPTIONS", "has an entry that is too long")
-				 : parse_entry(options, start, &reason);
+		int result = cut       ? full(&reason, "FA_OPTIONS", "has an entry that is too long")
+			     : is_open ? lone_backslash(&reason)
+				       : parse_entry(options, start, &reason);
 		if (result < 0 && on_error) {
 			line_add(&error, reason.line);
 			on_error(context, error.line);

@@ -163,6 +163,11 @@ static void test_parse(void)
 	parse("frame=a\\\\,frame=b\\c");
 	CHECK(options.frame.count == 2 && strcmp(options.frame.item[0], "a\\") == 0);
 	CHECK(strcmp(options.frame.item[1], "b\\c") == 0);
+	parse("frame=a\\\\,frame=b\\\\");
+	CHECK(seen_count == 0 && options.frame.count == 2 && strcmp(options.frame.item[1], "b\\") == 0);
+	parse("frame=a,frame=b\\");
+	CHECK(seen_count == 1 && options.frame.count == 1);
+	CHECK(strcmp(seen[0], "FA_OPTIONS: a lone backslash at the end: \\\\ is a backslash, \\, a comma") == 0);
 	parse("mode=fast,frame=f,nokey,frame-limit=x");
 	CHECK(seen_count == 3 && options.mode == TRACE_MODE_ROUTE && options.frame.count == 1);
 	CHECK(strncmp(seen[0], "FA_OPTIONS: bad value 'fast' for 'mode'", 39) == 0);
